@@ -1,0 +1,1 @@
+"""TASCO, the Trip-Aware Smart Charging Orchestrator: an OCPP central system."""

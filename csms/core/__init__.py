@@ -1,0 +1,1 @@
+"""What the whole system speaks: values, messages and rules without I/O or third parties."""

@@ -1,0 +1,469 @@
+"""Reports (what a station says), replies, and commands (what we ask of it), free of any version.
+
+A report is answered by exactly one reply, whose type is the report's parameter. Reports carry two
+instants: `at`, by the station, and `received_at`, by us. Order comes from `at` and the sequence
+number, never from arrival; validity is judged at `received_at`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from csms.core.model import (
+    Authorization,
+    Evse,
+    IdToken,
+    MeterSample,
+    OcppVersion,
+    StationLimits,
+)
+
+R = TypeVar("R", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Generic[R]):
+    """What a station says. `station_id` is always the link's own, never one from the payload."""
+
+    station_id: str
+    received_at: datetime
+    link_id: int = 0
+
+
+# --- replies -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """The report is on record; there is nothing else to say."""
+
+
+class LinkRefusal(StrEnum):
+    """Why a station may not connect."""
+
+    UNKNOWN_STATION = "unknown_station"
+    BAD_CREDENTIAL = "bad_credential"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    PROFILE_TOO_LOW = "profile_too_low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkReply:
+    """Whether a station may connect. `station_id` is the registered spelling of its identity."""
+
+    refusal: LinkRefusal | None = None
+    station_id: str = ""
+    link_id: int = 0
+    heartbeat_interval_s: int = 300
+    is_registered: bool = True
+    """False while the operator has not approved the station: its boot is answered Pending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootReply:
+    """`status` is "Accepted", "Pending" or "Rejected" (the same words in all versions)."""
+
+    status: str
+    at: datetime
+    interval_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenReply:
+    """The decision on a presented token."""
+
+    authorization: Authorization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionReply:
+    """`authorization` is None when the report carried no token.
+
+    `transaction_id` is the id the station has to use from now on (1.6 start only).
+    """
+
+    transaction_id: str
+    authorization: Authorization | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedReply:
+    """`status` is "Accepted", "Rejected" or "Processing" (NotifyEVChargingNeedsStatusEnumType)."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorReply:
+    """`status` is "Accepted", "Rejected", "UnknownVendorId" or "UnknownMessageId"."""
+
+    status: str
+    data: str | None = None
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOffered(Report[LinkReply]):
+    """A station asks to connect. `station_id` is the path's last segment, decoded.
+
+    `password` is the raw secret of Basic authentication, None without the header; `username` is
+    the header's user part. `remote_address` is for attempt limits and the log.
+    """
+
+    username: str | None = None
+    password: bytes | None = None
+    version: OcppVersion
+    remote_address: str = ""
+    is_loopback: bool = False
+    is_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkClosed(Report[Noted]):
+    """The link `link_id` is gone. Harmless when a newer link exists."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationSeen(Report[Noted]):
+    """The link is alive; sent at most once a minute for the heartbeats answered meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationBooted(Report[BootReply]):
+    """BootNotification."""
+
+    version: OcppVersion
+    vendor: str
+    model: str
+    serial_number: str = ""
+    firmware_version: str = ""
+    reason: str = ""
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChanged(Report[Noted]):
+    """StatusNotification. `evse_id` 0 is the station itself (1.6 connector 0).
+
+    `status` keeps the station's own word (1.6 knows more of them than 2.0.1).
+    """
+
+    at: datetime
+    evse_id: int
+    connector_id: int
+    status: str
+    error_code: str = ""
+    info: str = ""
+    vendor_error_code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPresented(Report[TokenReply]):
+    """Authorize."""
+
+    id_token: IdToken
+    version: OcppVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionReport(Report[SessionReply]):
+    """What the three transaction messages share.
+
+    `transaction_id` is "" for a 1.6 start, which gets its id with the reply. `seq_no` is None in
+    1.6. `payload` is the message's payload as JSON, kept with the event; `digest` identifies its
+    content, so that a repeat can be told from a conflict. `clock_offset_s` marks nothing by
+    itself; it is the gateway's estimate of (our time - station time), 0.0 while unknown.
+    """
+
+    version: OcppVersion
+    action: str
+    at: datetime
+    transaction_id: str = ""
+    seq_no: int | None = None
+    evse_id: int = 0
+    connector_id: int = 1
+    id_token: IdToken | None = None
+    samples: tuple[MeterSample, ...] = ()
+    trigger: str = ""
+    charging_state: str = ""
+    is_offline: bool = False
+    payload: str = "{}"
+    digest: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(SessionReport):
+    """StartTransaction, or TransactionEvent(Started)."""
+
+    meter_start_wh: float | None = None
+    reservation_id: int | None = None
+    remote_start_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUpdated(SessionReport):
+    """MeterValues with a transaction (1.6), or TransactionEvent(Updated)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(SessionReport):
+    """StopTransaction, or TransactionEvent(Ended). `id_token` is the one that stopped it."""
+
+    meter_stop_wh: float | None = None
+    stop_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterReported(Report[Noted]):
+    """Meter values outside a transaction; EVSE 0 is the station's main meter."""
+
+    evse_id: int
+    samples: tuple[MeterSample, ...]
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedReported(Report[NeedReply]):
+    """NotifyEVChargingNeeds: the car's own wish. Energies at the battery, as the car sees them."""
+
+    evse_id: int
+    mode: str
+    energy_wh: float | None = None
+    departs_at: datetime | None = None
+    max_power_w: float | None = None
+    min_current_a: float | None = None
+    max_current_a: float | None = None
+    soc: float | None = None
+    battery_wh: float | None = None
+    max_schedule_tuples: int | None = None
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorMessage(Report[VendorReply]):
+    """DataTransfer; `data` is text, JSON-encoded where the version allows other types."""
+
+    vendor_id: str
+    message_id: str = ""
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordReceived(Report[Noted]):
+    """Any other message that is answered correctly and kept as it came."""
+
+    version: OcppVersion
+    action: str
+    payload: str
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """How a command ended. Everything but NOT_SENT reached the wire."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    NOT_SUPPORTED = "not_supported"
+    CALL_ERROR = "call_error"
+    NO_ANSWER = "no_answer"
+    INVALID_ANSWER = "invalid_answer"
+    SENT = "sent"
+    """Sent, and the caller chose not to wait."""
+    SUPERSEDED = "superseded"
+    """Dropped from the queue because a newer schedule for the same EVSE took its place."""
+    NOT_SENT = "not_sent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """The outcome with the station's own words.
+
+    `status` is the station's status text verbatim; `error_code` and `error_description` are those
+    of a CALLERROR; `answer` is the answer's payload. `limits` and `evses` are filled by ReadLimits.
+    """
+
+    outcome: Outcome
+    status: str = ""
+    error_code: str = ""
+    error_description: str = ""
+    answer: Mapping[str, object] | None = None
+    limits: StationLimits | None = None
+    evses: tuple[Evse, ...] = ()
+    why_not_sent: str = ""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the station said yes."""
+        return self.outcome is Outcome.ACCEPTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulePeriod:
+    """From `start_s` after the schedule's start on, `limit` in the schedule's unit."""
+
+    start_s: int
+    limit: float
+    phases: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """An absolute charging schedule as a station takes it. `unit` is "A" (per phase) or "W"."""
+
+    profile_id: int
+    stack_level: int
+    unit: str
+    starts_at: datetime
+    duration_s: int | None
+    periods: tuple[SchedulePeriod, ...]
+    min_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What we ask of a station. `link_id` 0 means whichever link it has now."""
+
+    station_id: str
+    link_id: int = 0
+    wait_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSchedule(Command):
+    """The plan of one transaction (TxProfile)."""
+
+    evse_id: int
+    transaction_id: str
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearSchedule(Command):
+    """Take one of our profiles away."""
+
+    profile_id: int
+    evse_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetGuard(Command):
+    """A limit that holds without us.
+
+    `evse_id` 0 sets the station's physical maximum (ChargePointMaxProfile /
+    ChargingStationMaxProfile); an EVSE sets its TxDefaultProfile.
+    """
+
+    evse_id: int
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCharging(Command):
+    """RemoteStartTransaction / RequestStartTransaction, optionally with its first schedule."""
+
+    evse_id: int
+    id_token: IdToken
+    remote_start_id: int
+    schedule: Schedule | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopCharging(Command):
+    """RemoteStopTransaction / RequestStopTransaction."""
+
+    transaction_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLimits(Command):
+    """Ask which schedules the station can take; the answer is CommandResult.limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure(Command):
+    """Set configuration: 1.6 keys, or "Component.Variable" in 2.0.1."""
+
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset(Command):
+    """`is_hard` maps to Hard / Immediate, otherwise Soft / OnIdle."""
+
+    is_hard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger(Command):
+    """Ask for a message: "BootNotification", "StatusNotification", "MeterValues", "Heartbeat"."""
+
+    message: str
+    evse_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlock(Command):
+    """Unlock a connector."""
+
+    evse_id: int
+    connector_id: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawCall(Command):
+    """Any action of the station's version, checked against its schema and sent as given.
+
+    `payload_json` goes on the wire member by member: none added, dropped, retyped or reordered.
+    `version` is checked against the link when given.
+    """
+
+    action: str
+    payload_json: str
+    version: OcppVersion | None = None
+
+
+# --- notices -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something a page shows live: `kind` such as "session", "plan", "station", "sample"."""
+
+    kind: str
+    site_id: str
+    at: datetime
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+class ReportHandler(Protocol):
+    """The centre's end of the bus."""
+
+    async def handle(self, report: Report[R]) -> R:
+        """Answer `report`. Raise StoreUnavailable if it cannot be recorded."""
+        ...
+
+
+class CommandHandler(Protocol):
+    """The gateway's end of the bus."""
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Send `command` to its station and return what came of it; never raises for a refusal."""
+        ...
+
+
+class NoticeHandler(Protocol):
+    """Whoever shows notices."""
+
+    def show(self, notice: Notice) -> None:
+        """Take `notice`; must return at once and may drop it."""
+        ...

@@ -1,0 +1,1 @@
+"""The only OCPP: frames, schemas, links and one adapter per protocol version."""

@@ -1,0 +1,1 @@
+"""Who may charge: DIDs, aliases, credentials and the decision, as pure functions."""

@@ -1,0 +1,1 @@
+"""Needs, forecasts, joint plans and charging-schedule periods, as pure functions."""

@@ -1,0 +1,1 @@
+"""Load, decide, save, answer: what happens on each report and on the clock."""

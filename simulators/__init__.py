@@ -1,0 +1,1 @@
+"""Charging-station and driver simulators; nothing here imports the central system."""
