@@ -1,0 +1,355 @@
+"""config.toml and TASCO_SECTION__KEY from the environment, as one frozen value.
+
+The environment wins. Unknown keys are refused with the nearest known one, in the file and in the
+environment alike. An empty file is a working single-process system on loopback.
+"""
+
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from csms.core.errors import ConfigError
+from csms.core.model import AccessPolicy, Assurance, Site, Strategy
+
+PREFIX = "TASCO_"
+TEST_PREFIX = "TASCO_TEST_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SiteSettings(_Section):
+    """`[site.<id>]`: a place with one grid connection."""
+
+    name: str = ""
+    time_zone: str = "UTC"
+    limit_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 22.0
+    base_load_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
+    guard_share: Share = 0.2
+    strategy: Strategy = Strategy.OPTIMAL
+    tariff: str = "default"
+    carbon: str = "default"
+    free_charging: bool = False
+    min_assurance: Assurance = Assurance.A0
+    requires_credential: bool = False
+    trusted_issuers: tuple[str, ...] = ()
+    revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
+    demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("it must be an IANA time zone such as Europe/Berlin") from error
+        return value
+
+
+class GatewaySettings(_Section):
+    """`[gateway]`: where stations connect."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9000
+    heartbeat_interval_s: Annotated[int, Field(ge=10, le=86400)] = 300
+    command_timeout_s: Positive = 30.0
+    admitted_per_s: Positive = 100.0
+    allow_profile_0: bool = False
+    """Accept stations without a password from other hosts as well: only for a closed network."""
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+
+
+class StoreSettings(_Section):
+    """`[store]`: where everything is kept."""
+
+    url: str = "sqlite:///var/tasco.sqlite3"
+    hold_s: Positive = 15.0
+
+
+class BusSettings(_Section):
+    """`[bus]`: how gateway and centre reach each other."""
+
+    type: Literal["local"] = "local"
+
+
+class ApiSettings(_Section):
+    """`[api]`: where operators and pages connect."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    demo: bool = False
+    """Serve the demo's helper paths."""
+
+
+class IdentitySettings(_Section):
+    """`[identity]`: tokens and who is behind them."""
+
+    tenant_key: SecretStr | None = None
+    """Key of the 20-character fingerprints; made and kept beside the store where neither is set."""
+    tenant_key_file: Path | None = None
+    key_epoch: Annotated[int, Field(ge=1, le=9)] = 1
+    previous_tenant_key: SecretStr | None = None
+    previous_tenant_key_file: Path | None = None
+    offline_horizon_s: Annotated[int, Field(ge=60)] = 72 * 3600
+    empty_sites: Literal["none", "all"] = "none"
+
+
+class PlannerSettings(_Section):
+    """`[planner]`: when and how sites are planned."""
+
+    automation: bool = True
+    """Off: nothing is sent to any station unasked."""
+    type: str = "builtin"
+    slot_s: Literal[300, 900, 1800, 3600] = 900
+    horizon_h: Annotated[float, Field(ge=1, le=72)] = 24.0
+    collect_s: Annotated[float, Field(ge=0, le=60)] = 2.0
+    tolerance_kwh: Positive = 0.5
+    tolerance_kw: Positive = 1.0
+    demand_charge: bool = True
+
+
+class ForecastSettings(_Section):
+    """`[forecast]`: demand forecasts from the store's own sessions."""
+
+    enabled: bool = True
+    train_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
+    reserve_quantile: Literal["p50", "p90", "none"] = "p50"
+    seed: int = 1
+
+
+class TelemetrySettings(_Section):
+    """`[telemetry]`: what the process says about itself."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class ClockSettings(_Section):
+    """`[clock]`: a demo's day; left empty it is real time."""
+
+    start: str = ""
+    speed: Positive = 1.0
+
+
+Source = dict[str, Any]
+"""`type` names the provider, the rest is checked by that provider's own options."""
+
+
+def _default_source(kind: str, **options: object) -> dict[str, Source]:
+    return {"default": {"type": kind, **options}}
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured; each part receives its own section."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    site: dict[str, SiteSettings] = Field(default_factory=lambda: {"main": SiteSettings()})
+    gateway: GatewaySettings = GatewaySettings()
+    store: StoreSettings = StoreSettings()
+    bus: BusSettings = BusSettings()
+    api: ApiSettings = ApiSettings()
+    identity: IdentitySettings = IdentitySettings()
+    planner: PlannerSettings = PlannerSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    tariff: dict[str, Source] = Field(
+        default_factory=lambda: _default_source("fixed", eur_per_kwh=0.30)
+    )
+    carbon: dict[str, Source] = Field(default_factory=lambda: _default_source("none"))
+    weather: Source = Field(default_factory=lambda: {"type": "none"})
+    telemetry: TelemetrySettings = TelemetrySettings()
+    clock: ClockSettings = ClockSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment above the file; nothing else is read."""
+        return env_settings, init_settings
+
+    def sites(self) -> dict[str, Site]:
+        """Return the configured sites as the core's values."""
+        return {
+            site_id: Site(
+                site_id=site_id,
+                name=site.name or site_id,
+                time_zone=site.time_zone,
+                limit_kw=site.limit_kw,
+                base_load_kw=site.base_load_kw,
+                voltage_v=site.voltage_v,
+                guard_share=site.guard_share,
+                strategy=site.strategy,
+                tariff_id=site.tariff,
+                free_charging=site.free_charging,
+                revenue_per_kwh=site.revenue_per_kwh,
+            )
+            for site_id, site in self.site.items()
+        }
+
+    def access_policies(self) -> dict[str, AccessPolicy]:
+        """Return what each site asks of whoever charges there."""
+        return {
+            site_id: AccessPolicy(
+                free_charging=site.free_charging,
+                requires_credential=site.requires_credential,
+                min_assurance=site.min_assurance,
+                trusted_issuers=site.trusted_issuers,
+                offline_horizon_s=self.identity.offline_horizon_s,
+            )
+            for site_id, site in self.site.items()
+        }
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of `path` (None: no file) overlaid with `environ`.
+
+    Raises ConfigError with the key, the value and what is permitted.
+    """
+    env = dict(os.environ if environ is None else environ)
+    where = str(path) if path else "settings"
+    raw = _read(path)
+    _refuse_unknown_environment(env)
+    try:
+        return _build(raw, env)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from error
+
+
+def _build(raw: dict[str, Any], env: Mapping[str, str]) -> Settings:
+    class _Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: Any, **__: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            source = EnvSettingsSource(settings_cls)
+            source.env_vars = {k.lower(): v for k, v in env.items() if k.startswith(PREFIX)}
+            return source, InitSettingsSource(settings_cls, raw)
+
+    return _Loaded()
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; name one with --config") from error
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def _children(annotation: Any) -> type[BaseModel] | None:
+    """Return the model behind an annotation such as `Section` or `dict[str, Section]`."""
+    origin = typing.get_origin(annotation)
+    if origin is dict:
+        return _children(typing.get_args(annotation)[1])
+    if origin in (typing.Union, types.UnionType):
+        return next(filter(None, map(_children, typing.get_args(annotation))), None)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
+
+
+def _names(parts: tuple[str, ...]) -> tuple[list[str], bool]:
+    """Return the names permitted below the path `parts`, and whether any name is."""
+    model: type[BaseModel] | None = Settings
+    names = list(Settings.model_fields)
+    free = False
+    skip = False
+    for part in parts:
+        if skip:
+            skip = False
+            continue
+        if model is None or part not in model.model_fields:
+            return names, free
+        annotation = model.model_fields[part].annotation
+        skip = typing.get_origin(annotation) is dict
+        model = _children(annotation)
+        names = list(model.model_fields) if model else []
+        free = model is None
+    return names, free
+
+
+def _refuse_unknown_environment(env: Mapping[str, str]) -> None:
+    for key in env:
+        if not key.startswith(PREFIX) or key.startswith(TEST_PREFIX):
+            continue
+        parts = tuple(key.removeprefix(PREFIX).lower().split("__"))
+        for depth, part in enumerate(parts):
+            names, free = _names(parts[:depth])
+            is_key_of_dict = depth == 1 and parts[0] in ("site", "tariff", "carbon")
+            if free or is_key_of_dict:
+                continue
+            if part not in names:
+                raise ConfigError(f"environment: {key} is not known{_nearest(part, names)}")
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; permitted: {', '.join(sorted(names))}"
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        location = tuple(str(p) for p in item["loc"])
+        dotted = ".".join(location)
+        if item["type"] == "extra_forbidden":
+            names, _ = _names(location[:-1])
+            lines.append(f"{where}: {dotted} is not known{_nearest(location[-1], names)}")
+        else:
+            secret = any(word in dotted for word in ("key", "password", "secret"))
+            value = "***" if secret else repr(item["input"])
+            lines.append(f"{where}: {dotted} is {value}; {item['msg'].lower()}")
+    return "\n".join(lines)
+
+
+def effective(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, value) of the whole effective configuration, secrets masked."""
+
+    def walk(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                is_secret = any(word in str(key) for word in ("password", "secret", "api_key"))
+                yield from walk(
+                    f"{prefix}.{key}" if prefix else str(key), "***" if is_secret else item
+                )
+        else:
+            yield prefix, str(value)
+
+    yield from walk("", settings.model_dump(mode="json"))
