@@ -1,0 +1,225 @@
+"""A session after each report, and whether it has left its plan: folds, no I/O.
+
+Registers are trusted as differences only: energy is the sum of what the register rose since the
+start, so a meter that is reset in mid-session loses nothing that was seen and never counts twice.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from csms.core.messages import SessionEnded, SessionReport, SessionStarted, SessionUpdated
+from csms.core.model import (
+    Authorization,
+    MeterSample,
+    Session,
+    SessionState,
+)
+from csms.core.plan import Plan
+
+MAX_STEP_W = 1_000_000.0
+"""A register that rises faster than this between two samples is flagged, not refused."""
+
+
+def started(
+    report: SessionReport, *, session_id: str, site_id: str, authorization: Authorization | None
+) -> Session:
+    """Return the session that `report` opens.
+
+    Any transaction message may be the first that arrives: what came before may still sit in the
+    station's queue, so a session opened by an update or an end is flagged "start_missing".
+    """
+    meter_start_wh = report.meter_start_wh if isinstance(report, SessionStarted) else None
+    flags = report.flags
+    if not isinstance(report, SessionStarted):
+        flags = _with(flags, "start_missing")
+    session = Session(
+        session_id=session_id,
+        number=0,
+        site_id=site_id,
+        station_id=report.station_id,
+        evse_id=report.evse_id or 1,
+        connector_id=report.connector_id,
+        version=report.version,
+        transaction_id=report.transaction_id,
+        started_at=report.at,
+        received_at=report.received_at,
+        is_offline_start=report.is_offline,
+        meter_start_wh=meter_start_wh,
+        meter_last_wh=meter_start_wh,
+        sample_at=report.at if meter_start_wh is not None else None,
+        remote_start_id=report.remote_start_id if isinstance(report, SessionStarted) else None,
+        charging_state=report.charging_state,
+        last_seq_no=-1 if report.seq_no is None else report.seq_no,
+        flags=flags,
+    )
+    if authorization is not None and report.id_token is not None:
+        session = authorized(session, report, authorization)
+    return _with_samples(session, report.samples)
+
+
+def authorized(session: Session, report: SessionReport, authorization: Authorization) -> Session:
+    """Return `session` with the decision on the token that `report` brought."""
+    return replace(
+        session,
+        id_token=report.id_token,
+        holder_did=authorization.holder_did,
+        status=authorization.status,
+        reason=authorization.reason,
+        assurance=authorization.assurance,
+        priority=authorization.priority,
+    )
+
+
+def with_late_start(session: Session, report: SessionStarted) -> Session:
+    """Return a session that was opened without its start, now that the start has arrived."""
+    first = min(session.started_at, report.at)
+    flags = tuple(f for f in session.flags if f != "start_missing")
+    missing_wh = 0.0
+    if report.meter_start_wh is not None and session.meter_start_wh is not None:
+        missing_wh = max(session.meter_start_wh - report.meter_start_wh, 0.0)
+    start_wh = session.meter_start_wh if report.meter_start_wh is None else report.meter_start_wh
+    return replace(
+        session,
+        started_at=first,
+        evse_id=report.evse_id or session.evse_id,
+        connector_id=report.connector_id,
+        is_offline_start=report.is_offline or session.is_offline_start,
+        meter_start_wh=start_wh,
+        energy_wh=session.energy_wh + missing_wh,
+        remote_start_id=report.remote_start_id,
+        flags=flags,
+    )
+
+
+def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session:
+    """Return `session` after `report`; an ended session stays ended.
+
+    A report older than what is known (live messages overtake queued ones) adds nothing to the
+    present state; its samples are kept by the store all the same.
+    """
+    seq_no = session.last_seq_no if report.seq_no is None else report.seq_no
+    session = replace(
+        session,
+        charging_state=(
+            report.charging_state
+            if report.charging_state and seq_no >= session.last_seq_no
+            else session.charging_state
+        ),
+        last_seq_no=max(seq_no, session.last_seq_no),
+        flags=_with(session.flags, *report.flags),
+    )
+    session = _with_samples(session, report.samples)
+    return _ended(session, report) if isinstance(report, SessionEnded) else session
+
+
+def closed_administratively(session: Session, *, now: datetime, reason: str) -> Session:
+    """Return `session` ended by us: the station never said so; its energy is an estimate."""
+    if session.state is SessionState.ENDED:
+        return session
+    return replace(
+        session,
+        state=SessionState.ENDED,
+        ended_at=session.sample_at or now,
+        stop_reason=reason,
+        is_estimated=True,
+        power_w=0.0,
+    )
+
+
+def _ended(session: Session, report: SessionEnded) -> Session:
+    stop_wh = report.meter_stop_wh
+    if stop_wh is not None:
+        session = _with_samples(
+            session, (MeterSample(at=report.at, context="Transaction.End", energy_wh=stop_wh),)
+        )
+    return replace(
+        session,
+        state=SessionState.ENDED,
+        ended_at=max(report.at, session.started_at),
+        stop_reason=report.stop_reason,
+        charging_state="Idle",
+        power_w=0.0,
+        current_a=(),
+        flags=_with(session.flags, "ends_before_start")
+        if report.at < session.started_at
+        else session.flags,
+    )
+
+
+def _with_samples(session: Session, samples: tuple[MeterSample, ...]) -> Session:
+    for sample in sorted(samples, key=lambda s: s.at):
+        session = _with_sample(session, sample)
+    return session
+
+
+def _with_sample(session: Session, sample: MeterSample) -> Session:
+    if session.sample_at is not None and sample.at < session.sample_at:
+        return session
+    energy_wh, last_wh, flags = _risen(session, sample)
+    start_wh = session.meter_start_wh
+    if start_wh is None and sample.energy_wh is not None:
+        start_wh = sample.energy_wh
+        flags = _with(flags, "meter_start_assumed")
+    is_open = session.state is SessionState.OPEN
+    return replace(
+        session,
+        meter_start_wh=start_wh,
+        meter_last_wh=last_wh,
+        energy_wh=energy_wh,
+        power_w=sample.power_w if is_open and sample.power_w is not None else session.power_w,
+        current_a=sample.current_a if is_open and sample.current_a else session.current_a,
+        soc=session.soc if sample.soc is None else sample.soc,
+        sample_at=sample.at,
+        flags=_with(flags, *sample.flags),
+    )
+
+
+def _risen(session: Session, sample: MeterSample) -> tuple[float, float | None, tuple[str, ...]]:
+    """Return (energy_wh, meter_last_wh, flags) after the register reading of `sample`."""
+    reading, last = sample.energy_wh, session.meter_last_wh
+    if reading is None or last is None:
+        return session.energy_wh, last if reading is None else reading, session.flags
+    rise = reading - last
+    if rise < 0:
+        # A reset or a swapped meter: the new register is the base, what was seen stays.
+        return session.energy_wh, reading, _with(session.flags, "register_fell")
+    flags = session.flags
+    if session.sample_at is not None:
+        hours = max((sample.at - session.sample_at) / timedelta(hours=1), 1 / 3600)
+        if rise / hours > MAX_STEP_W:
+            flags = _with(flags, "register_jump")
+    return session.energy_wh + rise, reading, flags
+
+
+def _with(flags: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    new = tuple(flag for flag in more if flag not in flags)
+    return flags + new if new else flags
+
+
+def allowed_kw(plan: Plan, session_id: str, at: datetime) -> float | None:
+    """Return the power `plan` gives the session at `at`, None where the plan says nothing."""
+    row = plan.row(session_id)
+    if row is None:
+        return None
+    for start, end, power_kw in zip(plan.edges_at, plan.edges_at[1:], row.power_kw, strict=False):
+        if start <= at < end:
+            return power_kw
+    return None
+
+
+def has_left_plan(session: Session, plan: Plan, *, now: datetime, tolerance_kw: float) -> str:
+    """Return how the session differs from its plan: "above", "below", or "" while it follows.
+
+    Above means more than 1 % + 10 W over what the plan allows (what stations were seen to keep
+    to); below means the car takes less than it was given by more than `tolerance_kw`, so that the
+    rest can be handed to others.
+    """
+    planned_kw = allowed_kw(plan, session.session_id, now)
+    if planned_kw is None or session.power_w is None:
+        return ""
+    power_kw = session.power_w / 1000.0
+    if power_kw > planned_kw * 1.01 + 0.01:
+        return "above"
+    if power_kw < planned_kw - tolerance_kw:
+        return "below"
+    return ""
