@@ -1,0 +1,1 @@
+"""The schema's history; Alembic reads this directory, nothing imports it."""
