@@ -51,6 +51,7 @@ class Reason(StrEnum):
     ASSURANCE_LOW = "assurance_low"
     CONCURRENT = "concurrent"
     RATE_LIMITED = "rate_limited"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

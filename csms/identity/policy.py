@@ -162,7 +162,7 @@ class UnknownTokenLimiter:
         self._unknown: dict[str, deque[datetime]] = {}
         self._paused_until: dict[str, datetime] = {}
 
-    def refuses(self, station_id: str, *, now: datetime) -> bool:
+    def is_limited(self, station_id: str, now: datetime) -> bool:
         """Return whether tokens of `station_id` are refused unlooked-up at `now`."""
         until = self._paused_until.get(station_id)
         if until is None:
@@ -172,8 +172,8 @@ class UnknownTokenLimiter:
         del self._paused_until[station_id]
         return False
 
-    def note_unknown(self, station_id: str, *, now: datetime) -> None:
-        """Take note that `station_id` presented a token nobody knows."""
+    def unknown(self, station_id: str, now: datetime) -> None:
+        """Count that `station_id` presented a token nobody knows."""
         seen = self._unknown.setdefault(station_id, deque(maxlen=self._limit))
         while seen and seen[0] <= now - self._window:
             seen.popleft()
