@@ -1,0 +1,70 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes --no-deps
+# Built with the hatchling of the lock, so that nothing is fetched beside the locked packages.
+PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
+LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+          --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench bench-quick wheel lock upgrade clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/runtime.stamp  ## set up, then a whole day of a depot with simulated stations
+	@$(BIN)/tasco demo $(ARGS)
+
+test: lint  ## set up, then style, types and all tests
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(VENV)/dev.stamp  ## style and types only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp  ## CPU per message against an echo and a naive central system
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-quick: $(VENV)/dev.stamp  ## the same in a minute, with generous limits
+	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)
+
+wheel: $(VENV)/dev.stamp  ## dist/tasco-*.whl
+	@$(BIN)/python -m hatchling build -t wheel
+
+# uv makes one lock for every platform and Python; it is needed here only.
+lock: build/lock/bin/uv  ## write requirements*.lock anew, keeping versions that still fit
+	@$< pip compile pyproject.toml --group build $(LOCK) $(UPGRADE) -o requirements.lock
+	@$< pip compile pyproject.toml --group dev --group bench $(LOCK) $(UPGRADE) \
+	    -c requirements.lock -o requirements-dev.lock
+
+upgrade:  ## as lock, with the newest versions
+	@$(MAKE) lock UPGRADE=--upgrade
+
+build/lock/bin/uv:
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip --disable-pip-version-check --quiet install uv
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); TASCO needs Python 3.11 or newer:" \
+	        "make PYTHON=python3.12, say" >&2; exit 1; }
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@$(INSTALL) -r requirements.lock
+	@$(PROJECT)
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@$(INSTALL) -r requirements-dev.lock
+	@$(PROJECT)
+	@touch $@ $(VENV)/runtime.stamp
+
+clean:  ## remove the virtual environment and everything that was built
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
