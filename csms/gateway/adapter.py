@@ -1,0 +1,169 @@
+"""What an adapter is: the words of one OCPP version, to and from ours, without any I/O.
+
+An incoming call becomes an Exchange, the report to ask the centre and how to spell its reply; a
+command becomes Steps, the calls that carry it out and how to read their answers. Business rules
+never live here: an adapter renames, converts units, maps enums and fills the specification's
+defaults.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from csms.core.messages import (
+    BootReply,
+    Command,
+    CommandResult,
+    Noted,
+    Outcome,
+    RawCall,
+    Report,
+    VendorReply,
+)
+from csms.core.model import OcppVersion
+from csms.gateway.codec import Codec
+from csms.gateway.frames import Call, compact_object
+from csms.gateway.values import utc_text
+
+Payload = dict[str, Any]
+
+
+class Origin(NamedTuple):
+    """Whose call it is and when it came: what every report begins with."""
+
+    station_id: str
+    link_id: int
+    received_at: datetime
+
+
+class Exchange(NamedTuple):
+    """A call as the centre's question, and how its reply is spelled."""
+
+    report: Report[Any]
+    answer: Callable[[Any], Payload]
+
+
+class Step(NamedTuple):
+    """One call of ours. `payload_json` is the payload's spelling on the wire.
+
+    `read` turns the station's answer, already checked, into the command's result.
+    """
+
+    action: str
+    payload: Payload
+    payload_json: str
+    read: Callable[[Payload], CommandResult]
+
+
+class Unsendable(Exception):
+    """A command that cannot be said in this version; the text says why."""
+
+
+class Adapter(Protocol):
+    """One OCPP version."""
+
+    @property
+    def version(self) -> OcppVersion:
+        """The version this adapter speaks."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """The version's messages."""
+        ...
+
+    def exchange(self, call: Call, origin: Origin) -> Exchange:
+        """Return `call`, whose payload fits its schema, as a question to the centre.
+
+        Raises Refused for a value the schema lets through and that cannot be meant.
+        """
+        ...
+
+    def steps(self, command: Command) -> Sequence[Step]:
+        """Return the calls that carry out `command`; raises Unsendable if there are none."""
+        ...
+
+
+_ACCEPTED = frozenset(
+    {"Accepted", "RebootRequired", "Scheduled", "Unlocked", "AcceptedCanceled", "Downloading"}
+)
+_NOT_SUPPORTED = frozenset({"NotSupported", "NotImplemented"})
+
+
+def outcome_of(status: str) -> Outcome:
+    """Return how a command ended whose answer carries `status`; an answer without one is a yes."""
+    if not status or status in _ACCEPTED:
+        return Outcome.ACCEPTED
+    return Outcome.NOT_SUPPORTED if status in _NOT_SUPPORTED else Outcome.REJECTED
+
+
+def read_status(answer: Payload) -> CommandResult:
+    """Return the result that most answers spell: one status."""
+    status = answer.get("status", "")
+    status = status if isinstance(status, str) else ""
+    return CommandResult(outcome=outcome_of(status), status=status, answer=answer)
+
+
+def read_cleared(answer: Payload) -> CommandResult:
+    """Return the result of clearing a profile: "Unknown" says that it is gone as well."""
+    result = read_status(answer)
+    if result.status == "Unknown":
+        return CommandResult(outcome=Outcome.ACCEPTED, status="Unknown", answer=answer)
+    return result
+
+
+def step(
+    action: str, payload: Payload, read: Callable[[Payload], CommandResult] = read_status
+) -> Step:
+    """Return one call of our own making."""
+    return Step(action, payload, orjson.dumps(payload).decode(), read)
+
+
+def raw_steps(command: RawCall, version: OcppVersion) -> Sequence[Step]:
+    """Return the one call of a raw command, spelled as the caller spelled it."""
+    if command.version is not None and command.version is not version:
+        raise Unsendable("wrong version")
+    try:
+        payload, text = compact_object(command.payload_json)
+    except ValueError as error:
+        raise Unsendable(f"not valid: {error}") from error
+    return (Step(command.action, payload, text, read_status),)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the members of a comma-separated list as stations write it."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def numbers(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, int]:
+    """Return field name -> number for each setting in `names` that holds one above 0."""
+    found: dict[str, int] = {}
+    for setting, field in names.items():
+        text = values.get(setting, "").strip()
+        if text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0:
+            found[field] = int(text)
+    return found
+
+
+def boot_answer(reply: BootReply) -> Payload:
+    """Return the BootNotification answer, which both versions spell alike."""
+    return {
+        "currentTime": utc_text(reply.at),
+        "interval": reply.interval_s,
+        "status": reply.status,
+    }
+
+
+def nothing(reply: Noted) -> Payload:
+    """Return the empty answer."""
+    return {}
+
+
+def vendor_answer(reply: VendorReply) -> Payload:
+    """Return the DataTransfer answer, which both versions spell alike."""
+    answer: Payload = {"status": reply.status}
+    if reply.data is not None:
+        answer["data"] = reply.data
+    return answer

@@ -1,0 +1,45 @@
+"""The gateway's numbers: what a station, an address or a command may take of it."""
+
+from dataclasses import dataclass, field
+from ssl import SSLContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Limits and time-outs, in machine seconds; the defaults are those of the reliability design.
+
+    `port` 0 takes any free one. `no_close_frame` names stations known not to come back after a
+    close frame: their link is cut without one when the store is out.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 9000
+    tls: SSLContext | None = None
+    compression: bool = True
+
+    handshake_s: float = 10.0
+    handshakes_open: int = 1000
+    handshakes_per_address: int = 64
+    limit_loopback: bool = False
+    """Count loopback as one address too: off, since a proxy in front speaks for every station."""
+    admitted_per_s: float = 100.0
+    admission_wait_s: float = 30.0
+    takeovers_per_minute: int = 6
+
+    ping_s: float = 30.0
+    frames_per_s: float = 20.0
+    """Steady rate of one link; 0 lifts the limit. Beyond it reading pauses."""
+    frames_burst: int = 200
+    calls_queued: int = 50
+    commands_queued: int = 20
+
+    send_s: float = 20.0
+    ask_s: float = 20.0
+    """Longest the centre may take: its own hold of 15 s and some."""
+    call_timeout_s: float = 30.0
+    seen_every_s: float = 60.0
+    drain_s: float = 10.0
+    close_s: float = 5.0
+    outage_probe_s: float = 5.0
+    """While the centre is out, one handshake in this time is let through to try it."""
+    no_close_frame: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,247 @@
+"""The upgrade request of a station: who it says it is, what it offers, and what it is told.
+
+The last segment of the path, decoded once, is the identity; the subprotocol alone chooses the
+version. Everything here is decided before the upgrade, so that a refusal is plain HTTP.
+"""
+
+import asyncio
+import base64
+import binascii
+import ipaddress
+import random
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+from websockets.protocol import Event, State
+
+from csms.core.messages import LinkRefusal, LinkReply
+from csms.gateway.adapter import Adapter
+from csms.gateway.config import GatewayConfig
+
+MAX_IDENTITY_CHARACTERS = 48
+_MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
+_MAX_PATH_CHARACTERS = 1024
+_MINUTE_S = 60.0
+
+
+class Credential(NamedTuple):
+    """Basic authentication as it came; None for both without the header."""
+
+    username: str | None = None
+    password: bytes | None = None
+
+
+class Refusal(Exception):
+    """A handshake that is answered with plain HTTP; `result` is its name in the metrics."""
+
+    def __init__(self, status: HTTPStatus, result: str, *, retry_after: bool = False) -> None:
+        super().__init__(result)
+        self.status = status
+        self.result = result
+        self.retry_after = retry_after
+
+    def response(self, connection: ServerConnection) -> Response:
+        """Return the HTTP answer; it never says which part of a credential was wrong."""
+        response = connection.respond(self.status, f"{self.status.phrase}\n")
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = 'Basic realm="ocpp", charset="UTF-8"'
+        if self.retry_after:
+            # Spread, so that a fleet refused together does not come back together.
+            response.headers["Retry-After"] = str(random.randint(5, 60))
+        return response
+
+
+REFUSALS: Mapping[LinkRefusal, tuple[HTTPStatus, bool]] = {
+    LinkRefusal.UNKNOWN_STATION: (HTTPStatus.NOT_FOUND, False),
+    LinkRefusal.BAD_CREDENTIAL: (HTTPStatus.UNAUTHORIZED, False),
+    LinkRefusal.PROFILE_TOO_LOW: (HTTPStatus.UNAUTHORIZED, False),
+    LinkRefusal.TOO_MANY_ATTEMPTS: (HTTPStatus.TOO_MANY_REQUESTS, True),
+}
+
+
+def identity(path: str) -> str:
+    """Return the station's identity in a request path; raises Refusal (404) if it holds none."""
+    plain = path.partition("?")[0].partition("#")[0]
+    segments = plain.removesuffix("/").split("/")[1:]
+    if len(path) > _MAX_PATH_CHARACTERS or not _MIN_SEGMENTS <= len(segments) <= _MAX_SEGMENTS:
+        raise Refusal(HTTPStatus.NOT_FOUND, "bad_path")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise Refusal(HTTPStatus.NOT_FOUND, "bad_path")
+    try:
+        found = unquote_to_bytes(segments[-1]).decode()
+    except UnicodeDecodeError:
+        found = ""
+    if not 0 < len(found) <= MAX_IDENTITY_CHARACTERS or not found.isprintable():
+        raise Refusal(HTTPStatus.NOT_FOUND, "bad_path")
+    if found in (".", "..") or "/" in found:
+        raise Refusal(HTTPStatus.NOT_FOUND, "bad_path")
+    return found
+
+
+def subprotocol(headers: Headers, known: Mapping[str, Any]) -> str:
+    """Return the first subprotocol the station offers that we know; raises Refusal (400)."""
+    for value in headers.get_all("Sec-WebSocket-Protocol"):
+        for offered in value.split(","):
+            if offered.strip() in known:
+                return offered.strip()
+    raise Refusal(HTTPStatus.BAD_REQUEST, "no_common_subprotocol")
+
+
+def credential(headers: Headers) -> Credential:
+    """Return the Basic credential, split at its first colon; raises Refusal (401) if it is none.
+
+    The password stays bytes: a 1.6 AuthorizationKey may be any.
+    """
+    values = headers.get_all("Authorization")
+    if not values:
+        return Credential()
+    scheme, _, encoded = values[0].partition(" ")
+    try:
+        if len(values) != 1 or scheme.lower() != "basic":
+            raise ValueError
+        plain = base64.b64decode(encoded.strip(), validate=True)
+    except (ValueError, binascii.Error):
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "bad_authorization_header") from None
+    username, colon, password = plain.partition(b":")
+    if not colon:
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "bad_authorization_header")
+    return Credential(username.decode(errors="replace"), password)
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Return whether the request asks for a websocket at all."""
+    return any("websocket" in value.lower() for value in headers.get_all("Upgrade"))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether `address` is this machine's own."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class Admission:
+    """Lets links in at a rate; the rest wait in line, and who would wait too long is refused."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._interval_s = 1.0 / config.admitted_per_s
+        self._wait_s = config.admission_wait_s
+        self._next_at = 0.0
+
+    async def wait(self) -> None:
+        """Return when it is this link's turn; raises Refusal (503) if that is too far off."""
+        now = asyncio.get_running_loop().time()
+        # A second's worth may come at once: single links never wait.
+        turn_at = max(self._next_at, now - 1.0) + self._interval_s
+        if turn_at - now > self._wait_s:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "crowded", retry_after=True)
+        self._next_at = turn_at
+        if turn_at > now:
+            await asyncio.sleep(turn_at - now)
+
+
+class Takeovers:
+    """How often a new link has replaced a living one; two clients may fight for one identity."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._at: dict[str, deque[float]] = {}
+
+    def note(self, station_id: str, now: float) -> None:
+        """Remember one take-over."""
+        self._at.setdefault(station_id, deque(maxlen=self._per_minute)).append(now)
+
+    def are_too_many(self, station_id: str, now: float) -> bool:
+        """Return whether the last minute has seen as many as are permitted."""
+        past = self._at.get(station_id)
+        return past is not None and len(past) == past.maxlen and now - past[0] < _MINUTE_S
+
+    def forget(self, now: float) -> None:
+        """Drop what is older than a minute."""
+        for station_id in [s for s, past in self._at.items() if now - past[-1] >= _MINUTE_S]:
+            del self._at[station_id]
+
+
+class Openings:
+    """Connections that have not finished their handshake, in all and by address."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._by_address: Counter[str] = Counter()
+        self._open = 0
+
+    def enter(self, address: str) -> bool:
+        """Count one more; return whether there is room for it."""
+        self._open += 1
+        self._by_address[address] += 1
+        if self._open > self._config.handshakes_open:
+            return False
+        if is_loopback(address) and not self._config.limit_loopback:
+            return True
+        return self._by_address[address] <= self._config.handshakes_per_address
+
+    def leave(self, address: str) -> None:
+        """Count one less."""
+        self._open -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+class Grant(NamedTuple):
+    """What the centre and the subprotocol agreed on for one connection."""
+
+    adapter: Adapter
+    reply: LinkReply
+
+
+class StationConnection(ServerConnection):
+    """A websocket that knows when its peer was last heard and how long its request may take."""
+
+    openings: Openings
+    config: GatewayConfig
+    grant: Grant | None = None
+    heard_at: float = 0.0
+    pinged_at: float = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, and cut it if there are too many half-open ones."""
+        super().connection_made(transport)
+        self.heard_at = self.pinged_at = self.loop.time()
+        if not self.openings.enter(self.address):
+            self.transport.abort()
+
+    @property
+    def address(self) -> str:
+        """The peer's address, "" where there is none."""
+        peer: Sequence[Any] | None = self.remote_address
+        return str(peer[0]) if peer else ""
+
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        """Do the handshake; its request has to arrive within its own, shorter limit."""
+        try:
+            async with asyncio.timeout(self.config.handshake_s):
+                await asyncio.wait(
+                    [self.request_rcvd, self.connection_lost_waiter],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            await super().handshake(*args, **kwargs)
+        finally:
+            self.openings.leave(self.address)
+            if self.state is not State.OPEN:
+                self.abandoned()
+
+    def abandoned(self) -> None:
+        """Do what is due when the connection ends before it became a link."""
+
+    def process_event(self, event: Event) -> None:
+        """Note that the peer lives: any frame counts, a pong as much as a message."""
+        self.heard_at = self.loop.time()
+        super().process_event(event)

@@ -1,0 +1,202 @@
+"""PURE: sampled values of either version -> one MeterSample per instant.
+
+Meters say the same thing in many ways: in kWh or Wh, as a total or per phase, with a unit or
+without. A total beats the sum of its phases, and a value at the outlet one measured elsewhere.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from csms.core.model import MeterSample
+from csms.gateway.codec import Code, Refused
+from csms.gateway.values import instant
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_LINE_TO_LINE = frozenset({"L1-L2", "L2-L3", "L3-L1"})
+_SQRT_3 = 3**0.5
+_MOST = 1e15
+"""No meter counts this far; a double still holds it to the Wh."""
+
+ENERGY = "Energy.Active.Import.Register"
+POWER = "Power.Active.Import"
+CURRENT = "Current.Import"
+VOLTAGE = "Voltage"
+SOC = "SoC"
+POWER_OFFERED = "Power.Offered"
+CURRENT_OFFERED = "Current.Offered"
+_READ = frozenset({ENERGY, POWER, CURRENT, VOLTAGE, SOC, POWER_OFFERED, CURRENT_OFFERED})
+
+_THOUSANDS = frozenset({"kWh", "kW", "kA", "kV", "kVA"})
+_BEGIN, _END = "Transaction.Begin", "Transaction.End"
+
+
+class _Instant:
+    """What was said for one instant: measurand -> phase ("" for the total) -> value."""
+
+    __slots__ = ("at", "context", "elsewhere", "flags", "values")
+
+    def __init__(self, at: datetime, flags: set[str]) -> None:
+        self.at = at
+        self.context = ""
+        self.flags = flags
+        self.values: dict[str, dict[str, float]] = {}
+        self.elsewhere: dict[str, dict[str, float]] = {}
+
+    def add(self, measurand: str, phase: str, value: float, *, is_outlet: bool) -> None:
+        where = self.values if is_outlet else self.elsewhere
+        phases = where.get(measurand)
+        if phases is None:
+            where[measurand] = {phase: value}
+        else:
+            phases[phase] = value
+
+    def phases(self, measurand: str) -> dict[str, float]:
+        return self.values.get(measurand) or self.elsewhere.get(measurand) or {}
+
+    def total(self, measurand: str, per_phase_flag: str = "") -> float | None:
+        phases = self.phases(measurand)
+        if not phases:
+            return None
+        if "" in phases:
+            return phases[""]
+        lines = _per_line(phases)
+        if not lines:
+            return None
+        if per_phase_flag:
+            self.flags.add(per_phase_flag)
+        return sum(lines.values())
+
+    def sample(self) -> MeterSample:
+        soc = self.total(SOC)
+        currents = self.phases(CURRENT)
+        lines = _per_line(currents)
+        offered = self.phases(CURRENT_OFFERED)
+        return MeterSample(
+            at=self.at,
+            context=self.context or "Sample.Periodic",
+            energy_wh=self.total(ENERGY, "energy_per_phase"),
+            power_w=self.total(POWER),
+            current_a=tuple(lines[line] for line in sorted(lines))
+            or ((currents[""],) if "" in currents else ()),
+            voltage_v=_voltage(self.phases(VOLTAGE)),
+            soc=None if soc is None else min(max(soc / 100.0, 0.0), 1.0),
+            power_offered_w=self.total(POWER_OFFERED),
+            # Offered per phase, as a limit is: the phases do not add up.
+            current_offered_a=max(offered.values()) if offered else None,
+            flags=tuple(sorted(self.flags)),
+        )
+
+
+def _per_line(phases: Mapping[str, float]) -> dict[str, float]:
+    """Return the value of each line conductor by "L1".."L3", however the phases are written."""
+    return {
+        phase[:2]: value
+        for phase, value in phases.items()
+        if phase.startswith("L") and phase not in _LINE_TO_LINE
+    }
+
+
+def _voltage(phases: Mapping[str, float]) -> float | None:
+    if not phases:
+        return None
+    if "" in phases:
+        return phases[""]
+    lines = _per_line(phases)
+    if lines:
+        return sum(lines.values()) / len(lines)
+    between = [value for phase, value in phases.items() if phase in _LINE_TO_LINE]
+    return sum(between) / len(between) / _SQRT_3 if between else None
+
+
+class _Reading(NamedTuple):
+    """One sampled value, its spelling resolved; `unit` is "" where none was given."""
+
+    value: float
+    unit: str
+    multiplier: int
+
+
+def samples(
+    meter_values: Iterable[Mapping[str, Any]], *, drop_unreadable: bool = False
+) -> tuple[MeterSample, ...]:
+    """Return one sample for each instant in `meter_values`, in the order given.
+
+    Raises Refused for a value that is no number ("12,5"), unless `drop_unreadable` says that
+    losing one value is better than losing the message it rides on; the sample is then flagged.
+    """
+    found: dict[datetime, _Instant] = {}
+    for meter_value in meter_values:
+        flags: set[str] = set()
+        at = instant(meter_value["timestamp"], "meter value timestamp", flags)
+        sampled = meter_value["sampledValue"]
+        if not sampled:
+            continue
+        entry = found.get(at)
+        if entry is None:
+            entry = found[at] = _Instant(at, flags)
+        for value in sampled:
+            try:
+                _read(entry, value)
+            except Refused:
+                if not drop_unreadable:
+                    raise
+                entry.flags.add("value_unreadable")
+    return tuple(entry.sample() for entry in found.values())
+
+
+def _read(entry: _Instant, sampled: Mapping[str, Any]) -> None:
+    context = sampled.get("context", "")
+    if context and (not entry.context or context in (_BEGIN, _END)):
+        entry.context = context
+    if sampled.get("format") == "SignedData":
+        return
+    reading = _reading(sampled)
+    measurand = sampled.get("measurand", ENERGY)
+    if measurand not in _READ:
+        return
+    value = reading.value
+    if reading.multiplier:
+        value *= 10.0**reading.multiplier
+    if reading.unit in _THOUSANDS:
+        value *= 1000.0
+    elif not reading.unit and measurand in (POWER, POWER_OFFERED):
+        # Energy has a default unit by the specification, power has none.
+        entry.flags.add("unit_assumed")
+    if not abs(value) < _MOST:
+        raise Refused(Code.PROPERTY, "sampled value is out of range")
+    is_outlet = measurand == SOC or sampled.get("location", "Outlet") == "Outlet"
+    entry.add(measurand, sampled.get("phase", ""), value, is_outlet=is_outlet)
+
+
+def _reading(sampled: Mapping[str, Any]) -> _Reading:
+    value = sampled["value"]
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text) or len(text) > 40:
+            raise Refused(Code.PROPERTY, "sampled value is no number; right would be 12.5")
+        return _Reading(float(text), sampled.get("unit", ""), 0)
+    unit = sampled.get("unitOfMeasure")
+    if unit is None:
+        return _Reading(float(value), "", 0)
+    multiplier = unit.get("multiplier", 0)
+    if not -24 <= multiplier <= 24:
+        raise Refused(Code.PROPERTY, "multiplier is out of range; it must be -24..24")
+    return _Reading(float(value), unit.get("unit", ""), int(multiplier))
+
+
+def first_energy_wh(found: Iterable[MeterSample]) -> float | None:
+    """Return the register at the beginning of a transaction."""
+    readings = [s for s in found if s.energy_wh is not None]
+    begun = [s for s in readings if s.context == _BEGIN]
+    chosen = begun or readings
+    return chosen[0].energy_wh if chosen else None
+
+
+def last_energy_wh(found: Iterable[MeterSample]) -> float | None:
+    """Return the register at the end of a transaction."""
+    readings = [s for s in found if s.energy_wh is not None]
+    ended = [s for s in readings if s.context == _END]
+    chosen = ended or readings
+    return chosen[-1].energy_wh if chosen else None

@@ -1,0 +1,266 @@
+"""Our calls on one link: one at a time, a short queue, the newest schedule of an EVSE wins.
+
+The outbox takes the link's turn only to write. What it has written stays pending until its answer,
+its time-out or the end of the link, and until then nothing else is written.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any
+
+from csms.core.messages import Command, CommandResult, Outcome, SetSchedule
+from csms.gateway import frames
+from csms.gateway.adapter import Adapter, Step, Unsendable
+from csms.gateway.surroundings import Surroundings
+
+_LATE_REMEMBERED = 32
+_TEXT_KEPT = 2000
+_REFUSED_AS_UNSUPPORTED = frozenset({"NotImplemented", "NotSupported"})
+_GOES_ON = frozenset({Outcome.ACCEPTED, Outcome.SENT})
+
+OFFLINE = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="offline")
+QUEUE_FULL = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="queue full")
+BUSY = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="busy")
+NO_ANSWER = CommandResult(outcome=Outcome.NO_ANSWER)
+SUPERSEDED = CommandResult(outcome=Outcome.SUPERSEDED)
+SENT = CommandResult(outcome=Outcome.SENT)
+
+Reply = frames.Answer | frames.ErrorAnswer | frames.Fault
+
+log = logging.getLogger(__name__)
+
+
+def not_valid(why: str) -> CommandResult:
+    """Return the result of a command that cannot be written."""
+    return CommandResult(outcome=Outcome.NOT_SENT, why_not_sent=why)
+
+
+class _Outgoing:
+    """One call of ours and who waits for it."""
+
+    __slots__ = ("message_id", "replaces", "reply", "result", "step", "wait_s", "write_by")
+
+    def __init__(self, step: Step, replaces: int | None, wait_s: float, write_by: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.step = step
+        self.replaces = replaces
+        self.wait_s = wait_s
+        self.write_by = write_by
+        self.message_id = ""
+        self.result: asyncio.Future[CommandResult] = loop.create_future()
+        self.reply: asyncio.Future[Reply | None] = loop.create_future()
+
+    def end(self, result: CommandResult) -> None:
+        # The caller may have gone away, or already have been told "sent".
+        if not self.result.done():
+            self.result.set_result(result)
+
+
+class Outbox:
+    """The queue of our calls and the one that is on its way."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        around: Surroundings,
+        *,
+        station_id: str,
+        turn: asyncio.Lock,
+        write: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._adapter = adapter
+        self._around = around
+        self._station_id = station_id
+        self._turn = turn
+        self._write = write
+        self._queue: deque[_Outgoing] = deque()
+        self._pending: _Outgoing | None = None
+        self._is_sending = False
+        self._is_closed = False
+        self._late: deque[str] = deque(maxlen=_LATE_REMEMBERED)
+        # A random beginning: a late answer to a call of an earlier link matches nothing here.
+        self._prefix = secrets.token_hex(4)
+        self._numbers = count(1)
+        self.triggered: set[str] = set()
+        """Actions we asked the station for; they are answered even before it is accepted."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a call of ours is unanswered, so that somebody has to go on reading."""
+        return self._pending is not None
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Carry `command` out, step by step, until one is not accepted."""
+        try:
+            steps = self._adapter.steps(command)
+        except Unsendable as error:
+            return not_valid(str(error))
+        except (TypeError, ValueError, OverflowError) as error:
+            return not_valid(f"not valid: {error}"[:200])
+        for step in steps:
+            problem = self._adapter.codec.check_command(step.action, step.payload)
+            if problem is not None:
+                return not_valid(f"not valid: {problem.why}")
+        replaces = command.evse_id if isinstance(command, SetSchedule) else None
+        result = OFFLINE
+        for step in steps:
+            result = await self._queue_up(step, replaces, max(command.wait_s, 0.0))
+            if result.outcome not in _GOES_ON:
+                break
+        return result
+
+    async def _queue_up(self, step: Step, replaces: int | None, wait_s: float) -> CommandResult:
+        if self._is_closed:
+            return OFFLINE
+        if replaces is not None:
+            self._drop_older(replaces)
+        if len(self._queue) >= self._around.config.commands_queued:
+            return QUEUE_FULL
+        loop = asyncio.get_running_loop()
+        write_by = loop.time() + (wait_s or self._around.config.call_timeout_s)
+        outgoing = _Outgoing(step, replaces, wait_s, write_by)
+        self._queue.append(outgoing)
+        if not self._is_sending:
+            self._is_sending = True
+            self._around.spawn(self._send_all(), f"outbox {self._station_id}")
+        return await outgoing.result
+
+    def _drop_older(self, replaces: int) -> None:
+        for older in [o for o in self._queue if o.replaces == replaces]:
+            self._queue.remove(older)
+            older.end(SUPERSEDED)
+
+    async def _send_all(self) -> None:
+        try:
+            while self._queue and not self._is_closed:
+                outgoing = await self._write_next()
+                if outgoing is not None:
+                    await self._wait_for(outgoing)
+        finally:
+            self._is_sending = False
+
+    async def _write_next(self) -> _Outgoing | None:
+        """Take the turn and write the head of the queue; None if nothing was written."""
+        head = self._queue[0]
+        loop = asyncio.get_running_loop()
+        try:
+            if loop.time() > head.write_by:
+                raise TimeoutError
+            async with asyncio.timeout_at(head.write_by):
+                await self._turn.acquire()
+        except TimeoutError:
+            if self._queue and self._queue[0] is head:
+                self._queue.popleft()
+            head.end(BUSY)
+            return None
+        try:
+            if not self._queue or self._is_closed:
+                return None
+            # Looked at only now: a newer schedule may have taken its place meanwhile.
+            outgoing = self._queue.popleft()
+            if outgoing.result.done():
+                return None
+            outgoing.message_id = f"{self._prefix}-{next(self._numbers)}"
+            self._pending = outgoing
+            self._note_trigger(outgoing.step)
+            step = outgoing.step
+            try:
+                await self._write(
+                    frames.call_text(outgoing.message_id, step.action, step.payload_json)
+                )
+            except OSError:
+                self._pending = None
+                outgoing.end(OFFLINE)
+                return None
+        finally:
+            self._turn.release()
+        if not outgoing.wait_s:
+            outgoing.end(SENT)
+        return outgoing
+
+    def _note_trigger(self, step: Step) -> None:
+        requested = step.payload.get("requestedMessage")
+        if isinstance(requested, str):
+            self.triggered.add(requested)
+        elif step.action in ("GetBaseReport", "GetReport"):
+            self.triggered.add("NotifyReport")
+
+    async def _wait_for(self, outgoing: _Outgoing) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(outgoing.wait_s or self._around.config.call_timeout_s):
+                reply = await outgoing.reply
+        except TimeoutError:
+            self._late.append(outgoing.message_id)
+            result = NO_ANSWER
+        else:
+            result = NO_ANSWER if reply is None else self._result(outgoing.step, reply)
+        finally:
+            self._pending = None
+        outgoing.end(result)
+        self._around.counters.call(
+            "out",
+            self._adapter.version,
+            outgoing.step.action,
+            result.outcome.value,
+            loop.time() - began,
+        )
+
+    def _result(self, step: Step, reply: Reply) -> CommandResult:
+        if isinstance(reply, frames.ErrorAnswer):
+            code = reply.code[:_TEXT_KEPT]
+            return CommandResult(
+                outcome=Outcome.NOT_SUPPORTED
+                if code in _REFUSED_AS_UNSUPPORTED
+                else Outcome.CALL_ERROR,
+                error_code=code,
+                error_description=reply.description[:_TEXT_KEPT],
+            )
+        if isinstance(reply, frames.Fault):
+            return CommandResult(outcome=Outcome.INVALID_ANSWER, error_description=reply.why)
+        raw: Mapping[str, Any] = (
+            reply.payload if isinstance(reply.payload, dict) else {"payload": reply.payload}
+        )
+        problem = self._adapter.codec.check_answer(step.action, reply.payload)
+        if problem is not None:
+            return CommandResult(
+                outcome=Outcome.INVALID_ANSWER, error_description=problem.why, answer=raw
+            )
+        try:
+            return step.read(reply.payload)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            log.exception("answer not understood", extra={"station_id": self._station_id})
+            return CommandResult(outcome=Outcome.INVALID_ANSWER, answer=raw)
+
+    def take(self, reply: Reply) -> bool:
+        """Give `reply` to the call it answers; return whether there was one."""
+        pending = self._pending
+        if pending is not None and pending.message_id == reply.message_id:
+            if not pending.reply.done():
+                pending.reply.set_result(reply)
+            return True
+        if reply.message_id in self._late:
+            self._around.counters.bad_frame("late_answer")
+            log.info("late answer", extra={"station_id": self._station_id})
+        else:
+            self._around.counters.bad_frame("unmatched_answer")
+            log.info("answer to no call of ours", extra={"station_id": self._station_id})
+        return False
+
+    async def settle(self) -> None:
+        """Wait until the call on its way, if any, has come to its end."""
+        if self._pending is not None:
+            await asyncio.wait([self._pending.reply])
+
+    def close(self) -> None:
+        """End every call: what is on its way has no answer, what waits was not sent."""
+        self._is_closed = True
+        while self._queue:
+            self._queue.popleft().end(OFFLINE)
+        if self._pending is not None and not self._pending.reply.done():
+            self._pending.reply.set_result(None)

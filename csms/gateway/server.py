@@ -1,0 +1,331 @@
+"""Accepts stations, keeps their links, and takes commands to them.
+
+The gateway holds no secret and decides nothing: who may connect is the centre's word. A station
+has one link, its newest by link id; an older one is closed once the newer is in place, and its late
+end harms nothing, because every report carries the id of its own link.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from csms.bus import Bus
+from csms.clock import Clock
+from csms.core.messages import (
+    Command,
+    CommandResult,
+    LinkClosed,
+    LinkOffered,
+    LinkReply,
+    RawCall,
+)
+from csms.gateway.adapter import Adapter
+from csms.gateway.config import GatewayConfig
+from csms.gateway.counters import Counters
+from csms.gateway.frames import MAX_FRAME_CHARACTERS
+from csms.gateway.handshake import (
+    REFUSALS,
+    Admission,
+    Grant,
+    Openings,
+    Refusal,
+    StationConnection,
+    Takeovers,
+    credential,
+    identity,
+    is_loopback,
+    is_upgrade,
+    subprotocol,
+)
+from csms.gateway.link import Link
+from csms.gateway.outbox import OFFLINE, not_valid
+from csms.gateway.surroundings import CentreOut, Surroundings, Tap
+from csms.gateway.v16 import V16
+from csms.gateway.v201 import V201
+from csms.telemetry import Metrics
+
+ADAPTERS: Mapping[str, Callable[[], Adapter]] = {"ocpp2.0.1": V201, "ocpp1.6": V16}
+"""Subprotocol -> adapter; a further version is a further line."""
+
+_NORMAL = 1000
+_GOING_AWAY = 1001
+_INTERNAL_ERROR = 1011
+_SWEEP_PART = 6
+_SILENT_PINGS = 2.5
+"""A peer that was not heard for so many ping intervals is gone."""
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The station side of TASCO; the command end of the bus."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        bus: Bus,
+        clock: Clock,
+        *,
+        metrics: Metrics | None = None,
+        tap: Tap | None = None,
+    ) -> None:
+        self._config = config
+        self._counters = Counters(metrics)
+        self._around = Surroundings(config, bus, clock, self._counters, tap)
+        self._adapters: dict[str, Adapter] = {name: make() for name, make in ADAPTERS.items()}
+        self._links: dict[str, Link] = {}
+        self._connections: set[StationConnection] = set()
+        self._admission = Admission(config)
+        self._takeovers = Takeovers(config.takeovers_per_minute)
+        self._openings = Openings(config)
+        self._server: Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen for stations."""
+        gateway = self
+
+        class Connection(StationConnection):
+            config = self._config
+            openings = self._openings
+
+            def abandoned(self) -> None:
+                gateway._give_back(self)
+
+        deflate = ServerPerMessageDeflateFactory(
+            server_no_context_takeover=True,
+            client_no_context_takeover=True,
+            compress_settings={"memLevel": 5},
+        )
+        self._server = await serve(
+            self._serve,
+            self._config.host,
+            self._config.port,
+            ssl=self._config.tls,
+            process_request=self._process_request,
+            select_subprotocol=self._select_subprotocol,
+            create_connection=Connection,
+            extensions=[deflate] if self._config.compression else None,
+            compression=None,
+            server_header=None,
+            open_timeout=self._config.handshake_s + self._config.admission_wait_s + 10.0,
+            # Pings are sent by the sweeper: it takes any frame for a sign of life, not pongs alone.
+            ping_interval=None,
+            close_timeout=self._config.close_s,
+            max_size=MAX_FRAME_CHARACTERS,
+        )
+        self._sweeper = self._around.spawn(self._sweep(), "gateway sweeper")
+
+    async def stop(self) -> None:
+        """Let no one in, finish what is open, and send every station away (close 1001)."""
+        self._is_stopping = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is None:
+            return
+        self._server.close(close_connections=False)
+        links = list(self._links.values())
+        await asyncio.gather(
+            *(link.drain(_GOING_AWAY, "centre stops") for link in links), return_exceptions=True
+        )
+        for connection in list(self._connections):
+            if connection.state is not State.CLOSED:
+                self._around.spawn(connection.close(_GOING_AWAY), "close")
+        await self._server.wait_closed()
+        await self._around.finish()
+
+    @property
+    def port(self) -> int:
+        """The port stations connect to."""
+        if self._server is None:
+            raise RuntimeError("the gateway is not started")
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    def links(self) -> Sequence[Link]:
+        """Return the links of this moment."""
+        return tuple(self._links.values())
+
+    async def _sweep(self) -> None:
+        """Ping quiet links, drop silent ones."""
+        interval_s = self._config.ping_s
+        while True:
+            await asyncio.sleep(interval_s / _SWEEP_PART)
+            now = asyncio.get_running_loop().time()
+            self._takeovers.forget(now)
+            for connection in list(self._connections):
+                if connection.state is not State.OPEN:
+                    continue
+                if now - connection.heard_at > interval_s * _SILENT_PINGS:
+                    self._around.spawn(_drop(connection), "drop silent link")
+                elif now - max(connection.pinged_at, connection.heard_at) >= interval_s:
+                    connection.pinged_at = now
+                    self._around.spawn(_ping(connection), "ping")
+
+    # --- handshakes ------------------------------------------------------------------------------
+
+    async def _process_request(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | None:
+        assert isinstance(connection, StationConnection)
+        if not is_upgrade(request.headers):
+            # The library answers 426 by itself.
+            return None
+        try:
+            await self._admit(connection, request)
+        except Refusal as refusal:
+            self._counters.handshake(refusal.result)
+            log.info(
+                "handshake refused",
+                extra={
+                    "why": refusal.result,
+                    "path": repr(request.path[:100]),
+                    "address": connection.address,
+                },
+            )
+            return refusal.response(connection)
+        self._counters.handshake("granted")
+        return None
+
+    async def _admit(self, connection: StationConnection, request: Request) -> None:
+        station_id = identity(request.path)
+        adapter = self._adapters[subprotocol(request.headers, self._adapters)]
+        username, password = credential(request.headers)
+        now = asyncio.get_running_loop().time()
+        if station_id in self._links and self._takeovers.are_too_many(station_id, now):
+            log.warning("identity is fought over", extra={"station_id": station_id})
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "takeovers", retry_after=True)
+        if self._is_stopping or not self._around.may_probe():
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "centre_out", retry_after=True)
+        await self._admission.wait()
+        offer = LinkOffered(
+            station_id=station_id,
+            received_at=self._around.clock.now(),
+            username=username,
+            password=password,
+            version=adapter.version,
+            remote_address=connection.address,
+            is_loopback=is_loopback(connection.address),
+            is_tls=connection.transport.get_extra_info("ssl_object") is not None,
+        )
+        try:
+            reply: LinkReply = await self._around.ask(offer)
+        except CentreOut:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "centre_out", retry_after=True) from None
+        if reply.refusal is not None:
+            status, retry_after = REFUSALS[reply.refusal]
+            raise Refusal(status, reply.refusal.value, retry_after=retry_after)
+        if not reply.station_id:
+            reply = replace(reply, station_id=station_id)
+        connection.grant = Grant(adapter, reply)
+
+    def _select_subprotocol(
+        self, connection: ServerConnection, offered: Sequence[Subprotocol]
+    ) -> Subprotocol | None:
+        # The station's order decides; _admit has seen that there is one.
+        return next((name for name in offered if name in self._adapters), None)
+
+    def _give_back(self, connection: StationConnection) -> None:
+        """Tell the centre that a granted link never came to be."""
+        if connection.grant is not None:
+            reply = connection.grant.reply
+            connection.grant = None
+            self._around.spawn(self._report_closed(reply, "handshake not finished"), "link closed")
+
+    # --- links -----------------------------------------------------------------------------------
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, StationConnection)
+        if connection.grant is None:
+            return
+        adapter, reply = connection.grant
+        link = Link(connection, adapter, self._around, reply)
+        self._connections.add(connection)
+        self._counters.link(link.version, 1)
+        try:
+            self._put_in_place(link)
+            reason = await link.run()
+        except Exception:
+            reason = "gateway failed"
+            log.exception("link failed", extra={"station_id": link.station_id})
+            self._around.spawn(connection.close(_INTERNAL_ERROR), "close")
+        finally:
+            self._connections.discard(connection)
+            self._counters.link(link.version, -1)
+            if self._links.get(link.station_id) is link:
+                del self._links[link.station_id]
+        log.info("link closed", extra={"station_id": link.station_id, "why": reason})
+        await self._report_closed(reply, reason)
+
+    def _put_in_place(self, link: Link) -> None:
+        older = self._links.get(link.station_id)
+        if older is not None and older.link_id > link.link_id:
+            # Two handshakes overtook each other; the newer link is already there.
+            self._around.spawn(link.end(_NORMAL, "a newer link exists"), "end older link")
+            return
+        self._links[link.station_id] = link
+        log.info(
+            "link opened",
+            extra={"station_id": link.station_id, "version": link.version.value},
+        )
+        if older is not None:
+            self._takeovers.note(link.station_id, asyncio.get_running_loop().time())
+            self._around.spawn(older.end(_NORMAL, "a newer link exists"), "end older link")
+
+    async def _report_closed(self, granted: LinkReply, reason: str) -> None:
+        report = LinkClosed(
+            station_id=granted.station_id,
+            link_id=granted.link_id,
+            received_at=self._around.clock.now(),
+            reason=reason[:200],
+        )
+        try:
+            await self._around.ask(report)
+        except CentreOut:
+            log.warning("link end not recorded", extra={"station_id": granted.station_id})
+
+    # --- commands --------------------------------------------------------------------------------
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Send `command` to its station and return what came of it; never raises for a refusal.
+
+        NOT_SENT says why: "offline", "other link", "wrong version", "queue full", "busy" (the
+        station kept the line beyond the command's wait), or "not valid: ...".
+        """
+        link = self._links.get(command.station_id)
+        if link is None or self._is_stopping:
+            return OFFLINE
+        if command.link_id not in (0, link.link_id):
+            return not_valid("other link")
+        if isinstance(command, RawCall) and command.version not in (None, link.version):
+            return not_valid("wrong version")
+        return await link.execute(command)
+
+
+async def _ping(connection: ServerConnection) -> None:
+    if connection.paused:
+        return
+    # A peer that never pongs would leave one entry here for each ping of its life.
+    while len(connection.pending_pings) > 2:
+        oldest = next(iter(connection.pending_pings))
+        waiter, _ = connection.pending_pings.pop(oldest)
+        waiter.cancel()
+    try:
+        await connection.ping()
+    except ConnectionClosed:
+        return
+
+
+async def _drop(connection: ServerConnection) -> None:
+    await connection.close(_INTERNAL_ERROR, "silent")

@@ -1,0 +1,434 @@
+"""OCPP 2.0.1 <-> messages.
+
+Most words are already ours. Every message a station may send is answered: those TASCO has a rule
+for become reports of their own, the rest are kept as they came, with a refusal where the answer
+needs a promise that nobody here could keep.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from csms.core.messages import (
+    ClearSchedule,
+    Command,
+    CommandResult,
+    Configure,
+    MeterReported,
+    NeedReply,
+    NeedReported,
+    Outcome,
+    RawCall,
+    ReadLimits,
+    RecordReceived,
+    Reset,
+    SessionEnded,
+    SessionReply,
+    SessionStarted,
+    SessionUpdated,
+    SetGuard,
+    SetSchedule,
+    StartCharging,
+    StationBooted,
+    StatusChanged,
+    StopCharging,
+    TokenPresented,
+    TokenReply,
+    Trigger,
+    Unlock,
+    VendorMessage,
+)
+from csms.core.model import Authorization, IdToken, OcppVersion
+from csms.gateway import meter
+from csms.gateway.adapter import (
+    Exchange,
+    Origin,
+    Payload,
+    Step,
+    Unsendable,
+    boot_answer,
+    nothing,
+    outcome_of,
+    raw_steps,
+    read_cleared,
+    step,
+    vendor_answer,
+)
+from csms.gateway.codec import Code, Codec, Refused, codec
+from csms.gateway.frames import Call
+from csms.gateway.limits import VARIABLES, read_variables
+from csms.gateway.values import (
+    digest,
+    instant,
+    optional_instant,
+    schedule_payload,
+    small,
+    utc_text,
+    whole,
+)
+
+_MAX_ID_TOKEN = 36
+_MAX_PRIORITY = 9
+_CENTRAL = "Central"
+
+
+def _boot(call: Call, origin: Origin) -> Exchange:
+    station = call.payload["chargingStation"]
+    report = StationBooted(
+        **origin._asdict(),
+        version=OcppVersion.V201,
+        vendor=station["vendorName"],
+        model=station["model"],
+        serial_number=station.get("serialNumber", ""),
+        firmware_version=station.get("firmwareVersion", ""),
+        reason=call.payload["reason"],
+        payload=call.payload_json,
+    )
+    return Exchange(report, boot_answer)
+
+
+def _status(call: Call, origin: Origin) -> Exchange:
+    payload = call.payload
+    report = StatusChanged(
+        **origin._asdict(),
+        at=instant(payload["timestamp"], "timestamp"),
+        evse_id=small(payload, "evseId"),
+        connector_id=small(payload, "connectorId"),
+        status=payload["connectorStatus"],
+    )
+    return Exchange(report, nothing)
+
+
+def _token(payload: Payload | None) -> IdToken | None:
+    return None if payload is None else IdToken(value=payload["idToken"], kind=payload["type"])
+
+
+def _authorize(call: Call, origin: Origin) -> Exchange:
+    token = call.payload["idToken"]
+    report = TokenPresented(
+        **origin._asdict(),
+        id_token=IdToken(value=token["idToken"], kind=token["type"]),
+        version=OcppVersion.V201,
+    )
+    return Exchange(report, _authorize_answer)
+
+
+def _authorize_answer(reply: TokenReply) -> Payload:
+    return {"idTokenInfo": id_token_info(reply.authorization)}
+
+
+def id_token_info(authorization: Authorization) -> Payload:
+    """Return the decision in full."""
+    info: Payload = {"status": authorization.status.value}
+    if authorization.expires_at is not None:
+        info["cacheExpiryDateTime"] = utc_text(authorization.expires_at)
+    if authorization.priority:
+        info["chargingPriority"] = _priority(authorization.priority)
+    if authorization.group and len(authorization.group) <= _MAX_ID_TOKEN:
+        info["groupIdToken"] = {"idToken": authorization.group, "type": _CENTRAL}
+    if authorization.evse_ids:
+        info["evseId"] = list(authorization.evse_ids)
+    return info
+
+
+def _priority(priority: int) -> int:
+    return max(-_MAX_PRIORITY, min(priority, _MAX_PRIORITY))
+
+
+def _transaction(call: Call, origin: Origin) -> Exchange:
+    payload = call.payload
+    transaction = payload["transactionInfo"]
+    evse = payload.get("evse", {})
+    flags: set[str] = set()
+    found = meter.samples(payload.get("meterValue", ()))
+    at = instant(payload["timestamp"], "timestamp", flags)
+    shared: dict[str, Any] = origin._asdict() | {
+        "version": OcppVersion.V201,
+        "action": call.action,
+        "at": at,
+        "transaction_id": transaction["transactionId"],
+        "seq_no": small(payload, "seqNo"),
+        "evse_id": small(evse, "id"),
+        "connector_id": small(evse, "connectorId", 1),
+        "id_token": _token(payload.get("idToken")),
+        "samples": found,
+        "trigger": payload["triggerReason"],
+        "charging_state": transaction.get("chargingState", ""),
+        "is_offline": payload.get("offline", False),
+        "payload": call.payload_json,
+        "digest": digest(payload),
+        "flags": tuple(sorted(flags.union(*(sample.flags for sample in found)))),
+    }
+    kind = payload["eventType"]
+    if kind == "Updated":
+        return Exchange(SessionUpdated(**shared), _transaction_answer)
+    if kind == "Started":
+        started = SessionStarted(
+            **shared,
+            meter_start_wh=meter.first_energy_wh(found),
+            reservation_id=_optional(payload, "reservationId"),
+            remote_start_id=_optional(transaction, "remoteStartId"),
+        )
+        return Exchange(started, _transaction_answer)
+    ended = SessionEnded(
+        **shared,
+        meter_stop_wh=meter.last_energy_wh(found),
+        stop_reason=transaction.get("stoppedReason", ""),
+    )
+    return Exchange(ended, _transaction_answer)
+
+
+def _transaction_answer(reply: SessionReply) -> Payload:
+    answer: Payload = {}
+    if reply.priority is not None:
+        answer["chargingPriority"] = _priority(reply.priority)
+    if reply.authorization is not None:
+        answer["idTokenInfo"] = id_token_info(reply.authorization)
+    return answer
+
+
+def _optional(payload: Payload, name: str) -> int | None:
+    return whole(payload, name) if name in payload else None
+
+
+def _meter_values(call: Call, origin: Origin) -> Exchange:
+    report = MeterReported(
+        **origin._asdict(),
+        evse_id=small(call.payload, "evseId"),
+        samples=meter.samples(call.payload["meterValue"]),
+        payload=call.payload_json,
+    )
+    return Exchange(report, nothing)
+
+
+def _needs(call: Call, origin: Origin) -> Exchange:
+    payload = call.payload
+    needs = payload["chargingNeeds"]
+    dc = needs.get("dcChargingParameters", {})
+    car = needs.get("acChargingParameters") or dc
+    least, most = _optional(car, "evMinCurrent"), _optional(car, "evMaxCurrent")
+    energy, battery = _optional(car, "energyAmount"), _optional(dc, "evEnergyCapacity")
+    power, charge = _optional(dc, "evMaxPower"), _optional(dc, "stateOfCharge")
+    report = NeedReported(
+        **origin._asdict(),
+        evse_id=small(payload, "evseId"),
+        mode=needs["requestedEnergyTransfer"],
+        energy_wh=_float(energy),
+        departs_at=optional_instant(needs, "departureTime"),
+        max_power_w=_float(power),
+        min_current_a=_float(least),
+        max_current_a=_float(most),
+        soc=None if charge is None else charge / 100.0,
+        battery_wh=_float(battery),
+        max_schedule_tuples=_optional(payload, "maxScheduleTuples"),
+        payload=call.payload_json,
+    )
+    return Exchange(report, _needs_answer)
+
+
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _needs_answer(reply: NeedReply) -> Payload:
+    return {"status": reply.status}
+
+
+def _vendor(call: Call, origin: Origin) -> Exchange:
+    data = call.payload.get("data")
+    report = VendorMessage(
+        **origin._asdict(),
+        vendor_id=call.payload["vendorId"],
+        message_id=call.payload.get("messageId", ""),
+        data=data if data is None or isinstance(data, str) else orjson.dumps(data).decode(),
+    )
+    return Exchange(report, vendor_answer)
+
+
+def _record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
+    def keep(call: Call, origin: Origin) -> Exchange:
+        report = RecordReceived(
+            **origin._asdict(),
+            version=OcppVersion.V201,
+            action=call.action,
+            payload=call.payload_json,
+        )
+        return Exchange(report, lambda reply: answer)
+
+    return keep
+
+
+_EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    "BootNotification": _boot,
+    "StatusNotification": _status,
+    "Authorize": _authorize,
+    "TransactionEvent": _transaction,
+    "MeterValues": _meter_values,
+    "NotifyEVChargingNeeds": _needs,
+    "DataTransfer": _vendor,
+    # A schedule the car proposes within our profile asks for nothing new.
+    "NotifyEVChargingSchedule": _record({"status": "Accepted"}),
+    # No certificate authority and no OCSP responder are attached: an honest no.
+    "SignCertificate": _record({"status": "Rejected"}),
+    "Get15118EVCertificate": _record({"status": "Failed", "exiResponse": ""}),
+    "GetCertificateStatus": _record({"status": "Failed"}),
+} | {
+    action: _record({})
+    for action in (
+        "ClearedChargingLimit",
+        "FirmwareStatusNotification",
+        "LogStatusNotification",
+        "NotifyChargingLimit",
+        "NotifyCustomerInformation",
+        "NotifyDisplayMessages",
+        "NotifyEvent",
+        "NotifyMonitoringReport",
+        "NotifyReport",
+        "PublishFirmwareStatusNotification",
+        "ReportChargingProfiles",
+        "ReservationStatusUpdate",
+        "SecurityEventNotification",
+    )
+}
+
+
+def _profile(purpose: str, command: SetSchedule | SetGuard | StartCharging) -> Payload:
+    schedule = command.schedule
+    if schedule is None:
+        raise Unsendable("not valid: there is no schedule")
+    profile: Payload = {
+        "id": schedule.profile_id,
+        "stackLevel": schedule.stack_level,
+        "chargingProfilePurpose": purpose,
+        "chargingProfileKind": "Absolute",
+    }
+    if isinstance(command, SetSchedule):
+        profile["transactionId"] = command.transaction_id
+    profile["chargingSchedule"] = [{"id": schedule.profile_id} | schedule_payload(schedule)]
+    return profile
+
+
+def _set_profile(evse_id: int, profile: Payload) -> Sequence[Step]:
+    return (step("SetChargingProfile", {"evseId": evse_id, "chargingProfile": profile}),)
+
+
+def _remote_start(command: StartCharging) -> Sequence[Step]:
+    token = command.id_token
+    payload: Payload = {
+        "remoteStartId": command.remote_start_id,
+        "idToken": {"idToken": token.value, "type": token.kind or _CENTRAL},
+    }
+    if command.evse_id:
+        payload["evseId"] = command.evse_id
+    if command.schedule is not None:
+        payload["chargingProfile"] = _profile("TxProfile", command)
+    return (step("RequestStartTransaction", payload),)
+
+
+_VARIABLE = re.compile(
+    r"(?P<component>[^.\[\]]+)(?:\[(?P<component_instance>[^\]]+)\])?"
+    r"\.(?P<variable>[^.\[\]]+)(?:\[(?P<variable_instance>[^\]]+)\])?"
+)
+
+
+def _named(name: str, instance: str | None) -> Payload:
+    return {"name": name} if instance is None else {"name": name, "instance": instance}
+
+
+def _configure(command: Configure) -> Sequence[Step]:
+    wanted: list[Payload] = []
+    for name, value in command.values:
+        found = _VARIABLE.fullmatch(name)
+        if found is None:
+            raise Unsendable(f"not valid: {name} must be Component.Variable")
+        wanted.append(
+            {
+                "attributeValue": value,
+                "component": _named(found["component"], found["component_instance"]),
+                "variable": _named(found["variable"], found["variable_instance"]),
+            }
+        )
+    return (step("SetVariables", {"setVariableData": wanted}, _read_set_variables),)
+
+
+def _read_set_variables(answer: Payload) -> CommandResult:
+    statuses = [result["attributeStatus"] for result in answer["setVariableResult"]]
+    refused = [s for s in statuses if outcome_of(s) is not Outcome.ACCEPTED]
+    rebooting = [s for s in statuses if s != "Accepted"]
+    status = (refused or rebooting or statuses)[0]
+    return CommandResult(outcome=outcome_of(status), status=status, answer=answer)
+
+
+def _trigger(command: Trigger) -> Sequence[Step]:
+    payload: Payload = {"requestedMessage": command.message}
+    if command.evse_id is not None:
+        payload["evse"] = {"id": command.evse_id}
+        if command.message == "StatusNotification":
+            # A status is a connector's, so this message needs one (2.0.1 F06.FR.12).
+            payload["evse"]["connectorId"] = 1
+    return (step("TriggerMessage", payload),)
+
+
+def _read_limits() -> Sequence[Step]:
+    wanted = [
+        {
+            "component": {"name": "SmartChargingCtrlr"},
+            "variable": _named(name, instance or None),
+        }
+        for name, instance in VARIABLES
+    ]
+    return (step("GetVariables", {"getVariableData": wanted}, read_variables),)
+
+
+def _steps(command: Command) -> Sequence[Step]:
+    match command:
+        case SetSchedule():
+            return _set_profile(command.evse_id, _profile("TxProfile", command))
+        case SetGuard():
+            purpose = "TxDefaultProfile" if command.evse_id else "ChargingStationMaxProfile"
+            return _set_profile(command.evse_id, _profile(purpose, command))
+        case ClearSchedule():
+            # An id or a criterion, never both (2.0.1 K10.FR.02).
+            payload = {"chargingProfileId": command.profile_id}
+            return (step("ClearChargingProfile", payload, read_cleared),)
+        case StartCharging():
+            return _remote_start(command)
+        case StopCharging():
+            payload_stop = {"transactionId": command.transaction_id}
+            return (step("RequestStopTransaction", payload_stop),)
+        case ReadLimits():
+            return _read_limits()
+        case Configure():
+            return _configure(command)
+        case Reset():
+            return (step("Reset", {"type": "Immediate" if command.is_hard else "OnIdle"}),)
+        case Trigger():
+            return _trigger(command)
+        case Unlock():
+            payload = {"evseId": command.evse_id, "connectorId": command.connector_id}
+            return (step("UnlockConnector", payload),)
+        case RawCall():
+            return raw_steps(command, OcppVersion.V201)
+    raise Unsendable(f"not valid: 2.0.1 has no word for {type(command).__name__}")
+
+
+class V201:
+    """The 2.0.1 adapter."""
+
+    version = OcppVersion.V201
+
+    def __init__(self) -> None:
+        self.codec: Codec = codec(OcppVersion.V201)
+
+    def exchange(self, call: Call, origin: Origin) -> Exchange:
+        """Return `call` as a question to the centre."""
+        translate = _EXCHANGES.get(call.action)
+        if translate is None:
+            raise Refused(Code.NOT_SERVED, "this action is not served")
+        return translate(call, origin)
+
+    def steps(self, command: Command) -> Sequence[Step]:
+        """Return the calls that carry out `command`."""
+        return _steps(command)
