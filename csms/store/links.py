@@ -1,0 +1,215 @@
+"""Links of stations, their credentials, and stations that asked without being known."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+
+from csms.core.errors import UnknownStation
+from csms.core.model import LinkState, OcppVersion
+from csms.store import tables
+from csms.store.statements import Tx
+
+_L = tables.link
+_S = tables.station
+_U = tables.unknown_station
+
+INBOX_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationLink:
+    """One link of a station, open while `closed_at` is None."""
+
+    link_id: int
+    station_id: str
+    version: OcppVersion
+    remote_address: str
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownStationSeen:
+    """A station that asked to connect without being registered."""
+
+    station_id: str
+    remote_address: str
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCredential:
+    """Hashes of a station's password: in force, and sent but not yet used ("" for none)."""
+
+    credential_hash: str
+    pending_hash: str
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+def open_link(
+    tx: Tx, station_id: str, *, version: OcppVersion, remote_address: str, at: datetime
+) -> int:
+    """Store a new link of a registered station and return its id, which only ever rises.
+
+    Raises UnknownStation.
+    """
+    row = {
+        "station_id": station_id,
+        "version": version,
+        "remote_address": remote_address,
+        "opened_at": at,
+        "close_reason": "",
+    }
+    link_id = int(tx.execute(_L.insert().values(row).returning(_L.c.link_id)).scalar_one())
+    changed = tx.execute(
+        update(_S)
+        .where(_S.c.station_id == station_id)
+        .values(
+            link_id=link_id,
+            link_state=LinkState.ONLINE,
+            linked_at=at,
+            last_seen_at=at,
+            version=version,
+        )
+    ).rowcount
+    if not changed:
+        raise UnknownStation(f"no station {station_id}")
+    return link_id
+
+
+def close_link(tx: Tx, station_id: str, link_id: int, *, at: datetime, reason: str) -> bool:
+    """Store the end of a link; return False if a newer link keeps the station online."""
+    tx.execute(
+        update(_L)
+        .where(_L.c.link_id == link_id, _L.c.station_id == station_id, _L.c.closed_at.is_(None))
+        .values(closed_at=at, close_reason=reason)
+    )
+    changed = tx.execute(
+        update(_S)
+        .where(_S.c.station_id == station_id, _S.c.link_id == link_id)
+        .values(link_state=LinkState.OFFLINE)
+    ).rowcount
+    return bool(changed)
+
+
+def close_all_links(tx: Tx, *, at: datetime, reason: str) -> int:
+    """Close every open link and return how many; for a start after a crash, in one process."""
+    closed = tx.execute(
+        update(_L).where(_L.c.closed_at.is_(None)).values(closed_at=at, close_reason=reason)
+    ).rowcount
+    tx.execute(
+        update(_S).where(_S.c.link_state == LinkState.ONLINE).values(link_state=LinkState.OFFLINE)
+    )
+    return int(closed)
+
+
+def list_links(tx: Tx, station_id: str, *, limit: int = 50) -> list[StationLink]:
+    """Return a station's links, newest first."""
+    columns = [_L.c[f.name] for f in fields(StationLink)]
+    found = tx.execute(
+        select(*columns)
+        .where(_L.c.station_id == station_id)
+        .order_by(_L.c.link_id.desc())
+        .limit(limit)
+    )
+    return [StationLink(**row._mapping) for row in found]
+
+
+def purge_links(tx: Tx, *, before: datetime) -> int:
+    """Delete links that were closed before `before` and return how many."""
+    return int(tx.execute(delete(_L).where(_L.c.closed_at < before)).rowcount)
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+def get_credential(tx: Tx, station_id: str) -> StationCredential:
+    """Return a station's password hashes; raise UnknownStation."""
+    row = tx.execute(
+        select(_S.c.credential_hash, _S.c.pending_hash).where(_S.c.station_id == station_id)
+    ).first()
+    if row is None:
+        raise UnknownStation(f"no station {station_id}")
+    return StationCredential(**row._mapping)
+
+
+def set_credential(tx: Tx, station_id: str, credential_hash: str) -> None:
+    """Put a password hash in force at once and drop a pending one; raise UnknownStation."""
+    _set(tx, station_id, credential_hash=credential_hash, pending_hash="")
+
+
+def set_pending_credential(tx: Tx, station_id: str, pending_hash: str) -> None:
+    """Store the hash of a password before it is sent: until it is used, either one works."""
+    _set(tx, station_id, pending_hash=pending_hash)
+
+
+def confirm_credential(tx: Tx, station_id: str, pending_hash: str) -> bool:
+    """Put the pending hash in force; return False if another one is pending by now."""
+    changed = tx.execute(
+        update(_S)
+        .where(
+            _S.c.station_id == station_id,
+            _S.c.pending_hash == pending_hash,
+            _S.c.pending_hash != "",
+        )
+        .values(credential_hash=pending_hash, pending_hash="")
+    ).rowcount
+    return bool(changed)
+
+
+def drop_pending_credential(tx: Tx, station_id: str) -> None:
+    """Forget a pending password that the station refused."""
+    _set(tx, station_id, pending_hash="")
+
+
+def _set(tx: Tx, station_id: str, **values: str) -> None:
+    changed = tx.execute(update(_S).where(_S.c.station_id == station_id).values(**values))
+    if not changed.rowcount:
+        raise UnknownStation(f"no station {station_id}")
+
+
+# --- unknown stations ----------------------------------------------------------------------------
+
+
+def note_unknown_station(tx: Tx, station_id: str, *, remote_address: str, at: datetime) -> None:
+    """Count an attempt of an unregistered station; the oldest leave an inbox of 100."""
+    statement = tx.insert(_U).values(
+        station_id=station_id,
+        remote_address=remote_address,
+        attempts=1,
+        first_at=at,
+        last_at=at,
+    )
+    tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["station_id"],
+            set_={
+                "attempts": _U.c.attempts + 1,
+                "last_at": statement.excluded.last_at,
+                "remote_address": statement.excluded.remote_address,
+            },
+        )
+    )
+    size = int(tx.execute(select(func.count()).select_from(_U)).scalar_one())
+    if size > INBOX_SIZE:
+        oldest = (
+            select(_U.c.station_id).order_by(_U.c.last_at, _U.c.station_id).limit(size - INBOX_SIZE)
+        )
+        tx.execute(delete(_U).where(_U.c.station_id.in_(oldest)))
+
+
+def list_unknown_stations(tx: Tx) -> list[UnknownStationSeen]:
+    """Return the inbox, latest attempt first."""
+    found = tx.execute(select(_U).order_by(_U.c.last_at.desc(), _U.c.station_id))
+    return [UnknownStationSeen(**row._mapping) for row in found]
+
+
+def forget_unknown_station(tx: Tx, station_id: str) -> bool:
+    """Take a station out of the inbox; return whether it was in."""
+    return bool(tx.execute(delete(_U).where(_U.c.station_id == station_id)).rowcount)

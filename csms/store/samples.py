@@ -1,0 +1,111 @@
+"""Meter samples: append-only, one wide row per instant and reading context."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from csms.core.model import MeterSample, Session
+from csms.store import tables
+from csms.store.columns import text_from, us_from
+from csms.store.statements import Hot, Tx, parameters
+
+_M = tables.meter_sample
+_S = tables.station_sample
+
+_VALUES = (
+    "at",
+    "context",
+    "energy_wh",
+    "power_w",
+    "current_a",
+    "voltage_v",
+    "soc",
+    "power_offered_w",
+    "current_offered_a",
+    "flags",
+)
+_OF_SESSION = ("session_number", *_VALUES)
+_OF_EVSE = ("station_id", "evse_id", *_VALUES)
+_INSERT = Hot(
+    lambda insert: insert(_M).values(parameters(_M, _OF_SESSION)).on_conflict_do_nothing(),
+    _OF_SESSION,
+)
+_INSERT_STATION = Hot(
+    lambda insert: insert(_S).values(parameters(_S, _OF_EVSE)).on_conflict_do_nothing(),
+    _OF_EVSE,
+)
+
+
+def append_samples(tx: Tx, session: Session, samples: Sequence[MeterSample]) -> None:
+    """Store the samples of a session; one with the same instant and context is kept as it is."""
+    if len(samples) == 1:
+        tx.run(_INSERT, (session.number, *_stored(samples[0])))
+    elif samples:
+        tx.run_all(_INSERT, [(session.number, *_stored(sample)) for sample in samples])
+
+
+def append_meter(tx: Tx, station_id: str, evse_id: int, samples: Sequence[MeterSample]) -> None:
+    """Store samples outside transactions; EVSE 0 is the station's main meter."""
+    if samples:
+        tx.run_all(_INSERT_STATION, [(station_id, evse_id, *_stored(sample)) for sample in samples])
+
+
+def samples(
+    tx: Tx,
+    session_id: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100_000,
+) -> list[MeterSample]:
+    """Return a session's samples in [since, until), oldest first."""
+    number = (
+        select(tables.session.c.number)
+        .where(tables.session.c.session_id == session_id)
+        .scalar_subquery()
+    )
+    statement = select(*(_M.c[name] for name in _VALUES)).where(_M.c.session_number == number)
+    if since is not None:
+        statement = statement.where(_M.c.at >= since)
+    if until is not None:
+        statement = statement.where(_M.c.at < until)
+    found = tx.execute(statement.order_by(_M.c.at, _M.c.context).limit(limit))
+    return [MeterSample(**row._mapping) for row in found]
+
+
+def meter_readings(
+    tx: Tx,
+    station_id: str,
+    evse_id: int,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100_000,
+) -> list[MeterSample]:
+    """Return the samples outside transactions in [since, until), oldest first."""
+    statement = select(*(_S.c[name] for name in _VALUES)).where(
+        _S.c.station_id == station_id, _S.c.evse_id == evse_id
+    )
+    if since is not None:
+        statement = statement.where(_S.c.at >= since)
+    if until is not None:
+        statement = statement.where(_S.c.at < until)
+    found = tx.execute(statement.order_by(_S.c.at, _S.c.context).limit(limit))
+    return [MeterSample(**row._mapping) for row in found]
+
+
+def _stored(sample: MeterSample) -> tuple[Any, ...]:
+    return (
+        us_from(sample.at),
+        sample.context,
+        sample.energy_wh,
+        sample.power_w,
+        text_from(sample.current_a),
+        sample.voltage_v,
+        sample.soc,
+        sample.power_offered_w,
+        sample.current_offered_a,
+        text_from(sample.flags),
+    )

@@ -1,0 +1,339 @@
+"""Sites, stations, EVSEs and the configuration a station was read to have.
+
+A station's id is unique without regard to case and is found in any; its registered spelling is
+the one that counts everywhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
+from csms.core.messages import StationBooted, StatusChanged
+from csms.core.model import Evse, LinkState, Site, Station, StationLimits
+from csms.store import tables
+from csms.store.columns import us_from
+from csms.store.statements import Hot, Tx, parameter
+
+_SITE = tables.site
+_S = tables.station
+_E = tables.evse
+_V = tables.device_variable
+
+_STATION_COLUMNS = [_S.c[f.name] for f in fields(Station)]
+_EVSE_COLUMNS = [_E.c[f.name] for f in fields(Evse)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceVariable:
+    """One configuration value as read; `name` is a 1.6 key or "Component.Variable"."""
+
+    name: str
+    value: str | None
+    is_readonly: bool
+    read_at: datetime
+
+
+# --- sites ---------------------------------------------------------------------------------------
+
+
+def upsert_site(tx: Tx, site: Site) -> None:
+    """Store a site, replacing what was stored under its id."""
+    tx.upsert(_SITE, ["site_id"], asdict(site))
+
+
+def get_site(tx: Tx, site_id: str) -> Site:
+    """Return a site; raise UnknownSite."""
+    row = tx.execute(select(_SITE).where(_SITE.c.site_id == site_id)).first()
+    if row is None:
+        raise UnknownSite(f"no site {site_id}")
+    return Site(**row._mapping)
+
+
+def list_sites(tx: Tx) -> list[Site]:
+    """Return all sites by id."""
+    return [Site(**row._mapping) for row in tx.execute(select(_SITE).order_by(_SITE.c.site_id))]
+
+
+def set_site_limit(tx: Tx, site_id: str, limit_kw: float) -> None:
+    """Change the limit of a site's grid connection; raise UnknownSite."""
+    changed = tx.execute(
+        update(_SITE).where(_SITE.c.site_id == site_id).values(limit_kw=limit_kw)
+    ).rowcount
+    if not changed:
+        raise UnknownSite(f"no site {site_id}")
+
+
+# --- stations ------------------------------------------------------------------------------------
+
+
+def register_station(tx: Tx, station: Station, *, credential_hash: str = "") -> None:
+    """Add a station; raise Conflict if its id exists in any case, UnknownSite for its site."""
+    known = find_station(tx, station.station_id)
+    if known is not None:
+        raise Conflict(f"station {known.station_id} exists")
+    get_site(tx, station.site_id)
+    values = {name: getattr(station, name) for name in Station.__dataclass_fields__}
+    values["limits"] = asdict(station.limits)
+    tx.execute(
+        _S.insert(),
+        [
+            {
+                **values,
+                "station_fold": station.station_id.casefold(),
+                "credential_hash": credential_hash,
+                "pending_hash": "",
+                "boot_payload": "",
+            }
+        ],
+    )
+
+
+def find_station(tx: Tx, station_id: str) -> Station | None:
+    """Return the station whose id is `station_id` in any case, None if there is none."""
+    found = tx.execute(
+        select(*_STATION_COLUMNS).where(_S.c.station_fold == station_id.casefold())
+    ).first()
+    return None if found is None else _station_from(found)
+
+
+def get_station(tx: Tx, station_id: str) -> Station:
+    """Return a station, its id in any case; raise UnknownStation."""
+    found = find_station(tx, station_id)
+    if found is None:
+        raise UnknownStation(f"no station {station_id}")
+    return found
+
+
+def list_stations(tx: Tx, *, site_id: str = "") -> list[Station]:
+    """Return all stations, or those of a site, by id."""
+    statement = select(*_STATION_COLUMNS).order_by(_S.c.station_id)
+    if site_id:
+        statement = statement.where(_S.c.site_id == site_id)
+    return [_station_from(row) for row in tx.execute(statement)]
+
+
+def remove(tx: Tx, station_id: str) -> None:
+    """Remove a station with its EVSEs and configuration; its sessions and events stay.
+
+    Raises UnknownStation.
+    """
+    if not tx.execute(delete(_S).where(_S.c.station_id == station_id)).rowcount:
+        raise UnknownStation(f"no station {station_id}")
+
+
+def boot(tx: Tx, report: StationBooted) -> Station:
+    """Store how a station introduced itself and return it; raise UnknownStation."""
+    _change(
+        tx,
+        report.station_id,
+        version=report.version,
+        vendor=report.vendor,
+        model=report.model,
+        serial_number=report.serial_number,
+        firmware_version=report.firmware_version,
+        booted_at=report.received_at,
+        last_seen_at=report.received_at,
+        boot_payload=report.payload,
+    )
+    return get_station(tx, report.station_id)
+
+
+_SEEN = Hot(
+    lambda insert: (
+        update(_S)
+        .values(last_seen_at=parameter(_S.c.last_seen_at))
+        .where(_S.c.station_id == parameter(_S.c.station_id))
+    ),
+    ("last_seen_at", "station_id"),
+)
+
+
+def seen(tx: Tx, station_id: str, at: datetime) -> None:
+    """Note that a station gave a sign of life; an unknown one is ignored."""
+    tx.run(_SEEN, (us_from(at), station_id))
+
+
+def set_registration(tx: Tx, station_id: str, registration: str) -> None:
+    """Set what a boot is answered: "Accepted", "Pending" or "Rejected"."""
+    _change(tx, station_id, registration=registration)
+
+
+def set_automation(tx: Tx, station_id: str, *, automation: bool) -> None:
+    """Switch hands-off: without automation nothing is sent that nobody asked for."""
+    _change(tx, station_id, automation=automation)
+
+
+def set_limits(tx: Tx, station_id: str, limits: StationLimits) -> None:
+    """Store which schedules a station can take."""
+    _change(tx, station_id, limits=asdict(limits))
+
+
+def set_details(
+    tx: Tx,
+    station_id: str,
+    *,
+    name: str | None = None,
+    site_id: str | None = None,
+    heartbeat_interval_s: int | None = None,
+    security_profile: int | None = None,
+    uid_byte_order_reversed: bool | None = None,
+) -> Station:
+    """Change what an operator sets, leaving out what is None; return the station."""
+    given = {
+        "name": name,
+        "site_id": site_id,
+        "heartbeat_interval_s": heartbeat_interval_s,
+        "security_profile": security_profile,
+        "uid_byte_order_reversed": uid_byte_order_reversed,
+    }
+    values = {key: value for key, value in given.items() if value is not None}
+    if site_id is not None:
+        get_site(tx, site_id)
+    if values:
+        _change(tx, station_id, **values)
+    return get_station(tx, station_id)
+
+
+_SITE_OF = Hot(
+    lambda insert: select(_S.c.site_id).where(_S.c.station_id == parameter(_S.c.station_id)),
+    ("station_id",),
+)
+
+
+def site_of_station(tx: Tx, station_id: str) -> Site:
+    """Return the site a station belongs to; raise UnknownStation."""
+    row = tx.row(_SITE_OF, (station_id,))
+    if row is None:
+        raise UnknownStation(f"no station {station_id}")
+    return get_site(tx, row[0])
+
+
+def site_id_of_station(tx: Tx, station_id: str) -> str:
+    """Return the id of a station's site, "" for an unknown station."""
+    row = tx.row(_SITE_OF, (station_id,))
+    return "" if row is None else str(row[0])
+
+
+def _change(tx: Tx, station_id: str, **values: Any) -> None:
+    changed = tx.execute(update(_S).where(_S.c.station_id == station_id).values(**values))
+    if not changed.rowcount:
+        raise UnknownStation(f"no station {station_id}")
+
+
+def _station_from(row: Any) -> Station:
+    values = dict(row._mapping)
+    limits = values.pop("limits")
+    # A newer version may have stored more than this one knows.
+    known = {k: v for k, v in limits.items() if k in StationLimits.__dataclass_fields__}
+    if "units" in known:
+        known["units"] = tuple(known["units"])
+    values["link_state"] = LinkState(values["link_state"])
+    return Station(limits=StationLimits(**known), **values)
+
+
+# --- EVSEs ---------------------------------------------------------------------------------------
+
+
+def upsert_evse(tx: Tx, evse: Evse) -> None:
+    """Store an EVSE, replacing what was stored under its id."""
+    tx.upsert(_E, ["station_id", "evse_id"], asdict(evse))
+
+
+def get_evse(tx: Tx, station_id: str, evse_id: int) -> Evse | None:
+    """Return an EVSE, None while it was never seen."""
+    row = tx.execute(
+        select(*_EVSE_COLUMNS).where(_E.c.station_id == station_id, _E.c.evse_id == evse_id)
+    ).first()
+    return None if row is None else Evse(**row._mapping)
+
+
+def evses_of_station(tx: Tx, station_id: str) -> list[Evse]:
+    """Return a station's EVSEs by number, without EVSE 0, which is the station itself."""
+    found = tx.execute(
+        select(*_EVSE_COLUMNS)
+        .where(_E.c.station_id == station_id, _E.c.evse_id > 0)
+        .order_by(_E.c.evse_id)
+    )
+    return [Evse(**row._mapping) for row in found]
+
+
+def evses_of_site(tx: Tx, site_id: str) -> list[Evse]:
+    """Return all EVSEs of a site by station and number, without any EVSE 0."""
+    found = tx.execute(
+        select(*_EVSE_COLUMNS)
+        .join(_S, _S.c.station_id == _E.c.station_id)
+        .where(_S.c.site_id == site_id, _E.c.evse_id > 0)
+        .order_by(_E.c.station_id, _E.c.evse_id)
+    )
+    return [Evse(**row._mapping) for row in found]
+
+
+def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
+    """Store an EVSE's status and return it; one never seen is made like `default`.
+
+    A status older than the stored one is left out: after an outage they arrive in any order.
+    """
+    known = get_evse(tx, report.station_id, report.evse_id)
+    if known is not None and known.status_at is not None and report.at < known.status_at:
+        return known
+    base = asdict(known or default)
+    evse = Evse(
+        **{
+            **base,
+            "station_id": report.station_id,
+            "evse_id": report.evse_id,
+            "status": report.status,
+            "status_at": report.at,
+            "error_code": report.error_code,
+        }
+    )
+    upsert_evse(tx, evse)
+    return evse
+
+
+def set_guard_kw(tx: Tx, station_id: str, evse_id: int, guard_kw: float | None) -> None:
+    """Store the limit a station holds without us; raise NotFound for an unknown EVSE."""
+    changed = tx.execute(
+        update(_E)
+        .where(_E.c.station_id == station_id, _E.c.evse_id == evse_id)
+        .values(guard_kw=guard_kw)
+    ).rowcount
+    if not changed:
+        raise NotFound(f"station {station_id} has no EVSE {evse_id}")
+
+
+# --- configuration as read -----------------------------------------------------------------------
+
+
+def put_variables(
+    tx: Tx, station_id: str, values: Mapping[str, tuple[str | None, bool]], *, at: datetime
+) -> None:
+    """Store configuration as read: name to (value, is read-only)."""
+    tx.upsert_all(
+        _V,
+        ["station_id", "name"],
+        [
+            {
+                "station_id": station_id,
+                "name": name,
+                "value": value,
+                "is_readonly": is_readonly,
+                "read_at": at,
+            }
+            for name, (value, is_readonly) in values.items()
+        ],
+    )
+
+
+def get_variables(tx: Tx, station_id: str) -> dict[str, DeviceVariable]:
+    """Return a station's configuration as last read, by name."""
+    found = tx.execute(
+        select(_V.c.name, _V.c.value, _V.c.is_readonly, _V.c.read_at)
+        .where(_V.c.station_id == station_id)
+        .order_by(_V.c.name)
+    )
+    return {row.name: DeviceVariable(**row._mapping) for row in found}
