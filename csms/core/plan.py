@@ -69,6 +69,11 @@ class PlanningCase:
     co2_kg_per_kwh: tuple[float, ...]
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
+    solar_kw: tuple[float, ...] = ()
+    """The site's own generation, (slots,) or empty. It makes energy cheaper and clean where it
+    exceeds the base load; it never raises what the limit leaves, since a cloud may take it."""
+    export_eur_per_kwh: tuple[float, ...] = ()
+    """What a kWh of surplus would earn if exported, (slots,) or empty (nothing)."""
     sessions: tuple[PlanningSession, ...]
     notes: tuple[str, ...] = ()
     """Marked fallbacks in the input, such as "prices missing from 18:00"."""

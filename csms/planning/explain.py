@@ -1,0 +1,163 @@
+"""Rows of power -> a Plan: costs, shortfalls and why, and a word of explanation per car.
+
+The cost of a plan is the cars' energy plus what they add to the demand charge; a peak that the
+building alone would reach is not theirs.
+"""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from csms.core.plan import Plan, PlannedSession
+from csms.planning.grid import Flags, Floats, Grid
+
+MISSED_EUR_PER_KWH = 10.0
+"""What a missed kWh counts in a plan's limit values, where its true worth is beyond price."""
+SHORT_KWH = 1e-6
+NEAR_KW = 1e-6
+
+
+def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str) -> Plan:
+    """Return the plan that gives `power_kw` (N, K) to the cars of `grid`."""
+    case = grid.case
+    rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
+    is_bound = _binding(grid, power_kw)
+    price, co2 = _unit_costs(grid, rows)
+    energy = rows * grid.inside_h
+    costs, emitted = energy @ price, energy @ co2
+    bound = np.any(is_bound & (grid.inside_h > 0), axis=1)
+    sessions = tuple(
+        _row(grid, i, row, cost=float(costs[i]), co2=float(emitted[i]), bound=bool(bound[i]))
+        for i, row in enumerate(rows)
+    )
+    peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
+    added = max(peak - grid.first_peak_kw, 0.0) * grid.demand_charge
+    return Plan(
+        site_id=case.site_id,
+        made_at=case.now_at,
+        strategy=case.strategy,
+        status=status,
+        edges_at=case.edges_at,
+        sessions=sessions,
+        peak_kw=peak,
+        cost_eur=sum(s.cost_eur for s in sessions) + added,
+        co2_kg=sum(s.co2_kg for s in sessions),
+        binding_slots=tuple(int(k) for k in np.flatnonzero(is_bound)),
+        limit_value_eur_per_kwh=tuple(float(v) for v in limit_value),
+        notes=grid.notes,
+    )
+
+
+def _binding(grid: Grid, power_kw: Floats) -> Flags:
+    """Return in which slots the limit held a car back, (K,)."""
+    left = grid.room_kw - grid.shared_kw(power_kw).sum(axis=0)
+    wanted = grid.required_kwh + grid.extra_kwh
+    # A car is held back where it could take more, and still lacks energy or has to take it later.
+    after = np.cumsum((power_kw * grid.inside_h)[:, ::-1], axis=1)[:, ::-1]
+    after = np.append(after[:, 1:], np.zeros((len(after), 1)), axis=1)
+    lacks = (wanted - (power_kw * grid.inside_h).sum(axis=1))[:, None] > SHORT_KWH
+    could = grid.cap_kw - power_kw > NEAR_KW
+    step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
+    cannot = left + np.maximum(grid.guard_kw[:, None] - power_kw, 0.0) < step
+    held = could & (lacks | (after > SHORT_KWH)) & cannot
+    return np.asarray(held.any(axis=0), dtype=np.bool_)
+
+
+def _unit_costs(grid: Grid, rows: Floats) -> tuple[Floats, Floats]:
+    """Return what a kWh costs and emits per slot, (K,), solar surplus shared by all cars alike."""
+    total = rows.sum(axis=0)
+    share = np.where(total > 0, np.minimum(grid.surplus_kw / np.maximum(total, 1e-12), 1.0), 0.0)
+    price = share * grid.export_price + (1.0 - share) * grid.price
+    return price, (1.0 - share) * grid.co2
+
+
+def _row(
+    grid: Grid, i: int, row: Floats, *, cost: float, co2: float, bound: bool
+) -> PlannedSession:
+    energy = row * grid.inside_h[i]
+    missing = max(float(grid.required_kwh[i]) - float(energy.sum()), 0.0)
+    if grid.is_overdue[i]:
+        missing = float(grid.required_kwh[i])
+    else:
+        # What a car can still get after the horizon is not missed yet.
+        missing = max(missing - float(grid.later_kwh[i]), 0.0)
+    missing = 0.0 if missing < SHORT_KWH else missing
+    return PlannedSession(
+        session_id=grid.case.sessions[i].session_id,
+        power_kw=tuple(row.tolist()),
+        shortfall_kwh=missing,
+        shortfall_reason=_why_short(grid, i) if missing else "",
+        finishes_at=_finish(grid, i, row, energy),
+        energy_kwh=float(energy.sum()),
+        cost_eur=cost,
+        co2_kg=co2,
+        reason=_reason(grid, i, row, missing=missing, bound=bound),
+    )
+
+
+def _why_short(grid: Grid, i: int) -> str:
+    if grid.is_fixed[i]:
+        return "uncontrolled"
+    if grid.is_overdue[i]:
+        return "time"
+    session = grid.case.sessions[i]
+    if session.max_kw < session.min_kw:
+        return "least current"
+    if float(session.max_kw * grid.inside_h[i].sum()) < grid.due_kwh[i] - SHORT_KWH:
+        return "time"
+    return "guard" if grid.is_blocked[grid.inside_h[i] > 0].any() else "site limit"
+
+
+def _finish(grid: Grid, i: int, row: Floats, energy: Floats) -> datetime | None:
+    """Return when the need is met: inside the slot in which the sum reaches it."""
+    need, case = float(grid.required_kwh[i]), grid.case
+    starts = max(case.sessions[i].available_at, case.now_at)
+    if need <= SHORT_KWH:
+        return starts
+    done = np.cumsum(energy)
+    if not len(done) or done[-1] < need - SHORT_KWH:
+        return None
+    k = int(np.argmax(done >= need - SHORT_KWH))
+    before = float(done[k] - energy[k])
+    hours = max(need - before, 0.0) / float(row[k])
+    return max(case.edges_at[k], starts) + timedelta(seconds=round(hours * 3600))
+
+
+def _reason(grid: Grid, i: int, row: Floats, *, missing: float, bound: bool) -> str:
+    session = grid.case.sessions[i]
+    if grid.is_fixed[i]:
+        return "uncontrolled"
+    if session.max_kw < session.min_kw or session.max_kw <= 0:
+        return "below the least current"
+    if grid.is_overdue[i]:
+        return "departure passed"
+    if grid.required_kwh[i] + grid.extra_kwh[i] <= SHORT_KWH:
+        return "nothing needed"
+    here = grid.inside_h[i] > 0
+    if grid.is_blocked[here].any() and missing:
+        return "guards take the room"
+    if missing:
+        return "shares the site limit" if bound else "departure near"
+    if not row.any():
+        return "nothing needed" if grid.required_kwh[i] <= SHORT_KWH else "waits"
+    return _reason_of_hours(grid, i, row, bound=bound)
+
+
+def _reason_of_hours(grid: Grid, i: int, row: Floats, *, bound: bool) -> str:
+    """Return what chose the hours of a car that gets what it needs."""
+    here, on = grid.inside_h[i] > 0, row > 0
+    idle = here & ~on & (grid.cap_kw[i] > 0)
+    first, last = int(np.argmax(on)), int(len(on) - 1 - np.argmax(on[::-1]))
+    waits = idle[:first].any() or idle[first : last + 1].any()
+    if not waits:
+        if bound:
+            return "shares the site limit"
+        return "departure near" if not idle.any() else "charges at once"
+    unit = np.where(grid.surplus_kw > 0, grid.export_price, grid.price)
+    if on.any() and (grid.surplus_kw[on] > 0).all() and not (grid.surplus_kw[idle] > 0).all():
+        return "sunny hours"
+    if unit[idle].mean() > unit[on].mean() + 1e-9:
+        return "cheapest hours"
+    if grid.co2[idle].mean() > grid.co2[on].mean() + 1e-9:
+        return "clean hours"
+    return "shares the site limit" if bound else "lower peak"

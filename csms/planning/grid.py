@@ -1,0 +1,352 @@
+"""A planning case as arrays, with faults in the data repaired and named.
+
+Two rules decide what a row may hold. *Guards first*: at any moment every station may be cut off,
+so each car counts with the larger of its row and its guard, and only what the guards leave
+(`room_kw`) is shared out; the part of a row below the car's own guard is free. *Nobody is
+dropped*: a car that should have left, or that leaves after the horizon, keeps a window and asks
+for its energy as `later_kwh`, which never takes anything from a need that is due.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csms.core.errors import InvalidInput
+from csms.core.plan import PlanningCase, PlanningSession
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+TOLERANCE_KW = 1e-9
+READY_BEFORE = timedelta(minutes=10)
+"""A car should be ready this long before it leaves, where that costs next to nothing."""
+LATE_EUR_PER_KWH = 0.002
+"""What energy within READY_BEFORE of the departure is made to cost extra while planning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Arrays of one case: N sessions by K slots.
+
+    `inside_h` (N, K) is how long a car is there in a slot, `cap_kw` (N, K) what it may draw then
+    (0 outside its window, for uncontrolled cars, and where the guards fill the site). `base_kw`
+    (K,) is the building with the uncontrolled cars, `room_kw` (K,) what the guards leave of the
+    limit, `reserved_kw` (K,) the part of it kept for cars to come. `cost` (N, K) orders the slots
+    for a car, EUR per kWh. `due_kwh` is missed if it is not given, `later_kwh` is wanted whatever
+    it costs, `extra_kwh` only where it costs `extra_value` or less.
+    """
+
+    case: PlanningCase
+    hours: Floats
+    inside_h: Floats
+    cap_kw: Floats
+    least_kw: Floats
+    guard_kw: Floats
+    fixed_kw: Floats
+    is_fixed: Flags
+    is_overdue: Flags
+    limit_kw: Floats
+    base_kw: Floats
+    idle_kw: float
+    room_kw: Floats
+    is_blocked: Flags
+    reserved_kw: Floats
+    price: Floats
+    co2: Floats
+    surplus_kw: Floats
+    export_price: Floats
+    cost: Floats
+    required_kwh: Floats
+    due_kwh: Floats
+    later_kwh: Floats
+    extra_kwh: Floats
+    extra_value: Floats
+    laxity_h: Floats
+    rank: NDArray[np.int64]
+    first_peak_kw: float
+    demand_charge: float
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of sessions and of slots."""
+        return (len(self.least_kw), len(self.hours))
+
+    def shared_kw(self, power_kw: Floats) -> Floats:
+        """Return what rows take beyond their own guards, (N, K)."""
+        return np.maximum(power_kw - self.guard_kw[:, None], 0.0)
+
+
+def grid_of(case: PlanningCase) -> Grid:
+    """Return the arrays of `case`.
+
+    Raises InvalidInput for what cannot be read at all (series of different lengths, edges out of
+    order); wrong numbers are replaced by careful ones and named in `notes`.
+    """
+    notes = list(case.notes)
+    hours, starts_h = _slots(case)
+    limit = _series(case, "limit_kw", notes, careful=0.0, least=0.0)
+    base = _series(case, "base_load_kw", notes)
+    reserved = _series(case, "reserved_kw", notes, careful=0.0, least=0.0)
+    price = _series(case, "price_eur_per_kwh", notes)
+    co2 = _series(case, "co2_kg_per_kwh", notes)
+    solar, export_price = _solar(case, price, notes)
+    cars = _Cars.of(case, notes)
+    fixed = _fixed(case, cars.most, notes)
+    cars_h = _windows(case, starts_h, hours)
+    inside = cars_h.inside
+    base = base + fixed.sum(axis=0)
+    idle_kw = _number(case.idle_guard_kw, 0.0)
+    held = np.where(cars.is_fixed[:, None], np.maximum(cars.guard[:, None] - fixed, 0.0), 0.0)
+    free_guards = float(cars.guard[~cars.is_fixed].sum())
+    room = limit - base - idle_kw - held.sum(axis=0) - free_guards
+    is_blocked = room < -TOLERANCE_KW
+    if is_blocked.any():
+        _name_blocked(limit - base, is_blocked, notes)
+    can_draw = (inside > 0) & ~is_blocked & ~cars.is_fixed[:, None] & cars.is_usable[:, None]
+    room = np.maximum(room, 0.0)
+    later = np.where(
+        cars_h.is_overdue,
+        cars.required,
+        np.minimum(cars.required, cars.most * cars_h.beyond_h),
+    )
+    surplus = np.maximum(solar - np.maximum(base, 0.0), 0.0)
+    own_price = np.where(surplus > 0, export_price, price)
+    cost, value = _costs(case, cars_h, own_price, co2, starts_h)
+    cap = np.where(can_draw, cars.most[:, None], 0.0)
+    due = cars.required - later
+    return Grid(
+        case=case,
+        hours=hours,
+        inside_h=inside,
+        cap_kw=cap,
+        least_kw=cars.least,
+        guard_kw=cars.guard,
+        fixed_kw=fixed,
+        is_fixed=cars.is_fixed,
+        is_overdue=cars_h.is_overdue,
+        limit_kw=limit,
+        base_kw=base,
+        idle_kw=idle_kw,
+        room_kw=room,
+        is_blocked=is_blocked,
+        reserved_kw=np.minimum(reserved, room),
+        price=price,
+        co2=co2,
+        surplus_kw=surplus,
+        export_price=export_price,
+        cost=cost,
+        required_kwh=cars.required,
+        due_kwh=due,
+        later_kwh=later,
+        extra_kwh=cars.preferred - cars.required,
+        extra_value=value,
+        laxity_h=inside.sum(axis=1) - due / np.maximum(cars.most, TOLERANCE_KW),
+        rank=cars.rank,
+        first_peak_kw=max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0))),
+        demand_charge=_number(case.demand_charge_eur_per_kw, 0.0),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cars:
+    """The numbers of the sessions, repaired; every array is (N,)."""
+
+    required: Floats
+    preferred: Floats
+    most: Floats
+    least: Floats
+    guard: Floats
+    is_fixed: Flags
+    is_usable: Flags
+    rank: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, case: PlanningCase, notes: list[str]) -> "_Cars":
+        """Read the sessions of `case`."""
+        sessions = case.sessions
+
+        def column(name: str) -> Floats:
+            raw = np.array([getattr(s, name) for s in sessions], dtype=np.float64)
+            wrong = ~np.isfinite(raw) | (raw < 0)
+            for i in np.flatnonzero(wrong):
+                notes.append(f"{name} of {sessions[i].session_id} is {raw[i]:g}: taken as 0")
+            return np.where(wrong, 0.0, raw)
+
+        required = column("required_kwh")
+        most, least = column("max_kw"), column("min_kw")
+        steps = sorted({s.priority for s in sessions})
+        return cls(
+            required=required,
+            preferred=np.maximum(column("preferred_kwh"), required),
+            most=most,
+            least=least,
+            guard=column("guard_kw"),
+            is_fixed=np.array([s.fixed_kw is not None for s in sessions], dtype=np.bool_),
+            is_usable=(most >= least) & (most > 0),
+            rank=np.array([steps.index(s.priority) for s in sessions], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """When cars are there: hours per slot (N, K), and what lies beyond the horizon (N,)."""
+
+    inside: Floats
+    leaves_h: Floats
+    is_overdue: Flags
+    beyond_h: Floats
+
+
+def _slots(case: PlanningCase) -> tuple[Floats, Floats]:
+    """Return the length of each slot and its start after now, hours."""
+    if len(case.edges_at) < 2:
+        raise InvalidInput(f"edges_at has {len(case.edges_at)} entries; it needs at least 2")
+    for name, at in [("now_at", case.now_at), *(("edges_at", at) for at in case.edges_at)]:
+        if at.tzinfo is None:
+            raise InvalidInput(f"{name} {at.isoformat()} has no offset; it must be an instant")
+    edges_h = _hours_after(case.now_at, case.edges_at)
+    hours = np.diff(edges_h)
+    if (hours <= 0).any():
+        k = int(np.argmax(hours <= 0))
+        raise InvalidInput(f"edges_at[{k + 1}] is not after edges_at[{k}]; edges must increase")
+    return hours, edges_h[:-1]
+
+
+def _hours_after(zero: datetime, instants: tuple[datetime, ...] | list[datetime]) -> Floats:
+    # Whole seconds divided once keep equal slots equal to the last bit.
+    zero_s = zero.timestamp()
+    return np.array([(at.timestamp() - zero_s) / 3600.0 for at in instants], dtype=np.float64)
+
+
+def _number(value: float, careful: float) -> float:
+    return float(value) if np.isfinite(value) and value >= 0 else careful
+
+
+def _series(
+    case: PlanningCase,
+    name: str,
+    notes: list[str],
+    *,
+    careful: float | None = None,
+    least: float | None = None,
+) -> Floats:
+    """Return a series of the case; numbers that are none become `careful`, or the rest's mean."""
+    raw = np.array(getattr(case, name), dtype=np.float64)
+    if len(raw) != case.slots:
+        raise InvalidInput(f"{name} has {len(raw)} entries; it must have {case.slots}, as slots")
+    known = np.isfinite(raw)
+    if not known.all():
+        mean = float(raw[known].mean()) if known.any() else 0.0
+        # A load that is not known may be as high as any that is; a price is as likely the mean.
+        if name == "base_load_kw" and known.any():
+            mean = float(raw[known].max())
+        fill = mean if careful is None else careful
+        notes.append(f"{name} is missing in {int((~known).sum())} slots: {fill:.4g} used")
+        raw = np.where(known, raw, fill)
+    if least is not None and (raw < least).any():
+        notes.append(f"{name} is below {least:g} in {int((raw < least).sum())} slots: raised")
+        raw = np.maximum(raw, least)
+    return raw
+
+
+def _solar(case: PlanningCase, price: Floats, notes: list[str]) -> tuple[Floats, Floats]:
+    if not case.solar_kw:
+        return np.zeros_like(price), price
+    solar = _series(case, "solar_kw", notes, careful=0.0, least=0.0)
+    if not case.export_eur_per_kwh:
+        return solar, np.minimum(price, 0.0)
+    # Exporting for more than importing costs would make a planner buy in order to sell.
+    return solar, np.minimum(_series(case, "export_eur_per_kwh", notes), price)
+
+
+def _fixed(case: PlanningCase, most: Floats, notes: list[str]) -> Floats:
+    rows = np.zeros((len(case.sessions), case.slots))
+    for i, session in enumerate(case.sessions):
+        if session.fixed_kw is None:
+            continue
+        row = np.array(session.fixed_kw, dtype=np.float64)
+        if len(row) != case.slots:
+            raise InvalidInput(
+                f"sessions[{i}].fixed_kw has {len(row)} entries; it must have {case.slots}"
+            )
+        wrong = ~np.isfinite(row) | (row < 0)
+        if wrong.any():
+            notes.append(f"fixed_kw of {session.session_id} is wrong in {int(wrong.sum())} slots")
+        rows[i] = np.where(wrong, most[i], row)
+    return rows
+
+
+def _windows(case: PlanningCase, starts_h: Floats, hours: Floats) -> _Windows:
+    sessions: tuple[PlanningSession, ...] = case.sessions
+    arrives = np.maximum(_hours_after(case.now_at, [s.available_at for s in sessions]), 0.0)
+    leaves = _hours_after(case.now_at, [s.departs_at for s in sessions])
+    ends_h = starts_h + hours
+    until = float(ends_h[-1])
+    is_overdue = leaves <= arrives
+    leaves = np.where(is_overdue, until, leaves)
+    inside = np.minimum(ends_h, leaves[:, None]) - np.maximum(starts_h, arrives[:, None])
+    inside = np.clip(inside, 0.0, hours)
+    # A sliver shorter than a second is an artefact of subtracting instants.
+    inside = np.where(inside < 1.0 / 3600.0, 0.0, inside)
+    whole = np.abs(inside - hours) < 1e-9
+    return _Windows(
+        inside=np.where(whole, hours, inside),
+        leaves_h=leaves,
+        is_overdue=is_overdue,
+        beyond_h=np.where(is_overdue, 0.0, np.maximum(leaves - np.maximum(until, arrives), 0.0)),
+    )
+
+
+def _costs(
+    case: PlanningCase, windows: _Windows, price: Floats, co2: Floats, starts_h: Floats
+) -> tuple[Floats, Floats]:
+    """Return what a kWh costs each car in each slot (N, K) and what extra energy is worth (N,).
+
+    The driver's own limit is on price and carbon together; without one, extra energy is wanted
+    where it is no dearer than the mean of the stay. A front-load below the smallest price step
+    breaks ties.
+    """
+    carbon = np.array([s.carbon_weight_eur_per_kg for s in case.sessions], dtype=np.float64)
+    carbon = np.where(np.isfinite(carbon), np.maximum(carbon, 0.0), 0.0)
+    eur = price + carbon[:, None] * co2
+    inside = windows.inside
+    early = front_load(price) * starts_h / max(float(starts_h[-1]), 1.0)
+    ready_h = windows.leaves_h - READY_BEFORE / timedelta(hours=1)
+    is_last = starts_h + np.diff(np.append(starts_h, np.inf)) > ready_h[:, None] + 1e-9
+    is_last &= ((windows.beyond_h == 0) & ~windows.is_overdue)[:, None]
+    cost = eur + early + np.where(is_last, LATE_EUR_PER_KWH, 0.0)
+    # The driver of an overdue car may come any moment: as early as the others leave room for.
+    hurry = float(price.min()) + 0.01 * np.maximum(starts_h, 0.0)
+    cost = np.where(windows.is_overdue[:, None], hurry, cost)
+    asked = np.array(
+        [np.nan if s.max_price_per_kwh is None else s.max_price_per_kwh for s in case.sessions],
+        dtype=np.float64,
+    )
+    mean = (eur * inside).sum(axis=1) / np.maximum(inside.sum(axis=1), TOLERANCE_KW)
+    worth = np.where(np.isfinite(asked), asked, mean)[:, None] + 1e-9
+    fits = (eur <= worth) & (inside > 0)
+    dearest = np.where(fits, cost, -np.inf).max(axis=1, initial=-np.inf)
+    refused = np.where((eur > worth) & (inside > 0), cost, np.inf).min(axis=1, initial=np.inf)
+    return cost, np.minimum(dearest + 1e-7, refused - 1e-7)
+
+
+def front_load(price: Floats) -> float:
+    """Return what a whole horizon's delay costs, EUR per kWh: less than any price step."""
+    levels = np.unique(np.round(price, 9))
+    smallest = float(np.diff(levels).min()) if len(levels) > 1 else 1.0
+    return min(1e-4, 0.25 * smallest)
+
+
+def _name_blocked(left_kw: Floats, is_blocked: Flags, notes: list[str]) -> None:
+    over = is_blocked & (left_kw < 0)
+    if over.any():
+        notes.append(f"load that cannot be controlled exceeds the limit in {int(over.sum())} slots")
+    if (is_blocked & ~over).any():
+        notes.append(
+            f"guards alone exceed the limit in {int((is_blocked & ~over).sum())} slots: "
+            "all cars are planned at 0 there"
+        )

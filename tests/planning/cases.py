@@ -1,0 +1,107 @@
+"""Small planning cases to build tests from."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from csms.core.model import Strategy
+from csms.core.plan import Plan, PlanningCase, PlanningSession
+
+NOW = datetime(2026, 1, 12, 18, 0, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    """Return the instant `hours` after NOW."""
+    return NOW + timedelta(hours=hours)
+
+
+def car(
+    name: str = "a",
+    *,
+    required_kwh: float = 10.0,
+    preferred_kwh: float | None = None,
+    leaves_h: float = 8.0,
+    arrives_h: float = 0.0,
+    max_kw: float = 11.0,
+    min_kw: float = 0.0,
+    guard_kw: float = 0.0,
+    **more: object,
+) -> PlanningSession:
+    """Return a session with what a test does not care about filled in."""
+    return PlanningSession(
+        session_id=name,
+        station_id=f"station-{name}",
+        evse_id=1,
+        available_at=at(arrives_h),
+        departs_at=at(leaves_h),
+        required_kwh=required_kwh,
+        preferred_kwh=required_kwh if preferred_kwh is None else preferred_kwh,
+        max_kw=max_kw,
+        min_kw=min_kw,
+        guard_kw=guard_kw,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def case(
+    *cars: PlanningSession,
+    slots: int = 32,
+    slot_h: float = 0.25,
+    limit_kw: float | Sequence[float] = 1000.0,
+    price: float | Sequence[float] = 0.2,
+    co2: float | Sequence[float] = 0.0,
+    base_kw: float | Sequence[float] = 0.0,
+    reserved_kw: float | Sequence[float] = 0.0,
+    strategy: Strategy = Strategy.OPTIMAL,
+    **more: object,
+) -> PlanningCase:
+    """Return a case from NOW on; single numbers are repeated for every slot."""
+
+    def series(value: float | Sequence[float]) -> tuple[float, ...]:
+        return (float(value),) * slots if isinstance(value, int | float) else tuple(value)
+
+    return PlanningCase(
+        site_id="site",
+        now_at=NOW,
+        strategy=strategy,
+        edges_at=tuple(at(slot_h * k) for k in range(slots + 1)),
+        limit_kw=series(limit_kw),
+        base_load_kw=series(base_kw),
+        reserved_kw=series(reserved_kw),
+        price_eur_per_kwh=series(price),
+        co2_kg_per_kwh=series(co2),
+        sessions=cars,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def broken_laws(of: PlanningCase, result: Plan) -> list[str]:
+    """Return what `result` does that no plan may do, written from the case alone."""
+    broken = []
+    for k, start in enumerate(of.edges_at[:-1]):
+        guards = of.idle_guard_kw + sum(
+            s.guard_kw if s.fixed_kw is None else max(s.fixed_kw[k], s.guard_kw)
+            for s in of.sessions
+        )
+        load, controlled = of.base_load_kw[k] + of.idle_guard_kw, 0.0
+        for session, row in zip(of.sessions, result.sessions, strict=True):
+            kw = row.power_kw[k]
+            load += max(kw, session.guard_kw)
+            if session.fixed_kw is not None:
+                if kw != session.fixed_kw[k]:
+                    broken.append(f"{session.session_id}: {kw} is not what it draws anyway")
+                continue
+            controlled += kw
+            if kw != 0 and not session.min_kw - 1e-6 <= kw <= session.max_kw + 1e-6:
+                broken.append(f"{session.session_id}, slot {k}: {kw} kW")
+            is_overdue = session.departs_at <= max(of.now_at, session.available_at)
+            if kw > 0 and start >= session.departs_at and not is_overdue:
+                broken.append(f"{session.session_id}: power after departure in slot {k}")
+        if of.base_load_kw[k] + guards > of.limit_kw[k] + 1e-9:
+            if controlled:
+                broken.append(f"slot {k}: {controlled} kW given where guards fill the site")
+        elif load > of.limit_kw[k] + 1e-6:
+            broken.append(f"slot {k}: {load} kW of {of.limit_kw[k]}")
+    for session, row in zip(of.sessions, result.sessions, strict=True):
+        if (row.shortfall_kwh > 0) != bool(row.shortfall_reason):
+            broken.append(f"{session.session_id}: shortfall without a reason, or the reverse")
+    return broken

@@ -1,0 +1,173 @@
+"""Laws that hold for every plan of every strategy, on random sites."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csms.core.model import Strategy
+from csms.core.plan import PlanningCase, PlanningSession
+from csms.planning.grid import grid_of
+from csms.planning.planner import faults, plan
+from tests.planning.cases import NOW, broken_laws, car, case
+
+EVERY = list(Strategy)
+KW = st.floats(0.0, 30.0).map(lambda v: round(v, 3))
+
+
+@st.composite
+def sessions(draw: st.DrawFn, *, name: str, slots: int, with_minimum: bool) -> PlanningSession:
+    phases = draw(st.sampled_from([1, 3]))
+    required = draw(KW)
+    fixed = draw(st.integers(0, 9)) == 0
+    return car(
+        name,
+        required_kwh=required,
+        preferred_kwh=required + draw(KW),
+        leaves_h=draw(st.floats(-2.0, 14.0)),
+        arrives_h=draw(st.floats(-5.0, 6.0)),
+        max_kw=draw(st.sampled_from([1.0, 3.68, 7.36, 11.04, 22.08])),
+        min_kw=1.38 * phases if with_minimum else 0.0,
+        guard_kw=draw(st.sampled_from([0.0, 0.0, 1.38, 4.14, 9.0])),
+        priority=draw(st.integers(0, 3)),
+        max_price_per_kwh=draw(st.none() | st.floats(-0.1, 0.5)),
+        carbon_weight_eur_per_kg=draw(st.sampled_from([0.0, 0.1])),
+        current_kw=draw(st.none() | KW),
+        fixed_kw=tuple(draw(KW) for _ in range(slots)) if fixed else None,
+    )
+
+
+@st.composite
+def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
+    slots = draw(st.integers(1, 24))
+    minutes = [draw(st.sampled_from([5, 15, 15, 15, 60])) for _ in range(slots)]
+    edges = [NOW]
+    for length in minutes:
+        edges.append(edges[-1] + timedelta(minutes=length))
+    cars = [
+        draw(sessions(name=f"c{i}", slots=slots, with_minimum=with_minimum))
+        for i in range(draw(st.integers(0, 8)))
+    ]
+    base = draw(KW)
+    return replace(
+        case(
+            *cars,
+            slots=slots,
+            limit_kw=[draw(st.floats(0.0, 80.0)) for _ in range(slots)],
+            base_kw=[base * draw(st.floats(0.0, 1.0)) for _ in range(slots)],
+            reserved_kw=draw(st.sampled_from([0.0, 3.0])),
+            price=[round(draw(st.floats(-0.2, 0.6)), 4) for _ in range(slots)],
+            co2=[draw(st.floats(0.0, 0.8)) for _ in range(slots)],
+            strategy=draw(st.sampled_from(EVERY)),
+            idle_guard_kw=draw(st.sampled_from([0.0, 5.0])),
+            demand_charge_eur_per_kw=draw(st.sampled_from([0.0, 0.0, 2.0, 15.0])),
+            billed_peak_kw=draw(st.sampled_from([0.0, 20.0])),
+            solar_kw=draw(st.sampled_from([(), (4.0,) * slots])),
+        ),
+        edges_at=tuple(edges),
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(site=sites())
+def test_no_plan_passes_a_limit_or_a_bound(site: PlanningCase) -> None:
+    result = plan(site)
+    assert broken_laws(site, result) == []
+    assert result.status in {"optimal", "rule"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(site=sites())
+def test_the_fallback_keeps_the_same_laws(site: PlanningCase) -> None:
+    result = plan(replace(site, strategy=Strategy.OPTIMAL), iteration_limit=0)
+    assert broken_laws(site, result) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(site=sites())
+def test_the_same_case_gives_the_same_bytes(site: PlanningCase) -> None:
+    again = PlanningCase.from_json(site.to_json())
+    assert plan(again).to_json() == plan(site).to_json()
+
+
+@settings(max_examples=60, deadline=None)
+@given(site=sites(with_minimum=False), more_kw=st.floats(0.0, 40.0))
+def test_more_power_never_means_more_shortfall_without_minimum_currents(
+    site: PlanningCase, more_kw: float
+) -> None:
+    # Least laxity reorders cars as slack runs out, so it alone gives no such promise.
+    if site.strategy is Strategy.LEAST_LAXITY:
+        site = replace(site, strategy=Strategy.OPTIMAL)
+    larger = replace(site, limit_kw=tuple(kw + more_kw for kw in site.limit_kw))
+    assert plan(larger).shortfall_kwh <= plan(site).shortfall_kwh + 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(site=sites())
+def test_no_rule_misses_less_than_the_solver_without_minimum_currents(site: PlanningCase) -> None:
+    relaxed = replace(site, sessions=tuple(replace(s, min_kw=0.0) for s in site.sessions))
+    best = plan(replace(relaxed, strategy=Strategy.OPTIMAL)).shortfall_kwh
+    assert best <= plan(relaxed).shortfall_kwh + 1e-5
+
+
+@settings(max_examples=60, deadline=None)
+@given(site=sites())
+def test_a_car_gets_no_more_than_it_wants_but_for_one_slot_at_least_power(
+    site: PlanningCase,
+) -> None:
+    result = plan(site)
+    longest_h = max(site.hours())
+    for session, row in zip(site.sessions, result.sessions, strict=True):
+        if session.fixed_kw is None:
+            assert row.energy_kwh <= session.preferred_kwh + session.min_kw * longest_h + 1e-5
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_a_large_site_in_blocks_keeps_the_laws(strategy: Strategy) -> None:
+    cars = [
+        car(
+            f"c{i}",
+            required_kwh=4.0 + i % 23,
+            preferred_kwh=10.0 + i % 23,
+            leaves_h=1.1 + (i * 0.37) % 20,
+            arrives_h=(i * 0.11) % 3 - 1,
+            min_kw=(1.38, 4.14)[i % 2],
+            guard_kw=(0.0, 1.38)[i % 2],
+            priority=i % 3,
+        )
+        for i in range(200)
+    ]
+    large = case(
+        *cars,
+        slots=96,
+        limit_kw=400.0,
+        price=[0.2 + 0.01 * (k * 7 % 13) for k in range(96)],
+        strategy=strategy,
+        demand_charge_eur_per_kw=0.5,
+    )
+    result = plan(large)
+    assert broken_laws(large, result) == []
+    assert result.status != "fallback"
+
+
+def test_the_check_sees_every_kind_of_fault() -> None:
+    site = case(car("a", min_kw=4.0, leaves_h=4.0), car("b", guard_kw=2.0), limit_kw=14.0)
+    grid = grid_of(site)
+    good = plan(site)
+    rows = [list(r.power_kw) for r in good.sessions]
+    power = np.array(rows)
+    assert faults(grid, power) == ""
+    for i, k, kw, name in (
+        (0, 0, float("nan"), "not numbers"),
+        (0, 0, 12.0, "may draw"),
+        (0, 0, 1.0, "least current"),
+        (0, 20, 5.0, "may draw"),
+        (1, 0, 11.0, "limit"),
+    ):
+        wrong = power.copy()
+        wrong[0, 0] = 11.0
+        wrong[i, k] = kw
+        assert name in faults(grid, wrong)

@@ -1,0 +1,470 @@
+"""What a plan gives: acceptance scenarios whose numbers were worked out independently of us."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from csms.core.errors import InvalidInput
+from csms.core.model import Strategy
+from csms.core.plan import Plan, PlanningCase
+from csms.planning.grid import Grid
+from csms.planning.planner import plan, uncontrolled
+from csms.planning.solver import Blocks, Solution, solve
+from tests.planning.cases import NOW, at, broken_laws, car, case
+
+EVERY = list(Strategy)
+
+
+def test_a_deadline_too_close_is_a_shortfall_at_full_power() -> None:
+    result = plan(case(car(required_kwh=30.0, leaves_h=2.0, max_kw=7.4), slots=12))
+    row = result.sessions[0]
+    assert row.power_kw[:8] == pytest.approx((7.4,) * 8)
+    assert row.energy_kwh == pytest.approx(14.8)
+    assert row.shortfall_kwh == pytest.approx(15.2)
+    assert row.shortfall_reason == "time"
+    assert row.finishes_at is None
+
+
+# 18-22 h, 22-03 h, 03-05 h
+EVENING = (0.30,) * 16 + (0.10,) * 20 + (0.22,) * 8
+
+
+def test_energy_is_bought_in_the_cheapest_slots() -> None:
+    one = case(car(required_kwh=22.0, leaves_h=11.0), slots=44, price=EVENING)
+    assert plan(one).cost_eur == pytest.approx(2.20, abs=1e-6)
+    assert plan(one).sessions[0].reason == "cheapest hours"
+    assert uncontrolled(one).cost_eur == pytest.approx(6.60, abs=1e-6)
+    more = case(car(required_kwh=66.0, leaves_h=11.0), slots=44, price=EVENING)
+    assert plan(more).cost_eur == pytest.approx(7.92, abs=1e-6)
+    at_once = plan(replace(one, strategy=Strategy.AT_ONCE))
+    assert at_once.cost_eur == pytest.approx(6.60, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("charge", "total", "peak_kw"), [(0.5, 9.0, 10.0), (1.0, 13.0, 5.0), (2.0, 18.0, 5.0)]
+)
+def test_a_demand_charge_is_weighed_against_cheap_hours(
+    charge: float, total: float, peak_kw: float
+) -> None:
+    result = plan(
+        case(
+            car(required_kwh=40.0, leaves_h=8.0),
+            price=(0.1,) * 16 + (0.3,) * 16,
+            demand_charge_eur_per_kw=charge,
+        )
+    )
+    assert result.cost_eur == pytest.approx(total, abs=1e-6)
+    assert result.peak_kw == pytest.approx(peak_kw, abs=1e-6)
+    assert result.shortfall_kwh == 0.0
+
+
+def test_a_peak_already_billed_costs_nothing_again() -> None:
+    flat = case(
+        car(required_kwh=40.0, leaves_h=8.0), demand_charge_eur_per_kw=10.0, billed_peak_kw=3.0
+    )
+    assert plan(flat).cost_eur == pytest.approx(28.0, abs=1e-6)
+    assert plan(flat).peak_kw == pytest.approx(5.0, abs=1e-6)
+    assert plan(replace(flat, strategy=Strategy.AT_ONCE)).cost_eur == pytest.approx(88.0, abs=1e-6)
+
+
+def test_the_earliest_deadline_first_trap() -> None:
+    cars = (
+        car("a", required_kwh=1.0, leaves_h=2.0, max_kw=1.0),
+        car("b", required_kwh=1.0, leaves_h=2.0, max_kw=1.0),
+        car("c", required_kwh=3.0, leaves_h=3.0, max_kw=1.0),
+    )
+    trap = case(*cars, slots=3, slot_h=1.0, limit_kw=2.0)
+    given = {s: sum(r.energy_kwh for r in plan(replace(trap, strategy=s)).sessions) for s in EVERY}
+    assert given[Strategy.EARLIEST_DEADLINE] == pytest.approx(4.0)
+    assert given[Strategy.LEAST_LAXITY] == pytest.approx(5.0)
+    assert given[Strategy.OPTIMAL] == pytest.approx(5.0)
+
+
+# Currents at 230 V on one phase: 6 A, 20 A and 24 A.
+SIX, TWENTY, TWENTY_FOUR = 1.38, 4.6, 5.52
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_twenty_amperes_for_four_cars_are_never_five_each(strategy: Strategy) -> None:
+    cars = [
+        car(n, required_kwh=20.0 + i, leaves_h=8.0, max_kw=7.36, min_kw=SIX)
+        for i, n in enumerate("abcd")
+    ]
+    tight = case(*cars, limit_kw=TWENTY, strategy=strategy)
+    result = plan(tight)
+    assert broken_laws(tight, result) == []
+    for k in range(tight.slots):
+        given = [row.power_kw[k] for row in result.sessions]
+        assert 1 <= sum(kw > 0 for kw in given) <= 3
+        assert sum(given) == pytest.approx(TWENTY)
+
+
+def test_equal_share_pauses_the_car_with_most_slack_and_rotates() -> None:
+    cars = [
+        car(n, required_kwh=20.0 + i, leaves_h=8.0, max_kw=7.36, min_kw=SIX)
+        for i, n in enumerate("abcd")
+    ]
+    result = plan(case(*cars, limit_kw=TWENTY, strategy=Strategy.EQUAL_SHARE))
+    first = [row.power_kw[0] for row in result.sessions]
+    assert first == pytest.approx([0.0, TWENTY / 3, TWENTY / 3, TWENTY / 3])
+    assert result.sessions[0].power_kw[8:].count(0.0) < 24
+    roomy = plan(case(*cars, limit_kw=TWENTY_FOUR, strategy=Strategy.EQUAL_SHARE))
+    assert [row.power_kw[0] for row in roomy.sessions] == pytest.approx([SIX] * 4)
+
+
+def test_one_phase_of_the_site_is_shared_by_the_cars_on_it() -> None:
+    phase_kw = 0.23
+    cars = [car(n, required_kwh=100.0, max_kw=32 * phase_kw, min_kw=SIX) for n in "abc"]
+    result = plan(case(*cars, limit_kw=63 * phase_kw, base_kw=10 * phase_kw))
+    for k in range(32):
+        assert sum(r.power_kw[k] for r in result.sessions) == pytest.approx(53 * phase_kw)
+    alone = plan(case(cars[0], limit_kw=63 * phase_kw, base_kw=10 * phase_kw))
+    assert alone.sessions[0].power_kw[0] == pytest.approx(32 * phase_kw)
+
+
+def test_scarce_energy_is_shared_fairly_and_by_priority() -> None:
+    def shared(*needs_kwh: float, first: int = 0) -> list[float]:
+        cars = [
+            car(f"c{i}", required_kwh=e, leaves_h=1.0, priority=first if i == 0 else 0)
+            for i, e in enumerate(needs_kwh)
+        ]
+        return [r.energy_kwh for r in plan(case(*cars, slots=4, limit_kw=10.0)).sessions]
+
+    assert shared(10.0, 10.0) == pytest.approx([5.0, 5.0])
+    assert shared(10.0, 10.0, first=1) == pytest.approx([10.0, 0.0])
+    small, large = shared(4.0, 16.0)
+    assert small + large == pytest.approx(10.0)
+    assert abs(small / 4.0 - large / 16.0) <= 0.25 + 1e-6
+
+
+def test_sunshine_is_used_before_the_grid() -> None:
+    sun = (0.0,) * 4 + (5.0,) * 16 + (0.0,) * 16
+    result = plan(
+        case(
+            car(required_kwh=20.0, leaves_h=9.0),
+            slots=36,
+            price=0.30,
+            co2=0.4,
+            solar_kw=sun,
+            export_eur_per_kwh=(0.08,) * 36,
+        )
+    )
+    assert result.cost_eur == pytest.approx(1.60, abs=1e-6)
+    assert result.co2_kg == pytest.approx(0.0, abs=1e-9)
+    assert result.sessions[0].power_kw[4:20] == pytest.approx((5.0,) * 16)
+    assert result.sessions[0].reason == "sunny hours"
+
+
+def test_clean_hours_are_chosen_at_equal_price() -> None:
+    green = car(required_kwh=7.0, max_kw=7.0, leaves_h=2.0, carbon_weight_eur_per_kg=0.1)
+    for co2, first in (((0.6, 0.2), 0.0), ((0.2, 0.6), 7.0)):
+        result = plan(case(green, slots=2, slot_h=1.0, co2=co2))
+        assert result.co2_kg == pytest.approx(1.4)
+        assert result.sessions[0].power_kw[0] == pytest.approx(first)
+
+
+def quarter_hours(day: datetime) -> tuple[datetime, ...]:
+    """Return the edges of a local day's quarter hours."""
+    start = day.astimezone(UTC)
+    until = day.replace(day=day.day + 1).astimezone(UTC)
+    return tuple(
+        start + timedelta(minutes=15 * k)
+        for k in range(int((until - start).total_seconds()) // 900 + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("month", "day", "slots", "night_kwh"), [(3, 29, 92, 0.0), (10, 25, 100, 22.0)]
+)
+def test_a_night_band_is_gone_or_twice_as_long_when_clocks_change(
+    month: int, day: int, slots: int, night_kwh: float
+) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    edges = quarter_hours(datetime(2026, month, day, tzinfo=berlin))
+    assert len(edges) - 1 == slots
+    price = tuple(0.05 if e.astimezone(berlin).hour == 2 else 0.30 for e in edges[:-1])
+    nothing = (0.0,) * slots
+    result = plan(
+        PlanningCase(
+            site_id="site",
+            now_at=edges[0],
+            edges_at=edges,
+            limit_kw=(50.0,) * slots,
+            base_load_kw=nothing,
+            reserved_kw=nothing,
+            price_eur_per_kwh=price,
+            co2_kg_per_kwh=nothing,
+            sessions=(
+                replace(car(required_kwh=30.0), available_at=edges[0], departs_at=edges[-1]),
+            ),
+        )
+    )
+    cheap = sum(kw / 4 for kw, p in zip(result.sessions[0].power_kw, price, strict=True) if p < 0.1)
+    assert cheap == pytest.approx(night_kwh)
+    assert result.sessions[0].energy_kwh == pytest.approx(30.0)
+
+
+def test_following_a_plan_step_by_step_costs_what_it_said() -> None:
+    rng = np.random.default_rng(7)
+    price = tuple(np.round(rng.uniform(0.05, 0.4, 24), 2).tolist())
+    left = {n: float(rng.uniform(5, 20)) for n in "abcd"}
+    leaves = {n: float(h) for n, h in zip("abcd", (6.0, 4.0, 5.5, 3.0), strict=True)}
+
+    def now(step: int) -> PlanningCase:
+        return case(
+            *(car(n, required_kwh=left[n], leaves_h=leaves[n]) for n in "abcd"),
+            slots=24,
+            limit_kw=16.0,
+            price=price,
+        )
+
+    def later(whole: PlanningCase, step: int) -> PlanningCase:
+        return replace(
+            whole,
+            now_at=whole.edges_at[step],
+            edges_at=whole.edges_at[step:],
+            **{
+                name: getattr(whole, name)[step:]
+                for name in (
+                    "limit_kw",
+                    "base_load_kw",
+                    "reserved_kw",
+                    "price_eur_per_kwh",
+                    "co2_kg_per_kwh",
+                )
+            },
+            sessions=tuple(s for s in whole.sessions if s.departs_at > whole.edges_at[step]),
+        )
+
+    promised = plan(now(0)).cost_eur
+    paid = 0.0
+    for step in range(24):
+        here = later(now(step), step)
+        for row in plan(here).sessions:
+            paid += row.power_kw[0] * 0.25 * price[step]
+            left[row.session_id] = max(left[row.session_id] - row.power_kw[0] * 0.25, 0.0)
+    assert paid == pytest.approx(promised, abs=1e-6)
+    assert sum(left.values()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_extra_energy_is_taken_only_up_to_the_drivers_price() -> None:
+    price = (0.30,) * 8 + (0.10,) * 8 + (0.20,) * 16
+
+    def taken(limit: float | None) -> float:
+        eager = car(required_kwh=0.0, preferred_kwh=40.0, max_price_per_kwh=limit)
+        return plan(case(eager, price=price)).sessions[0].energy_kwh
+
+    assert taken(0.05) == 0.0
+    assert taken(0.15) == pytest.approx(22.0)
+    assert taken(0.25) == pytest.approx(40.0)
+    # Without a limit: the hours no dearer than the mean of the stay (0.20).
+    assert taken(None) == pytest.approx(40.0)
+
+
+def test_headroom_for_arrivals_is_given_up_before_a_need_is_missed() -> None:
+    for strategy in EVERY:
+        wanting = car(required_kwh=80.0, leaves_h=8.0)
+        result = plan(case(wanting, limit_kw=11.0, reserved_kw=5.0, strategy=strategy))
+        assert result.shortfall_kwh <= 1e-6, strategy
+        modest = car(required_kwh=40.0, leaves_h=8.0)
+        kept = plan(case(modest, limit_kw=11.0, reserved_kw=5.0, strategy=strategy))
+        assert max(kept.sessions[0].power_kw) == pytest.approx(6.0), strategy
+
+
+def test_a_car_is_ready_some_minutes_early_where_that_is_almost_free() -> None:
+    falling = (0.2,) * 30 + (0.1999, 0.1999)
+    row = plan(case(car(required_kwh=11.0 * 0.25), price=falling)).sessions[0]
+    assert row.finishes_at is not None
+    assert row.finishes_at <= at(8.0) - timedelta(minutes=10)
+
+
+def test_guards_of_all_stations_hold_while_others_charge() -> None:
+    cars = [car(n, required_kwh=50.0, min_kw=4.14, guard_kw=4.14) for n in "abc"]
+    tight = case(*cars, limit_kw=20.0, idle_guard_kw=4.0)
+    result = plan(tight)
+    assert broken_laws(tight, result) == []
+    assert max(sum(r.power_kw[k] for r in result.sessions) for k in range(32)) == pytest.approx(
+        16.0
+    )
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_guards_that_fill_the_site_leave_rows_at_zero_and_a_note(strategy: Strategy) -> None:
+    cars = [car(n, guard_kw=4.0) for n in "abc"]
+    result = plan(case(*cars, limit_kw=10.0, strategy=strategy))
+    assert all(not any(r.power_kw) for r in result.sessions)
+    assert any("guards alone" in note for note in result.notes)
+    assert {r.shortfall_reason for r in result.sessions} == {"guard"}
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_a_car_out_of_control_is_given_load(strategy: Strategy) -> None:
+    wild = car("wild", required_kwh=60.0, fixed_kw=(7.0,) * 8 + (0.0,) * 24)
+    tame = car("tame", required_kwh=40.0)
+    shared = case(wild, tame, limit_kw=10.0, strategy=strategy)
+    result = plan(shared)
+    assert broken_laws(shared, result) == []
+    assert result.sessions[0].shortfall_reason == "uncontrolled"
+    assert max(result.sessions[1].power_kw[:8]) <= 3.0 + 1e-9
+    over = plan(case(replace(wild, fixed_kw=(12.0,) * 32), tame, limit_kw=10.0, strategy=strategy))
+    assert not any(over.sessions[1].power_kw)
+    assert any("cannot be controlled" in note for note in over.notes)
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_an_overdue_car_is_charged_from_what_others_leave(strategy: Strategy) -> None:
+    overdue = car("late", required_kwh=10.0, leaves_h=-1.0, arrives_h=-5.0)
+    other = car("due", required_kwh=44.0, leaves_h=4.0)
+    result = plan(case(overdue, other, limit_kw=11.0, strategy=strategy))
+    late, due = result.sessions
+    assert due.shortfall_kwh == 0.0
+    assert late.shortfall_reason == "time"
+    assert late.shortfall_kwh == pytest.approx(10.0)
+    assert late.energy_kwh == pytest.approx(10.0)
+    assert late.reason == "departure passed"
+
+
+def test_a_departure_after_the_horizon_does_not_press_now() -> None:
+    patient = car("patient", required_kwh=60.0, leaves_h=40.0)
+    pressed = car("pressed", required_kwh=80.0, leaves_h=8.0)
+    result = plan(case(patient, pressed, limit_kw=11.0))
+    assert result.shortfall_kwh == 0.0
+    assert result.sessions[1].energy_kwh == pytest.approx(80.0)
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_a_station_too_weak_for_the_least_current_gives_nothing(strategy: Strategy) -> None:
+    row = plan(case(car(max_kw=1.0, min_kw=1.38), strategy=strategy)).sessions[0]
+    assert not any(row.power_kw)
+    assert row.shortfall_reason == "least current"
+
+
+def test_a_small_need_gets_the_least_current_for_one_slot() -> None:
+    row = plan(case(car(required_kwh=0.3, min_kw=4.14))).sessions[0]
+    assert row.power_kw[0] == pytest.approx(4.14)
+    assert row.shortfall_kwh == 0.0
+    assert sum(kw > 0 for kw in row.power_kw) == 1
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_nothing_to_plan_is_a_plan(strategy: Strategy) -> None:
+    empty = plan(case(strategy=strategy, base_kw=3.0))
+    assert empty.sessions == ()
+    assert empty.peak_kw == 3.0
+    dark = plan(case(car(), limit_kw=0.0, strategy=strategy))
+    assert not any(dark.sessions[0].power_kw)
+    assert dark.sessions[0].shortfall_reason == "site limit"
+
+
+@pytest.mark.parametrize("strategy", EVERY)
+def test_four_hundred_cars_on_ten_kilowatts_stay_below_them(strategy: Strategy) -> None:
+    cars = [car(f"c{i}", required_kwh=5.0 + i % 30, min_kw=1.38) for i in range(400)]
+    crowd = case(*cars, limit_kw=10.0, strategy=strategy)
+    result = plan(crowd)
+    assert broken_laws(crowd, result) == []
+    given = sum(r.energy_kwh for r in result.sessions)
+    assert given == pytest.approx(80.0, rel=0.02)
+
+
+def test_numbers_that_are_none_are_named_and_worked_around() -> None:
+    nan = float("nan")
+    bad = case(
+        car(required_kwh=nan),
+        car("b", max_price_per_kwh=nan),
+        price=(nan,) * 4 + (0.1,) * 28,
+        co2=float("inf"),
+        limit_kw=(nan,) * 2 + (-3.0,) * 2 + (11.0,) * 28,
+        base_kw=(nan,) * 8 + (1.0,) * 24,
+        demand_charge_eur_per_kw=nan,
+        billed_peak_kw=-1.0,
+    )
+    result = plan(bad)
+    assert not any(result.sessions[1].power_kw[:4])
+    assert result.sessions[1].energy_kwh == pytest.approx(10.0)
+    assert result.cost_eur == pytest.approx(1.0)
+    said = " / ".join(result.notes)
+    for name in ("price_eur", "limit_kw", "base_load_kw", "co2_kg", "required_kwh of a"):
+        assert name in said
+
+
+def test_negative_prices_are_prices() -> None:
+    eager = car(required_kwh=2.0, preferred_kwh=11.0)
+    result = plan(case(eager, price=(0.2,) * 16 + (-0.05,) * 16))
+    assert result.cost_eur == pytest.approx(-0.55)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("limit_kw", (1.0,)),
+        ("co2_kg_per_kwh", ()),
+        ("solar_kw", (1.0, 2.0)),
+        ("edges_at", (NOW,)),
+        ("edges_at", (NOW, *(at(1 - k) for k in range(32)))),
+        ("now_at", NOW.replace(tzinfo=None)),
+        ("sessions", (car(fixed_kw=(1.0,)),)),
+    ],
+)
+def test_a_case_that_does_not_fit_together_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match="fixed_kw" if field == "sessions" else field):
+        plan(replace(case(car()), **{field: value}))  # type: ignore[arg-type]
+
+
+def test_a_solver_that_gives_up_is_replaced_by_least_laxity() -> None:
+    cars = [car(n, required_kwh=20.0, min_kw=4.14, guard_kw=1.0) for n in "abcd"]
+    tight = case(*cars, limit_kw=20.0)
+    result = plan(tight, iteration_limit=1)
+    assert result.status == "fallback"
+    assert broken_laws(tight, result) == []
+    assert result.shortfall_kwh == 0.0
+
+
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), -5.0, 1e6])
+def test_a_solver_that_returns_rubbish_never_passes_the_limit(rubbish: float) -> None:
+    def wrong(grid: Grid, blocks: Blocks, *, iteration_limit: int) -> Solution:
+        right = solve(grid, blocks, iteration_limit=iteration_limit)
+        return replace(right, power_kw=right.power_kw + rubbish)
+
+    tight = case(*(car(n, required_kwh=20.0, min_kw=4.14) for n in "abcd"), limit_kw=20.0)
+    assert broken_laws(tight, plan(tight, solver=wrong)) == []
+
+
+def test_the_fallback_delivers_almost_what_the_solver_does() -> None:
+    rng = np.random.default_rng(3)
+    cars = [
+        car(f"c{i}", required_kwh=float(rng.uniform(5, 30)), leaves_h=float(rng.uniform(4, 8)))
+        for i in range(20)
+    ]
+    calm = case(*cars, limit_kw=90.0)
+    best, fallback = plan(calm), plan(calm, iteration_limit=1)
+    needed = sum(s.required_kwh for s in calm.sessions)
+    assert (fallback.shortfall_kwh - best.shortfall_kwh) / needed <= 0.05
+
+
+def test_binding_slots_are_those_in_which_the_limit_held_a_car_back() -> None:
+    result = plan(case(car("a", required_kwh=20.0), car("b", required_kwh=20.0), limit_kw=11.0))
+    assert result.binding_slots[:4] == (0, 1, 2, 3)
+    short = plan(case(car(required_kwh=60.0), limit_kw=5.0))
+    assert short.binding_slots == tuple(range(32))
+    assert all(v == 10.0 for v in short.limit_value_eur_per_kwh)
+    assert short.sessions[0].shortfall_reason == "site limit"
+    assert plan(case(car())).binding_slots == ()
+
+
+def test_a_case_from_json_gives_the_same_plan() -> None:
+    mixed = case(
+        car("a", required_kwh=12.3, min_kw=4.14, guard_kw=1.1),
+        car("b", required_kwh=30.0, min_kw=1.38, max_kw=7.4, priority=2),
+        car("c", required_kwh=3.0, preferred_kwh=20.0, max_price_per_kwh=0.21),
+        limit_kw=14.7,
+        price=tuple(0.2 + 0.01 * (k % 7) for k in range(32)),
+        reserved_kw=2.0,
+        demand_charge_eur_per_kw=1.5,
+    )
+    first = plan(mixed).to_json()
+    assert plan(mixed).to_json() == first
+    assert plan(PlanningCase.from_json(mixed.to_json())).to_json() == first
+    assert Plan.from_json(first).to_json() == first
