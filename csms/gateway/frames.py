@@ -16,6 +16,9 @@ import orjson
 MAX_FRAME_CHARACTERS = 1 << 20
 MAX_DEPTH = 32
 MAX_NUMBER_CHARACTERS = 40
+MAX_CONTAINERS = 1 << 16
+"""Objects and lists in one frame: the longest legal report stays below the half of it, while a
+megabyte of empty lists would hold the process for longer than all stations' calls of a second."""
 MAX_ID_CHARACTERS = 36
 UNREADABLE_ID = "-1"
 """Message id of an answer to a frame whose own id could not be read (OCPP 2.0.1 part 4, 4.2.3)."""
@@ -81,6 +84,8 @@ def read(text: str) -> Frame:
     """Return what `text` is; never raises, whatever it holds."""
     if len(text) > MAX_FRAME_CHARACTERS:
         return Fault(UNREADABLE_ID, FaultKind.UNREADABLE, "longer than 1 MiB")
+    if _containers(text) > MAX_CONTAINERS:
+        return Fault(UNREADABLE_ID, FaultKind.UNREADABLE, "too many objects and lists")
     try:
         parts = orjson.loads(text)
     except ValueError:
@@ -129,8 +134,12 @@ def _readable_id(parts: list[Any]) -> str:
     return UNREADABLE_ID
 
 
+def _containers(text: str) -> int:
+    return text.count("{") + text.count("[")
+
+
 def _may_be_deep(text: str) -> bool:
-    return text.count("{") + text.count("[") > MAX_DEPTH
+    return _containers(text) > MAX_DEPTH
 
 
 def _out_of_bounds(text: str, parts: Any) -> str:
