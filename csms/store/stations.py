@@ -275,11 +275,10 @@ def evses_of_site(tx: Tx, site_id: str) -> list[Evse]:
 def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
     """Store an EVSE's status and return it; one never seen is made like `default`.
 
-    A status older than the stored one is left out: after an outage they arrive in any order.
+    The last one received counts, whatever its time: one message from a clock that ran ahead would
+    otherwise hide every later status.
     """
     known = get_evse(tx, report.station_id, report.evse_id)
-    if known is not None and known.status_at is not None and report.at < known.status_at:
-        return known
     base = asdict(known or default)
     evse = Evse(
         **{
