@@ -208,6 +208,8 @@ class StationConnection(ServerConnection):
     openings: Openings
     config: GatewayConfig
     grant: Grant | None = None
+    address: str = ""
+    """The peer's address, "" where there is none."""
     heard_at: float = 0.0
     pinged_at: float = 0.0
 
@@ -215,14 +217,10 @@ class StationConnection(ServerConnection):
         """Count the connection, and cut it if there are too many half-open ones."""
         super().connection_made(transport)
         self.heard_at = self.pinged_at = self.loop.time()
+        peer: Sequence[Any] | None = self.remote_address
+        self.address = str(peer[0]) if peer else ""
         if not self.openings.enter(self.address):
             self.transport.abort()
-
-    @property
-    def address(self) -> str:
-        """The peer's address, "" where there is none."""
-        peer: Sequence[Any] | None = self.remote_address
-        return str(peer[0]) if peer else ""
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         """Do the handshake; its request has to arrive within its own, shorter limit."""

@@ -36,9 +36,9 @@ def test_no_text_makes_the_reader_raise(text: str) -> None:
 def test_no_json_makes_the_reader_raise(value: list[Any], kind: Any) -> None:
     found = read(json.dumps([kind, *value]))
     assert isinstance(found, Call | Answer | ErrorAnswer | Fault)
-    if isinstance(found, Fault):
-        assert len(found.message_id) <= 36
-        assert found.message_id
+    if isinstance(found, Fault) and found.kind is not FaultKind.ANSWER:
+        # It will be answered under this id.
+        assert 0 < len(found.message_id) <= 36
 
 
 @settings(max_examples=150)
