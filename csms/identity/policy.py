@@ -140,14 +140,32 @@ def rate_limited() -> Authorization:
     return _refusal(AuthorizationStatus.UNKNOWN, Reason.RATE_LIMITED)
 
 
-def may_stop(*, started_by: str, presented: str, started_group: str, presented_group: str) -> bool:
-    """Return whether a token may stop a session: the one that started it, or one of its group.
+def may_stop(
+    presented: TokenRecord | None,
+    holder: Holder | None,
+    *,
+    started_by: TokenRecord | None,
+    starter: Holder | None,
+) -> bool:
+    """Return whether `presented` (of `holder`) may stop what `started_by` (of `starter`) began.
 
-    Values are normalised; a holder whose right to charge was revoked since may still stop.
+    The token that started and its holder's others may always stop, even if revoked since; another
+    token of the same organisation may while it is active.
     """
-    return (bool(presented) and presented == started_by) or (
-        bool(presented_group) and presented_group == started_group
-    )
+    if presented is None:
+        return False
+    if started_by is not None and _is_same(presented, started_by):
+        return True
+    if holder is None or starter is None:
+        return False
+    if holder.did == starter.did:
+        return True
+    is_active = presented.state == "active" and holder.state == "active"
+    return is_active and bool(holder.organisation) and holder.organisation == starter.organisation
+
+
+def _is_same(one: TokenRecord, other: TokenRecord) -> bool:
+    return bool(one.value) and (one.kind, one.value) == (other.kind, other.value)
 
 
 class UnknownTokenLimiter:

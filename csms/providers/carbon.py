@@ -38,9 +38,7 @@ def energinet_co2(payload: object, area: str, read: Reader) -> list[Slot]:
     """Read CO2EmisProg: g/kWh in five-minute steps, averaged into quarter hours."""
     slots = []
     records = read.members(payload, "answer").get("records")
-    for where, record in read.objects(records, "records"):
-        if record.get("PriceArea") != area:
-            continue
+    for where, record in read.of_area(records, area):
         at = read.instant(record.get("Minutes5UTC"), f"{where}.Minutes5UTC", is_utc=True)
         if record.get("CO2Emission") is None and "CO2Emission" in record:
             continue

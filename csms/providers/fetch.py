@@ -100,10 +100,16 @@ def is_loopback(address: Address) -> bool:
 class Fetcher:
     """Fetches JSON. One object per process, so that its limits per host hold for all sources."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tls` None trusts the machine's certificate authorities."""
         self._hosts: dict[str, _Host] = {}
         self._monotonic = monotonic
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls
 
     async def json(
         self,

@@ -53,9 +53,7 @@ def energinet(payload: object, choice: Choice, read: Reader) -> Parsed:
     """Read Energi Data Service: DayAheadPrices (quarter hours), or Elspotprices until 2025."""
     slots = []
     records = read.members(payload, "answer").get("records")
-    for where, record in read.objects(records, "records"):
-        if record.get("PriceArea") != choice.area:
-            continue
+    for where, record in read.of_area(records, choice.area):
         is_hourly = "HourUTC" in record
         time_name, price_name = (
             ("HourUTC", "SpotPriceEUR") if is_hourly else ("TimeUTC", "DayAheadPriceEUR")

@@ -62,6 +62,17 @@ class Reader:
         for index, entry in enumerate(self.items(raw, where)):
             yield f"{where}[{index}]", self.members(entry, f"{where}[{index}]")
 
+    def of_area(self, records: object, area: str) -> Iterable[tuple[str, Mapping[str, object]]]:
+        """Yield the entries of `records` whose PriceArea is `area`.
+
+        Records of other areas only are a mistake in the configuration; no records are not.
+        """
+        found = list(self.objects(records, "records"))
+        areas = sorted({str(record.get("PriceArea")) for _, record in found})
+        if areas and area not in areas:
+            raise self.error("PriceArea", ", ".join(areas), f"{area!r} in some record")
+        return [(where, record) for where, record in found if record.get("PriceArea") == area]
+
     def number(self, raw: object, where: str, *, is_text: bool = False) -> float:
         """Return `raw` as a finite number; `is_text` for formats that write numbers as text."""
         if is_text and isinstance(raw, str):

@@ -401,17 +401,45 @@ def test_slow_mistakes_never_stop_the_look_ups() -> None:
         limiter.unknown("c1", at)
 
 
-def test_the_starting_token_and_its_group_may_stop_whatever_they_may_not_start() -> None:
-    def stop(presented: str, group: str) -> bool:
-        return may_stop(
-            started_by="04A1", presented=presented, started_group="ZG1", presented_group=group
-        )
+COLLEAGUE = Holder(did="did:denso:driver:col", organisation="F", allowed_sites=("*",))
+OTHER_CARD = TokenRecord(value="04B2", kind="rfid", did=COLLEAGUE.did)
 
-    assert stop("04A1", "")
-    assert stop("04B2", "ZG1")
-    assert not stop("04B2", "ZG2")
-    assert not stop("04B2", "")
-    assert not may_stop(started_by="", presented="", started_group="", presented_group="")
+
+def test_whoever_started_may_stop_whatever_was_revoked_since() -> None:
+    revoked = driver(status="revoked")
+    suspended = replace(CARD, state="suspended")
+    assert not ask(suspended, revoked, is_start=True).is_accepted
+    assert may_stop(suspended, revoked, started_by=CARD, starter=revoked)
+    assert may_stop(replace(CARD, value="04C3"), revoked, started_by=CARD, starter=revoked)
+
+
+@pytest.mark.parametrize(
+    ("presented", "holder", "expected"),
+    [
+        (OTHER_CARD, COLLEAGUE, True),
+        (replace(OTHER_CARD, state="blocked"), COLLEAGUE, False),
+        (OTHER_CARD, replace(COLLEAGUE, state="disabled"), False),
+        (OTHER_CARD, replace(COLLEAGUE, organisation="G"), False),
+        (OTHER_CARD, None, False),
+        (None, None, False),
+    ],
+)
+def test_an_active_colleague_may_stop_and_nobody_else(
+    presented: TokenRecord | None, holder: Holder | None, expected: bool
+) -> None:
+    starter = replace(DRIVER, organisation="F")
+    assert may_stop(presented, holder, started_by=CARD, starter=starter) is expected
+    lone = replace(DRIVER, organisation="")
+    nobodys = None if holder is None else replace(holder, organisation="")
+    assert not may_stop(presented, nobodys, started_by=CARD, starter=lone)
+
+
+def test_a_plain_token_stops_its_own_session_and_no_other() -> None:
+    plain, other = replace(CARD, did=""), replace(OTHER_CARD, did="")
+    assert may_stop(plain, None, started_by=plain, starter=None)
+    assert not may_stop(other, None, started_by=plain, starter=None)
+    empty = replace(plain, value="")
+    assert not may_stop(empty, None, started_by=empty, starter=None)
 
 
 def test_the_trail_names_the_checks_passed() -> None:

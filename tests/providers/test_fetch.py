@@ -2,9 +2,16 @@
 
 import asyncio
 import ipaddress
+import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from csms.core.errors import ProviderError
 from csms.providers.fetch import (
@@ -151,6 +158,51 @@ async def test_an_answer_that_is_too_much_or_no_json_is_refused(
 
 def test_32_levels_are_read() -> None:
     assert parsed_json(b"[" * 32 + b"]" * 32, provider="test")
+
+
+def server_tls(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's context with a certificate for `name`, and a client's that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / f"{name}.pem"
+    pem = certificate.public_bytes(Encoding.PEM)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(pem + secret)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(file)
+    return serving, ssl.create_default_context(cadata=pem.decode())
+
+
+@pytest.mark.parametrize(("name", "is_right"), [("localhost", True), ("other.example", False)])
+async def test_the_certificate_is_checked_for_the_name_though_the_address_is_pinned(
+    server: SampleServer, tmp_path: Path, name: str, is_right: bool
+) -> None:
+    serving, trusting = server_tls(name, tmp_path)
+    server.says("x", {"a": 1})
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=serving) as listening:
+        url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/x"
+        if is_right:
+            assert await get(url, Fetcher(tls=trusting)) == {"a": 1}
+            assert server.requests[0][1]["host"].startswith("localhost:")
+        else:
+            with pytest.raises(ProviderError, match="certificate"):
+                await get(url, Fetcher(tls=trusting))
+            assert server.requests == []
+        with pytest.raises(ProviderError, match="certificate"):
+            await get(url)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500, 503])

@@ -200,6 +200,7 @@ def spoilt(payload: Any, path: tuple[str | int, ...], value: object) -> Any:
         ("energyzero", "energyzero/electricity-quarter-hour-cut.json", "",
          ("base", 1, "price", "value"), "inf", "number"),
         ("energinet", "energinet/spot-prices.json", "DK1", ("records", 0, "HourUTC"), 5, "instant"),
+        ("energinet", "energinet/spot-prices.json", "DK9", ("total",), 5, "PriceArea is 'DK1'"),
         ("energinet", "energinet/spot-prices.json", "DK1", ("records", 0, "SpotPriceEUR"), ...,
          "SpotPriceEUR is None"),
     ],
@@ -619,6 +620,47 @@ def test_a_secret_is_never_in_a_message() -> None:
     with pytest.raises(ConfigError) as refused:
         tariff_source(section)
     assert "s3cret" not in str(refused.value)
+
+
+async def test_an_installed_package_adds_a_type_but_cannot_replace_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "house_tariff.py").write_text(PACKAGE, encoding="utf-8")
+    dist = tmp_path / "house_tariff-1.dist-info"
+    dist.mkdir()
+    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: house-tariff\nVersion: 1\n")
+    (dist / "entry_points.txt").write_text(
+        "[tasco.tariff]\nhouse = house_tariff:HOUSE\nfixed = house_tariff:HOUSE\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    start, until = utc("2026-01-01T00:00"), utc("2026-01-01T01:00")
+    house = tariff_source({"type": "house", "cents": 12}, name="t")
+    assert [p.eur_per_kwh for p in await house.prices(start, until)] == [0.12]
+    ours = tariff_source({"type": "fixed", "eur_per_kwh": 0.3})
+    assert [p.eur_per_kwh for p in await ours.prices(start, until)] == [0.3]
+    with pytest.raises(ConfigError, match="cents"):
+        tariff_source({"type": "house", "cents": "many"}, name="t")
+    with pytest.raises(ConfigError, match="http_json, house"):
+        tariff_source({"type": "castle"}, name="t")
+
+
+PACKAGE = """
+from pydantic import BaseModel
+from csms.core.model import Price
+from csms.providers.registry import Provider
+
+class Options(BaseModel):
+    cents: int
+
+class House:
+    def __init__(self, options):
+        self.options = options
+
+    async def prices(self, start, until):
+        return [Price(starts_at=start, until=until, eur_per_kwh=self.options.cents / 100)]
+
+HOUSE = Provider(options=Options, build=lambda options, context: House(options))
+"""
 
 
 def test_prices_in_eur_are_left_alone(sample: Load) -> None:
