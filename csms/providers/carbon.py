@@ -1,4 +1,7 @@
-"""Grid emissions: none, fixed, recorded, or from a provider over HTTP; kg CO2 per kWh."""
+"""Grid emissions: none, fixed, recorded, or from a provider over HTTP; kg CO2 per kWh.
+
+Like prices, slots come whole and the same whenever they are asked for.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +19,9 @@ from csms.providers.slots import (
     Reader,
     Slot,
     averaged,
-    clipped,
     converted,
+    holding,
+    whole_hours,
 )
 from csms.providers.tables import Table
 
@@ -151,11 +155,12 @@ class FixedCarbon:
         self.options = options
 
     async def intensity(self, start: datetime, until: datetime) -> Sequence[CarbonIntensity]:
-        """Return the intensity of [start, until)."""
-        if until <= start:
-            return []
+        """Return the intensity of the hours of [start, until)."""
         value = self.options.kg_per_kwh
-        return [CarbonIntensity(starts_at=start, until=until, kg_per_kwh=value)]
+        return [
+            CarbonIntensity(starts_at=starts_at, until=ends_at, kg_per_kwh=value)
+            for starts_at, ends_at in whole_hours(start, until)
+        ]
 
 
 class RecordedCarbon:
@@ -207,5 +212,5 @@ def _intensities(
     ordered = read.ordered(slots, low=0, high=MAX_KG_PER_KWH, unit="kg/kWh", is_open=is_open)
     return [
         CarbonIntensity(starts_at=slot.starts_at, until=slot.until or until, kg_per_kwh=slot.value)
-        for slot in clipped(ordered, start, until)
+        for slot in holding(ordered, start, until)
     ]

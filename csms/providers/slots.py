@@ -5,7 +5,7 @@ What cannot be read, or cannot be true, is refused with the provider's and the f
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -13,6 +13,7 @@ from typing import Final
 
 from csms.core.errors import ProviderError
 
+HOUR: Final = timedelta(hours=1)
 MAX_SLOTS: Final = 5000
 MAX_SPAN: Final = timedelta(days=62)
 MAX_EUR_PER_KWH: Final = 10.0
@@ -183,15 +184,33 @@ def averaged(slots: Sequence[Slot], *, slot_s: int = 900) -> list[Slot]:
     ]
 
 
-def clipped(slots: Iterable[Slot], start: datetime, until: datetime) -> list[Slot]:
-    """Return the parts of `slots` inside [start, until)."""
-    inside = []
+def holding(slots: Iterable[Slot], start: datetime, until: datetime) -> list[Slot]:
+    """Return the slots that hold at some time in [start, until), whole.
+
+    They are not cut to the window: who asks again later must be given the same slots again.
+    Those of more than a day, or until further notice, come in the whole hours of the window.
+    """
+    found: list[Slot] = []
     for slot in slots:
-        starts_at = max(slot.starts_at, start)
-        ends_at = until if slot.until is None else min(slot.until, until)
-        if starts_at < ends_at:
-            inside.append(replace(slot, starts_at=starts_at, until=ends_at))
-    return inside
+        if slot.starts_at >= until or (slot.until is not None and slot.until <= start):
+            continue
+        if slot.until is not None and slot.until - slot.starts_at <= timedelta(days=1):
+            found.append(slot)
+            continue
+        for starts_at, ends_at in whole_hours(start, until):
+            starts_at = max(starts_at, slot.starts_at)
+            ends_at = ends_at if slot.until is None else min(ends_at, slot.until)
+            if starts_at < ends_at:
+                found.append(replace(slot, starts_at=starts_at, until=ends_at))
+    return found
+
+
+def whole_hours(start: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the hours of UTC that have a part in [start, until)."""
+    at = datetime.fromtimestamp(int(start.timestamp()) // 3600 * 3600, UTC)
+    while at < until and start < until:
+        yield at, at + HOUR
+        at += HOUR
 
 
 def converted(slots: Iterable[Slot], convert: Callable[[float], float]) -> list[Slot]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from csms.core.errors import ConfigError, ProviderError
 from csms.providers.options import Recording
-from csms.providers.slots import Reader, Slot, clipped
+from csms.providers.slots import Reader, Slot, holding
 
 DATASETS: Final[Mapping[str, str]] = {
     "dk1_prices_2024": "energinet/dayahead_eur_mwh_hourly_2024_dk1.csv.gz",
@@ -43,7 +43,10 @@ class Table:
             raise ConfigError(f"{provider}: path is {recording.path}; it must be a readable file")
 
     async def slots(self, start: datetime, until: datetime) -> list[Slot]:
-        """Return the values of [start, until). Raises ProviderError for an unreadable file."""
+        """Return the values that hold in [start, until), whole.
+
+        Raises ProviderError for an unreadable file.
+        """
         if self._slots is None:
             self._slots = await asyncio.to_thread(self._load)
         recorded = self._slots
@@ -51,18 +54,15 @@ class Table:
             return []
         first, end = recorded[0].starts_at, recorded[-1].until
         assert end is not None
+        found = _shifted(recorded, self._recording.shift(), start, until)
         if not self._recording.replay or (first <= start and until <= end):
-            return _shifted(recorded, self._recording.shift(), start, until)
+            return found
         period = min((end - first) // WEEK * WEEK, YEAR)
         if period < WEEK:
             raise ProviderError(f"{self._read.provider}: a replay needs a recording of a week")
         cycle = [slot for slot in recorded if slot.starts_at < first + period]
-        found = []
-        turn = (start - first) // period
-        while first + turn * period < until:
-            found += _shifted(cycle, turn * period, start, until)
-            turn += 1
-        return found
+        before = _repeated(cycle, period, start, min(until, first))
+        return before + found + _repeated(cycle, period, max(start, end), until)
 
     def _load(self) -> list[Slot]:
         rows = csv.reader(io.StringIO(self._text()))
@@ -107,6 +107,15 @@ class Table:
             raise ProviderError(f"{self._read.provider}: cannot be read: {error}") from error
 
 
+def _repeated(cycle: list[Slot], period: timedelta, start: datetime, until: datetime) -> list[Slot]:
+    found: list[Slot] = []
+    turn = (start - cycle[0].starts_at) // period
+    while start < until and cycle[0].starts_at + turn * period < until:
+        found += _shifted(cycle, turn * period, start, until)
+        turn += 1
+    return found
+
+
 def _shifted(slots: list[Slot], shift: timedelta, start: datetime, until: datetime) -> list[Slot]:
     return [
         Slot(
@@ -114,5 +123,5 @@ def _shifted(slots: list[Slot], shift: timedelta, start: datetime, until: dateti
             until=None if slot.until is None else slot.until + shift,
             value=slot.value,
         )
-        for slot in clipped(slots, start - shift, until - shift)
+        for slot in holding(slots, start - shift, until - shift)
     ]

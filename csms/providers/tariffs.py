@@ -1,7 +1,9 @@
 """Energy prices: fixed, by time of use, recorded, or from a day-ahead provider over HTTP.
 
-Every source answers with the part of [start, until) it knows, in order and in EUR per kWh; prices
-not yet published are simply not there.
+Every source answers with the slots it knows that hold at some time in [start, until), in order and
+in EUR per kWh; prices not yet published are simply not there. Slots come whole, and the same
+whenever they are asked for, so that a store can key them by their start: those of the market as
+published, prices that know no slots in whole hours.
 """
 
 from collections.abc import Sequence
@@ -18,17 +20,19 @@ from csms.providers.fetch import Fetcher
 from csms.providers.options import HttpAccess, Number, Options, Recording, Surcharge, known_zone
 from csms.providers.price_formats import FORMATS, Choice, eur
 from csms.providers.slots import (
+    HOUR,
     MAX_EUR_PER_KWH,
     Reader,
     Slot,
-    clipped,
     converted,
+    holding,
+    whole_hours,
 )
 from csms.providers.tables import Table
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-STEP_MINUTES = 15
+STEP = timedelta(minutes=15)
 MAX_ASKED = timedelta(days=800)
 EurPerKwh = Annotated[float, Field(ge=-MAX_EUR_PER_KWH, le=MAX_EUR_PER_KWH, allow_inf_nan=False)]
 
@@ -108,10 +112,11 @@ class FixedTariff:
         self.options = options
 
     async def prices(self, start: datetime, until: datetime) -> Sequence[Price]:
-        """Return the price of [start, until)."""
-        if until <= start:
-            return []
-        return [Price(starts_at=start, until=until, eur_per_kwh=self.options.eur_per_kwh)]
+        """Return the price of the hours of [start, until)."""
+        return [
+            _price(starts_at, ends_at, self.options.eur_per_kwh)
+            for starts_at, ends_at in whole_hours(start, until)
+        ]
 
 
 class TimeOfUseTariff:
@@ -122,22 +127,18 @@ class TimeOfUseTariff:
         self._zone = ZoneInfo(options.time_zone)
 
     async def prices(self, start: datetime, until: datetime) -> Sequence[Price]:
-        """Return the prices of [start, until), neighbours of one price joined."""
+        """Return the prices of the hours of [start, until), an hour cut where a band ends."""
         if until - start > MAX_ASKED:
             raise ProviderError(f"time_of_use: asked for {until - start}; at most {MAX_ASKED}")
         found: list[Price] = []
-        at = start
-        while at < until:
-            seconds = at.timestamp()
-            step = timedelta(seconds=STEP_MINUTES * 60 - seconds % (STEP_MINUTES * 60))
-            ends_at = min(at + step, until)
-            price = self._at(at)
-            if found and found[-1].eur_per_kwh == price:
-                at, found[-1] = ends_at, _price(found[-1].starts_at, ends_at, price)
-                continue
-            found.append(_price(at, ends_at, price))
-            at = ends_at
-        return found
+        for hour, _ in whole_hours(start, until):
+            for at in (hour + STEP * number for number in range(HOUR // STEP)):
+                price = self._at(at)
+                if at > hour and found[-1].eur_per_kwh == price:
+                    found[-1] = _price(found[-1].starts_at, at + STEP, price)
+                else:
+                    found.append(_price(at, at + STEP, price))
+        return [price for price in found if price.starts_at < until and price.until > start]
 
     def _at(self, at: datetime) -> float:
         local = at.astimezone(self._zone)
@@ -156,7 +157,7 @@ class RecordedTariff:
         self._table = Table(options, provider=provider)
 
     async def prices(self, start: datetime, until: datetime) -> Sequence[Price]:
-        """Return the recorded prices of [start, until)."""
+        """Return the recorded prices that hold in [start, until)."""
         per_unit = 1000.0 if self.options.unit == "eur_per_mwh" else 1.0
         slots = converted(await self._table.slots(start, until), lambda value: value / per_unit)
         return _prices(_ordered(self._read, slots, is_open=True), self.options, start, until)
@@ -172,7 +173,7 @@ class HttpTariff:
         self._fetcher = fetcher
 
     async def prices(self, start: datetime, until: datetime) -> Sequence[Price]:
-        """Return what is published of [start, until); nothing is no error.
+        """Return what is published for [start, until); nothing is no error.
 
         Raises ProviderError, with the field at fault; RateLimited while the provider wants rest.
         """
@@ -210,7 +211,7 @@ def _prices(
 ) -> list[Price]:
     return [
         _price(slot.starts_at, slot.until or until, surcharge.final(slot.value))
-        for slot in clipped(slots, start, until)
+        for slot in holding(slots, start, until)
     ]
 
 

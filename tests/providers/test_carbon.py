@@ -105,8 +105,9 @@ async def test_the_recorded_danish_year_is_replayed_in_kg() -> None:
 async def test_no_and_fixed_intensity_are_what_they_say() -> None:
     start, until = utc("2026-01-01T00:00"), utc("2026-01-02T00:00")
     assert await carbon_source({"type": "none"}).intensity(start, until) == []
-    (only,) = await carbon_source({"type": "fixed", "kg_per_kwh": 0.4}).intensity(start, until)
-    assert (only.starts_at, only.until, only.kg_per_kwh) == (start, until, 0.4)
+    found = await carbon_source({"type": "fixed", "kg_per_kwh": 0.4}).intensity(start, until)
+    assert [c.starts_at for c in found] == [start + HOUR * n for n in range(24)]
+    assert {(c.until - c.starts_at, c.kg_per_kwh) for c in found} == {(HOUR, 0.4)}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -307,14 +308,14 @@ async def test_each_provider_is_read_over_http(
     assert first is None or prices[0].eur_per_kwh == pytest.approx(first * factor)
 
 
-async def test_only_what_was_asked_for_is_returned(server: SampleServer) -> None:
+async def test_the_slots_that_hold_in_the_window_are_returned_whole(server: SampleServer) -> None:
     source = http(server, "awattar", "made/awattar-marketdata.json")
     start, until = utc("2026-05-03T00:30"), utc("2026-05-03T02:15")
     prices = await source.prices(start, until)
     assert [(p.starts_at, p.until) for p in prices] == [
-        (start, utc("2026-05-03T01:00")),
+        (utc("2026-05-03T00:00"), utc("2026-05-03T01:00")),
         (utc("2026-05-03T01:00"), utc("2026-05-03T02:00")),
-        (utc("2026-05-03T02:00"), until),
+        (utc("2026-05-03T02:00"), utc("2026-05-03T03:00")),
     ]
     assert await source.prices(start - timedelta(days=9), until - timedelta(days=9)) == []
     assert await source.prices(until, start) == []
@@ -364,6 +365,15 @@ async def test_another_currency_is_refused_unless_its_rate_is_configured(
     assert await http(server, "octopus", file, eur_per_unit=1.15).prices(start, until)
 
 
+async def test_a_rate_until_further_notice_comes_in_whole_hours(server: SampleServer) -> None:
+    file = "made/octopus-fixed-unit-rates.json"
+    source = http(server, "octopus", file, eur_per_unit=1.0)
+    prices = await source.prices(utc("2025-12-31T22:30"), utc("2026-01-01T02:30"))
+    assert [p.starts_at.hour for p in prices] == [0, 1, 2]
+    assert {p.until - p.starts_at for p in prices} == {HOUR}
+    await check_cover(source, utc("2026-05-01T00:10"), utc("2026-05-02T11:50"))
+
+
 async def test_a_token_travels_in_its_header_and_a_query_is_posted(
     server: SampleServer, tmp_path: Path
 ) -> None:
@@ -394,9 +404,14 @@ async def test_an_area_cannot_leave_its_place_in_the_address(server: SampleServe
 
 async def test_a_fixed_tariff_is_one_price() -> None:
     source = tariff_source({"type": "fixed", "eur_per_kwh": 0.3})
-    start, until = utc("2026-01-01T00:00"), utc("2026-01-03T00:00")
+    start, until = utc("2026-01-01T00:20"), utc("2026-01-01T02:10")
     assert await source.prices(start, until) == [
-        Price(starts_at=start, until=until, eur_per_kwh=0.3)
+        Price(
+            starts_at=utc(f"2026-01-01T0{hour}:00"),
+            until=utc(f"2026-01-01T0{hour + 1}:00"),
+            eur_per_kwh=0.3,
+        )
+        for hour in range(3)
     ]
     assert await source.prices(until, start) == []
 
@@ -410,6 +425,19 @@ NIGHT = {
         {"starts": "22:00", "until": "06:00", "eur_per_kwh": 0.2},
     ],
 }
+
+
+def joined(prices: Sequence[Price]) -> list[Price]:
+    found: list[Price] = []
+    for price in prices:
+        if found and (found[-1].until, found[-1].eur_per_kwh) == (
+            price.starts_at,
+            price.eur_per_kwh,
+        ):
+            found[-1] = replace(found[-1], until=price.until)
+        else:
+            found.append(price)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -426,7 +454,7 @@ async def test_bands_follow_the_wall_on_days_of_23_24_and_25_hours(
     zone = ZoneInfo("Europe/Berlin")
     start = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
     until = start + timedelta(hours=hours)
-    prices = await tariff_source(NIGHT).prices(start, until)
+    prices = joined(await tariff_source(NIGHT).prices(start, until))
     assert [p.eur_per_kwh for p in prices] == [0.2, 0.3, 0.2]
     assert prices[0].until == utc(f"{day.isoformat()}T{night_until}")
     assert until - prices[2].starts_at == 2 * HOUR
@@ -435,14 +463,14 @@ async def test_bands_follow_the_wall_on_days_of_23_24_and_25_hours(
 
 async def test_the_first_band_that_holds_counts() -> None:
     saturday = utc("2026-01-16T23:00")
-    prices = await tariff_source(NIGHT).prices(saturday, saturday + timedelta(days=1))
+    prices = joined(await tariff_source(NIGHT).prices(saturday, saturday + timedelta(days=1)))
     assert [p.eur_per_kwh for p in prices] == [0.1]
 
 
 @settings(max_examples=40)
 @given(
     st.integers(0, 365 * 86400),
-    st.integers(0, 3 * 86400),
+    st.integers(1, 3 * 86400),
     st.lists(
         st.builds(
             Band,
@@ -458,11 +486,20 @@ async def test_time_of_use_leaves_no_gap(offset_s: int, seconds: int, bands: lis
         TimeOfUseOptions(time_zone="Europe/Berlin", eur_per_kwh=0.3, bands=tuple(bands))
     )
     first = utc("2026-01-01T00:00") + timedelta(seconds=offset_s)
-    until = first + timedelta(seconds=seconds)
-    prices = await source.prices(first, until)
-    edges = [first, *(p.until for p in prices)]
-    assert [p.starts_at for p in prices] == edges[:-1]
-    assert edges[-1] == until
+    await check_cover(source, first, first + timedelta(seconds=seconds))
+
+
+async def check_cover(source: Any, start: datetime, until: datetime) -> None:
+    """Every instant has one price, and a later question finds the very same slots."""
+    prices = await source.prices(start, until)
+    for earlier, later in pairwise(prices):
+        assert earlier.until == later.starts_at
+    assert prices[0].starts_at <= start < prices[0].until
+    assert prices[-1].starts_at < until <= prices[-1].until
+    again = await source.prices(start + timedelta(minutes=25), until + timedelta(minutes=50))
+    assert [p for p in again if p.starts_at < until] == [
+        p for p in prices if p.until > start + timedelta(minutes=25)
+    ]
 
 
 # --- recorded ------------------------------------------------------------------------------------
@@ -494,16 +531,13 @@ async def test_outside_a_recording_there_are_no_prices_unless_it_is_replayed() -
     assert len(found) == 24
 
 
-@settings(max_examples=25)
-@given(st.integers(-3000, 3000), st.integers(1, 60))
+@settings(max_examples=40)
+@given(
+    st.integers(-3000, 3000) | st.integers(-170, -160) | st.integers(195, 205), st.integers(1, 60)
+)
 async def test_a_replay_never_leaves_a_gap(days: int, hours: int) -> None:
-    source = REPLAY
     start = utc("2024-06-15T00:00") + timedelta(days=days, minutes=7 * hours)
-    until = start + timedelta(hours=hours)
-    prices = await source.prices(start, until)
-    edges = [start, *(p.until for p in prices)]
-    assert [p.starts_at for p in prices] == edges[:-1]
-    assert edges[-1] == until
+    await check_cover(REPLAY, start, start + timedelta(hours=hours))
 
 
 REPLAY = tariff_source({"type": "file", "dataset": "dk1_prices_2024", "replay": True})
