@@ -97,14 +97,13 @@ def periods(
     has_tail = _has_tail(limits)
     horizon_s = max(floor((edges_at[-1] - starts_at).total_seconds()), 1)
     tail = value(tail_kw)
-    if has_tail and runs[-1][1] != tail:
-        runs = _merged(runs, most - 1, horizon_s)
-    else:
-        runs = _merged(runs, most, horizon_s)
-    if has_tail and runs[-1][1] != tail:
-        runs.append((horizon_s, tail))
+    merged = _merged(runs, most, horizon_s)
+    if has_tail and merged[-1][1] != tail:
+        merged = _merged(runs, most - 1, horizon_s)
+        if merged[-1][1] != tail:
+            merged.append((max(horizon_s, merged[-1][0] + 1), tail))
     in_watts = phases if unit == "W" and least_a > 0 else None
-    return tuple(SchedulePeriod(start_s=at, limit=limit, phases=in_watts) for at, limit in runs)
+    return tuple(SchedulePeriod(start_s=at, limit=limit, phases=in_watts) for at, limit in merged)
 
 
 def row_of(
@@ -211,7 +210,7 @@ def _runs(
 
 def _merged(runs: list[tuple[int, float]], most: int, horizon_s: int) -> list[tuple[int, float]]:
     """Return at most `most` runs, never above the ones given."""
-    runs = _joined(runs)
+    runs = _joined(list(runs))
     while len(runs) > most:
         ends = [*(start for start, _ in runs[1:]), horizon_s]
 
