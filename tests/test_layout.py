@@ -29,6 +29,8 @@ OWN: dict[str, frozenset[str]] = {
     "app": ANYTHING,
     "cli": ANYTHING,
     "demo": ANYTHING,
+    "tools": ANYTHING,
+    "replay": ANYTHING,
     "__main__": ANYTHING,
 }
 
@@ -40,14 +42,16 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "bus": frozenset({"pydantic", "nats"}),
     "gateway": frozenset({"ocpp", "websockets", "jsonschema_rs", "orjson"}),
     "providers": frozenset({"httpx", "pydantic"}),
-    "service": frozenset({"apscheduler", "argon2"}),
-    "api": frozenset({"fastapi", "pydantic", "starlette"}),
+    "service": frozenset({"apscheduler", "argon2", "structlog"}),
+    "api": frozenset({"fastapi", "pydantic", "starlette", "structlog"}),
     "clock": frozenset(),
     "settings": frozenset({"pydantic", "pydantic_settings"}),
     "telemetry": frozenset({"structlog", "prometheus_client"}),
     "app": ANYTHING,
     "cli": ANYTHING,
     "demo": ANYTHING,
+    "tools": ANYTHING,
+    "replay": ANYTHING,
     "__main__": ANYTHING,
 }
 

@@ -112,6 +112,11 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     return _ended(session, report) if isinstance(report, SessionEnded) else session
 
 
+def sampled(session: Session, samples: tuple[MeterSample, ...]) -> Session:
+    """Return `session` after meter values that came outside its transaction's own messages."""
+    return _with_samples(session, samples)
+
+
 def closed_administratively(session: Session, *, now: datetime, reason: str) -> Session:
     """Return `session` ended by us: the station never said so; its energy is an estimate."""
     if session.state is SessionState.ENDED:

@@ -1,0 +1,188 @@
+"""Id token -> holder -> decision, on record; the rule itself is csms.identity.policy.decide."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from csms.core.messages import TokenPresented, TokenReply
+from csms.core.model import (
+    AccessPolicy,
+    Authorization,
+    AuthorizationStatus,
+    Event,
+    IdToken,
+    OcppVersion,
+    Site,
+    Station,
+    TokenRecord,
+)
+from csms.identity import alias, policy
+from csms.identity.policy import UnknownTokenLimiter, decide
+from csms.store import access, identities, journal, sessions, stations
+from csms.store.database import Store
+from csms.store.statements import Tx
+from csms.telemetry import token_hint
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantKeys:
+    """Keys of the 20-character names: the present one and, during a change, the one before."""
+
+    key: bytes
+    epoch: int = 1
+    previous: bytes | None = None
+
+    def fingerprint(self, did: str) -> str:
+        """Return the name that stands for `did` on the wire."""
+        return alias.fingerprint(did, key=self.key, epoch=self.epoch - 1)
+
+    def group(self, organisation: str) -> str:
+        """Return the group name of `organisation`, "" for none."""
+        return alias.group_token(organisation, key=self.key) if organisation else ""
+
+
+def new_session_token() -> str:
+    """Return a fresh one-time token for a remote start."""
+    return alias.session_token(os.urandom(12))
+
+
+class Authorizer:
+    """Decides on presented tokens from what the store holds, and keeps each decision.
+
+    Nothing here waits for the network: DID documents are stored at enrolment.
+    """
+
+    def __init__(
+        self, *, store: Store, policies: Mapping[str, AccessPolicy], keys: TenantKeys
+    ) -> None:
+        self.store = store
+        self.policies = policies
+        self.keys = keys
+        self._unknown = UnknownTokenLimiter()
+
+    async def presented(self, report: TokenPresented) -> TokenReply:
+        """Answer Authorize. Whatever fails in here refuses: identity fails closed."""
+        authorization = await self.store.write(
+            lambda tx: self.decide(
+                tx,
+                report.station_id,
+                report.id_token,
+                version=report.version,
+                evse_id=None,
+                now=report.received_at,
+                is_start=False,
+            )
+        )
+        if authorization.reason == "token_unknown":
+            self._unknown.unknown(report.station_id, report.received_at)
+        return TokenReply(authorization=authorization)
+
+    def decide(
+        self,
+        tx: Tx,
+        station_id: str,
+        id_token: IdToken,
+        *,
+        version: OcppVersion,
+        evse_id: int | None,
+        now: datetime,
+        is_start: bool,
+    ) -> Authorization:
+        """Return the decision inside the caller's transaction, and log it there.
+
+        A fault in the rule refuses with the reason "internal" and an event: a CALLERROR would
+        leave the station to its own ideas (identity.md 5).
+        """
+        station = stations.get_station(tx, station_id)
+        site = stations.get_site(tx, station.site_id)
+        try:
+            authorization = self._decide(
+                tx,
+                station,
+                site,
+                id_token,
+                version=version,
+                evse_id=evse_id,
+                now=now,
+                is_start=is_start,
+            )
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            log.exception("decision failed", station_id=station_id)
+            journal.add_event(
+                tx,
+                Event(at=now, kind="decision failed", level="warning", station_id=station_id),
+            )
+            authorization = Authorization(status=AuthorizationStatus.INVALID, reason="internal")
+        access.add_decision(
+            tx,
+            access.Decision(
+                at=now,
+                station_id=station_id,
+                token_hint=token_hint(id_token.value),
+                holder_did=authorization.holder_did,
+                status=authorization.status,
+                reason=authorization.reason,
+                assurance=authorization.assurance,
+                priority=authorization.priority,
+            ),
+        )
+        return authorization
+
+    def _decide(
+        self,
+        tx: Tx,
+        station: Station,
+        site: Site,
+        id_token: IdToken,
+        *,
+        version: OcppVersion,
+        evse_id: int | None,
+        now: datetime,
+        is_start: bool,
+    ) -> Authorization:
+        if self._unknown.is_limited(station.station_id, now):
+            return Authorization(status=AuthorizationStatus.UNKNOWN, reason="rate_limited")
+        record = self.find(tx, station, id_token)
+        holder = None if record is None else identities.holder_of_did(tx, record.did)
+        open_sessions = (
+            0 if holder is None else len(sessions.open_sessions_of_holder(tx, holder.did))
+        )
+        return decide(
+            id_token,
+            record,
+            holder,
+            station_id=station.station_id,
+            site=site,
+            evse_id=evse_id,
+            open_sessions=open_sessions,
+            policy=self.policies.get(site.site_id, AccessPolicy()),
+            now=now,
+            is_start=is_start,
+            group="" if holder is None else self.keys.group(holder.organisation),
+        )
+
+    def find(self, tx: Tx, station: Station, id_token: IdToken) -> TokenRecord | None:
+        """Return the enrolled token that `id_token` means at `station`, None if there is none."""
+        looked_up = alias.normalise(id_token, reversed_bytes=station.uid_byte_order_reversed)
+        for kind, value in looked_up:
+            record = identities.find_token(tx, kind, value)
+            if record is not None:
+                return record
+        return None
+
+    def may_stop(self, tx: Tx, station_id: str, started_with: IdToken, id_token: IdToken) -> bool:
+        """Return whether `id_token` may stop what `started_with` began (policy.may_stop)."""
+        station = stations.get_station(tx, station_id)
+        presented = self.find(tx, station, id_token)
+        started_by = self.find(tx, station, started_with)
+        return policy.may_stop(
+            presented,
+            None if presented is None else identities.holder_of_did(tx, presented.did),
+            started_by=started_by,
+            starter=None if started_by is None else identities.holder_of_did(tx, started_by.did),
+        )

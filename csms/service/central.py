@@ -1,0 +1,159 @@
+"""The centre's end of the bus: each report goes to its desk, and is answered by one reply."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from csms.core.messages import (
+    BootReply,
+    LinkClosed,
+    LinkOffered,
+    MeterReported,
+    NeedReported,
+    Noted,
+    Notice,
+    RecordReceived,
+    Report,
+    SessionEnded,
+    SessionStarted,
+    SessionUpdated,
+    StationBooted,
+    StationSeen,
+    StatusChanged,
+    TokenPresented,
+    VendorMessage,
+    VendorReply,
+)
+from csms.service.authorization import Authorizer
+from csms.service.background import Background
+from csms.service.charging import Charging
+from csms.service.devices import Devices
+from csms.service.links import LinkDesk
+from csms.store import journal, stations
+from csms.store.database import Store
+
+R = TypeVar("R", covariant=True)
+
+_KNOWN_LINKS = 50_000
+
+
+class Central:
+    """Answers every report; what follows from one happens after its answer, in the background."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        links: LinkDesk,
+        authorizer: Authorizer,
+        charging: Charging,
+        devices: Devices,
+        background: Background,
+        touch: Callable[[str, str], None],
+        notify: Callable[[Notice], None],
+    ) -> None:
+        self.store = store
+        self.links = links
+        self.devices = devices
+        self.background = background
+        self.touch = touch
+        self.notify = notify
+        self._up: OrderedDict[str, int] = OrderedDict()
+        self._site_ids: dict[str, str] = {}
+        desks: dict[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = {
+            LinkOffered: links.offered,
+            LinkClosed: self._closed,
+            StationSeen: links.seen,
+            StationBooted: self._booted,
+            StatusChanged: self._status_changed,
+            TokenPresented: authorizer.presented,
+            SessionStarted: charging.reported,
+            SessionUpdated: charging.reported,
+            SessionEnded: charging.reported,
+            MeterReported: charging.metered,
+            NeedReported: charging.need_reported,
+            VendorMessage: self._vendor,
+            RecordReceived: self._record,
+        }
+        self._desks: Mapping[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = desks
+
+    async def handle(self, report: Report[R]) -> R:
+        """Answer `report`; raises StoreUnavailable when it could not be recorded."""
+        reply = await self._desks[type(report)](report)
+        if not isinstance(report, LinkOffered | LinkClosed):
+            self._is_up(report)
+        return cast(R, reply)
+
+    def _is_up(self, report: Report[Any]) -> None:
+        """Settle a station on the first report of each link; a reconnect brings no boot."""
+        station_id = report.station_id
+        if self._up.get(station_id) == report.link_id:
+            return
+        self._up[station_id] = report.link_id
+        self._up.move_to_end(station_id)
+        while len(self._up) > _KNOWN_LINKS:
+            self._up.popitem(last=False)
+        if not isinstance(report, StationBooted):
+            self._settle(station_id, "station back")
+
+    def _settle(self, station_id: str, why: str) -> None:
+        async def work() -> None:
+            await self.devices.settle(station_id)
+            self.touch(await self._site_of(station_id), why)
+
+        self.background.start(f"settle {station_id}", work)
+
+    async def _booted(self, report: StationBooted) -> BootReply:
+        reply = await self.links.booted(report)
+        if reply.status == "Accepted":
+            self._settle(report.station_id, "station booted")
+        await self._show(report.station_id, "station", {"event": "booted"})
+        return reply
+
+    async def _status_changed(self, report: StatusChanged) -> Noted:
+        is_new = await self.links.status_changed(report)
+        if is_new:
+            self._settle(report.station_id, "new EVSE")
+        await self._show(
+            report.station_id, "station", {"evse_id": report.evse_id, "status": report.status}
+        )
+        return Noted()
+
+    async def _closed(self, report: LinkClosed) -> Noted:
+        was_current = await self.links.closed(report)
+        if was_current:
+            self._up.pop(report.station_id, None)
+            self.touch(await self._site_of(report.station_id), "station away")
+            await self._show(report.station_id, "station", {"event": "away"})
+            self._site_ids.pop(report.station_id, None)
+        return Noted()
+
+    async def _vendor(self, report: VendorMessage) -> VendorReply:
+        """Keep a DataTransfer; no vendor's messages are understood yet, and it is told so."""
+        reply = VendorReply(status="UnknownVendorId")
+        await self.store.write(
+            lambda tx: journal.add_vendor_message(tx, report, status=reply.status)
+        )
+        return reply
+
+    async def _record(self, report: RecordReceived) -> Noted:
+        await self.store.write(lambda tx: journal.add_record(tx, report))
+        return Noted()
+
+    async def _site_of(self, station_id: str) -> str:
+        """Return the station's site, looked up once per link; "" if it is not registered."""
+        site_id = self._site_ids.get(station_id)
+        if site_id is None:
+            site_id = await self.store.read(lambda tx: stations.site_id_of_station(tx, station_id))
+            self._site_ids[station_id] = site_id
+        return site_id
+
+    async def _show(self, station_id: str, kind: str, detail: Mapping[str, object]) -> None:
+        self.notify(
+            Notice(
+                kind=kind,
+                site_id=await self._site_of(station_id),
+                at=self.links.clock.now(),
+                detail={"station_id": station_id, **detail},
+            )
+        )

@@ -1,0 +1,381 @@
+"""Sessions: start, update, end, each answered once and kept once, in whatever order they come.
+
+A unit of work may run twice (the store repeats it after a failed group), so it only touches its
+transaction; what has to happen afterwards is returned and done when the record is durable.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from csms.core import session as folds
+from csms.core.messages import (
+    MeterReported,
+    NeedReply,
+    NeedReported,
+    Noted,
+    Notice,
+    SessionEnded,
+    SessionReply,
+    SessionReport,
+    SessionStarted,
+    SessionUpdated,
+)
+from csms.core.model import (
+    Authorization,
+    AuthorizationStatus,
+    Event,
+    OcppVersion,
+    Session,
+    SessionState,
+)
+from csms.planning.demand import need
+from csms.service.authorization import Authorizer
+from csms.service.ids import new_id
+from csms.store import identities, journal, sessions, stations, trips
+from csms.store.database import Store
+from csms.store.samples import append_meter, append_samples
+from csms.store.sessions import EventStored
+from csms.store.statements import Tx
+
+log = structlog.get_logger(__name__)
+
+FRESH = timedelta(minutes=10)
+"""A report older than this is history: it is kept, and nothing is done about it live."""
+
+_FIRST_YEAR = 2010
+_NO_IDS = frozenset({"", "0", "-1"})
+"""1.6 transaction ids with which stations mark sessions that started offline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a stored report changes for the rest of the system."""
+
+    session: Session
+    why: str = ""
+    """Reason to plan the site again, "" for none."""
+
+
+class Charging:
+    """Answers transaction messages and meter values.
+
+    `changed` is called on the event loop for each session whose record is durable.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        authorizer: Authorizer,
+        changed: Callable[[Effect], None],
+        notify: Callable[[Notice], None],
+    ) -> None:
+        self.store = store
+        self.authorizer = authorizer
+        self.changed = changed
+        self.notify = notify
+
+    async def reported(self, report: SessionReport) -> SessionReply:
+        """Keep a transaction message and answer it; a repeat gets the answer of the first."""
+        fresh_id = new_id("s", report.received_at)
+        reply, effect = await self.store.write(lambda tx: self._work(tx, report, fresh_id))
+        if effect is not None:
+            self.changed(effect)
+        return reply
+
+    def _work(
+        self, tx: Tx, report: SessionReport, fresh_id: str
+    ) -> tuple[SessionReply, Effect | None]:
+        if report.version is OcppVersion.V16:
+            return self._work_16(tx, report, fresh_id)
+        session = sessions.by_transaction(tx, report.station_id, report.transaction_id)
+        stored = sessions.append_event(tx, report)
+        if stored is EventStored.REPEAT and session is not None:
+            return _repeated(session, report), None
+        if stored is EventStored.CONFLICT:
+            report = replace(report, flags=(*report.flags, "seq_no_conflict"))
+        return self._apply(tx, session, report, fresh_id)
+
+    def _work_16(
+        self, tx: Tx, report: SessionReport, fresh_id: str
+    ) -> tuple[SessionReply, Effect | None]:
+        if isinstance(report, SessionStarted):
+            known = sessions.find_start(tx, report)
+            if known is not None:
+                return _repeated(known, report), None
+            reply, effect = self._apply(tx, None, report, fresh_id)
+            sessions.append_event(tx, report, transaction_id=reply.transaction_id)
+            return reply, effect
+        session = self._session_16(tx, report)
+        if session is None:
+            self._orphan(tx, report)
+            return SessionReply(transaction_id=report.transaction_id), None
+        report = replace(report, transaction_id=session.transaction_id)
+        if sessions.append_event(tx, report) is EventStored.REPEAT:
+            return _repeated(session, report), None
+        return self._apply(tx, session, report, fresh_id)
+
+    def _session_16(self, tx: Tx, report: SessionReport) -> Session | None:
+        """Return the session a 1.6 message means, looked up under its own station only."""
+        if report.transaction_id not in _NO_IDS:
+            return sessions.by_transaction(tx, report.station_id, report.transaction_id)
+        site_id = stations.site_id_of_station(tx, report.station_id)
+        started_offline = [
+            s
+            for s in sessions.open_sessions_of_site(tx, site_id)
+            if s.station_id == report.station_id
+            and s.is_offline_start
+            and (not report.evse_id or s.evse_id == report.evse_id)
+        ]
+        return started_offline[0] if len(started_offline) == 1 else None
+
+    def _orphan(self, tx: Tx, report: SessionReport) -> None:
+        sessions.keep_orphan(tx, report)
+        journal.add_event(
+            tx,
+            Event(
+                at=report.received_at,
+                kind="message for unknown transaction",
+                level="warning",
+                station_id=report.station_id,
+                detail={"action": report.action, "transaction_id": report.transaction_id},
+            ),
+        )
+
+    def _apply(
+        self, tx: Tx, session: Session | None, report: SessionReport, fresh_id: str
+    ) -> tuple[SessionReply, Effect | None]:
+        original = report
+        report = _with_clock(report)
+        authorization: Authorization | None = None
+        before = session
+        if session is None:
+            session, authorization = self._open(tx, report, fresh_id)
+        else:
+            session, authorization = self._identified(tx, session, report)
+        if isinstance(report, SessionStarted):
+            if before is not None and "start_missing" in before.flags:
+                session = folds.with_late_start(session, report)
+        elif before is not None and isinstance(report, SessionUpdated | SessionEnded):
+            session = folds.advanced(session, report)
+        if before is None and isinstance(report, SessionEnded):
+            session = folds.advanced(session, report)
+        if before is None:
+            started = original if isinstance(original, SessionStarted) else None
+            session = sessions.open_session(tx, session, report=started)
+        else:
+            sessions.save(tx, session)
+        append_samples(tx, session, report.samples)
+        reply = SessionReply(
+            transaction_id=session.transaction_id,
+            authorization=authorization,
+            priority=session.priority if session.is_authorized else None,
+        )
+        why = "" if report.received_at - report.at > FRESH else _why(before, session)
+        if not why and before is not None and before.state is not session.state:
+            why = "session ended"
+        return reply, Effect(session=session, why=why)
+
+    def _open(
+        self, tx: Tx, report: SessionReport, fresh_id: str
+    ) -> tuple[Session, Authorization | None]:
+        authorization = None
+        if report.id_token is not None and not isinstance(report, SessionEnded):
+            authorization = self._decided(tx, report, is_start=True)
+        session = folds.started(
+            report,
+            session_id=fresh_id,
+            site_id=stations.site_id_of_station(tx, report.station_id),
+            authorization=authorization,
+        )
+        self._end_leftovers(tx, session)
+        return self._with_need(tx, session), authorization
+
+    def _end_leftovers(self, tx: Tx, session: Session) -> None:
+        """Close what is still open on the same EVSE: one car at a time stands there.
+
+        Its station never said that it ended; a late end may still arrive and correct it.
+        """
+        if session.is_offline_start or session.state is SessionState.ENDED:
+            return
+        other = sessions.open_session_on_evse(tx, session.station_id, session.evse_id)
+        if other is not None and other.started_at <= session.started_at:
+            closed = folds.closed_administratively(
+                other, now=session.started_at, reason="replaced by a newer transaction"
+            )
+            sessions.save(tx, closed)
+
+    def _identified(
+        self, tx: Tx, session: Session, report: SessionReport
+    ) -> tuple[Session, Authorization | None]:
+        """Return the session with the token of `report` judged, where it brings one."""
+        if report.id_token is None:
+            return session, None
+        if session.id_token is None and not isinstance(report, SessionEnded):
+            authorization = self._decided(tx, report, is_start=True)
+            session = folds.authorized(session, report, authorization)
+            return self._with_need(tx, session), authorization
+        if session.id_token == report.id_token:
+            return session, _stored_decision(session)
+        if session.id_token is not None and self.authorizer.may_stop(
+            tx, report.station_id, session.id_token, report.id_token
+        ):
+            return session, Authorization(status=AuthorizationStatus.ACCEPTED, reason="may_stop")
+        return session, self._decided(tx, report, is_start=False)
+
+    def _decided(self, tx: Tx, report: SessionReport, *, is_start: bool) -> Authorization:
+        assert report.id_token is not None
+        at = report.at if report.is_offline else report.received_at
+        return self.authorizer.decide(
+            tx,
+            report.station_id,
+            report.id_token,
+            version=report.version,
+            evse_id=report.evse_id or None,
+            now=min(at, report.received_at),
+            is_start=is_start,
+        )
+
+    def _with_need(self, tx: Tx, session: Session) -> Session:
+        """Return the session matched to its holder's vehicle and next trip."""
+        if not session.is_authorized or not session.holder_did:
+            return session
+        holder = identities.holder_of_did(tx, session.holder_did)
+        if holder is None:
+            return session
+        trip = trips.next_trip(tx, holder.did, session.started_at)
+        vehicle_id = (trip.vehicle_id if trip else "") or holder.vehicle_id
+        vehicle = identities.find_vehicle(tx, vehicle_id)
+        habits = () if trip else trips.past_stays(tx, holder.did, 20)
+        zone = ZoneInfo(stations.get_site(tx, session.site_id).time_zone)
+        wanted = need(session, trip, vehicle, now=session.started_at, habits=habits, zone=zone)
+        return replace(
+            session,
+            vehicle_id=vehicle_id,
+            trip_id=trip.trip_id if trip else "",
+            departs_at=wanted.departs_at,
+            need_wh=wanted.required_kwh * 1000.0,
+            preferred_wh=wanted.preferred_kwh * 1000.0,
+            need_source="assumed" if wanted.is_assumed else "trip",
+        )
+
+    async def metered(self, report: MeterReported) -> Noted:
+        """Keep values outside a transaction; an EVSE's belong to the session that stands there."""
+
+        def work(tx: Tx) -> Session | None:
+            append_meter(tx, report.station_id, report.evse_id, report.samples)
+            if not report.evse_id:
+                return None
+            session = sessions.open_session_on_evse(tx, report.station_id, report.evse_id)
+            if session is None:
+                return None
+            session = folds.sampled(session, report.samples)
+            sessions.save(tx, session)
+            append_samples(tx, session, report.samples)
+            return session
+
+        session = await self.store.write(work)
+        if session is not None:
+            self.changed(Effect(session=session))
+        return Noted()
+
+    async def need_reported(self, report: NeedReported) -> NeedReply:
+        """Take the car's own wish: departure, energy and limits it knows better than we do."""
+
+        def work(tx: Tx) -> Session | None:
+            session = sessions.open_session_on_evse(tx, report.station_id, report.evse_id)
+            if session is None:
+                return None
+            session = _with_wish(session, report)
+            sessions.save(tx, session)
+            return session
+
+        session = await self.store.write(work)
+        if session is None:
+            return NeedReply(status="Rejected")
+        self.changed(Effect(session=session, why="the car stated its need"))
+        return NeedReply(status="Accepted" if session.is_authorized else "Processing")
+
+
+def _with_wish(session: Session, report: NeedReported) -> Session:
+    """Return the session with what the car said where nobody declared a trip.
+
+    A declared trip stays: it is what the driver promised. The car's energy is added on top of
+    what it has taken so far.
+    """
+    if session.need_source == "trip":
+        return replace(session, soc=session.soc if report.soc is None else report.soc)
+    need_wh = session.need_wh
+    if report.energy_wh is not None:
+        need_wh = session.energy_wh + report.energy_wh / 0.9
+    return replace(
+        session,
+        departs_at=report.departs_at or session.departs_at,
+        need_wh=need_wh,
+        preferred_wh=max(need_wh or 0.0, session.preferred_wh or 0.0),
+        soc=session.soc if report.soc is None else report.soc,
+        need_source="car",
+    )
+
+
+def _with_clock(report: SessionReport) -> SessionReport:
+    """Return `report` with our time where the station has none yet, and late starts marked.
+
+    Stations without a clock send 1970 for everything. 1.6 has no mark for what happened offline:
+    a start that arrives long after it happened was one.
+    """
+    if report.at.year < _FIRST_YEAR:
+        samples = tuple(
+            replace(s, at=report.received_at, flags=(*s.flags, "clock_unset"))
+            for s in report.samples
+        )
+        return replace(
+            report, at=report.received_at, samples=samples, flags=(*report.flags, "clock_unset")
+        )
+    is_late = report.received_at - report.at > FRESH
+    if is_late and report.version is OcppVersion.V16 and isinstance(report, SessionStarted):
+        return replace(report, is_offline=True)
+    return report
+
+
+def _repeated(session: Session, report: SessionReport) -> SessionReply:
+    """Return the answer a repeated message means: the decision that was stored with the first."""
+    authorization = None
+    if report.id_token is not None and session.id_token is not None:
+        authorization = _stored_decision(session)
+    return SessionReply(
+        transaction_id=session.transaction_id,
+        authorization=authorization,
+        priority=session.priority if session.is_authorized else None,
+    )
+
+
+def _stored_decision(session: Session) -> Authorization:
+    return Authorization(
+        status=session.status,
+        reason=session.reason,
+        holder_did=session.holder_did,
+        assurance=session.assurance,
+        priority=session.priority,
+    )
+
+
+def _why(before: Session | None, now: Session) -> str:
+    """Return the reason to plan again, "" where nothing that matters to the plan has changed."""
+    if before is None:
+        return "session started" if now.is_authorized else ""
+    if now.state is SessionState.ENDED and before.state is SessionState.OPEN:
+        return "session ended"
+    if now.is_authorized and not before.is_authorized:
+        return "session authorized"
+    return ""
+
+
+def overdue(session: Session, *, now: datetime, quiet: timedelta) -> bool:
+    """Return whether an open session has been silent for longer than `quiet`."""
+    last = session.sample_at or session.started_at
+    return session.state is SessionState.OPEN and now - last > quiet

@@ -1,0 +1,216 @@
+"""Commands to stations, on record; and what a station needs before it can be planned with.
+
+A station that comes up is asked which schedules it can take and given its guards: limits that
+hold without us (architecture.md 6). Nothing is sent unasked where automation is off.
+"""
+
+import json
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import structlog
+
+from csms.bus import Bus
+from csms.clock import Clock
+from csms.core.messages import (
+    Command,
+    CommandResult,
+    Outcome,
+    RawCall,
+    ReadLimits,
+    Schedule,
+    SchedulePeriod,
+    SetGuard,
+)
+from csms.core.model import Event, Evse, Site, Station
+from csms.core.units import a_from_w, floor_to
+from csms.planning.guard import Guard, guards, worst_case_kw
+from csms.store import commands, journal, stations
+from csms.store.database import Store
+from csms.store.statements import Tx
+
+log = structlog.get_logger(__name__)
+
+GUARD_PROFILE_ID = 900_000
+"""Our guards' profile ids: this plus the EVSE; plans have ids of their own range."""
+
+_PAST = timedelta(seconds=2)
+"""Schedules start slightly in the past: a station's clock may be a second behind ours."""
+
+
+class Devices:
+    """Sends commands and keeps their outcomes; settles stations that come up."""
+
+    def __init__(self, *, store: Store, bus: Bus, clock: Clock, automation: bool) -> None:
+        self.store = store
+        self.bus = bus
+        self.clock = clock
+        self.automation = automation
+
+    async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
+        """Send `command`, keep what came of it, return its record's id and the result."""
+        payload = (
+            command.payload_json
+            if isinstance(command, RawCall)
+            else json.dumps(asdict(command), default=str)
+        )
+        kind = command.action if isinstance(command, RawCall) else type(command).__name__
+        asked_at = self.clock.now()
+        command_id = await self.store.write(
+            lambda tx: commands.insert_command(
+                tx, command.station_id, kind=kind, payload=payload, asked_by=asked_by, at=asked_at
+            )
+        )
+        result = await self.bus.command(command)
+        finished_at = self.clock.now()
+        await self.store.write(
+            lambda tx: commands.finish_command(tx, command_id, result, at=finished_at)
+        )
+        return command_id, result
+
+    async def settle(self, station_id: str) -> bool:
+        """Ask a station what it can take and set its guards; return whether it now has them."""
+        loaded = await self.store.read(lambda tx: _load(tx, station_id))
+        if loaded is None:
+            return False
+        station, site, own, all_evses = loaded
+        if not (self.automation and station.automation):
+            return False
+        station, own = await self._learn(station, own)
+        if not own:
+            return False
+        if not station.limits.supports_profiles:
+            await self._uncontrolled(station, own)
+            return False
+        known = {(e.station_id, e.evse_id): e for e in all_evses}
+        known.update({(e.station_id, e.evse_id): e for e in own})
+        wanted = [g for g in guards(site, list(known.values())) if g.station_id == station_id]
+        return await self._guard(station, site, own, wanted)
+
+    async def _learn(
+        self, station: Station, own: tuple[Evse, ...]
+    ) -> tuple[Station, tuple[Evse, ...]]:
+        _, result = await self.run(ReadLimits(station_id=station.station_id), asked_by="tasco")
+        if result.limits is None:
+            return station, own
+        limits = replace(result.limits, supports_profiles=station.limits.supports_profiles)
+        await self.store.write(lambda tx: stations.set_limits(tx, station.station_id, limits))
+        own = await self.store.read(
+            lambda tx: tuple(stations.evses_of_station(tx, station.station_id))
+        )
+        return replace(station, limits=limits), own
+
+    async def _guard(
+        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: list[Guard]
+    ) -> bool:
+        """Set the station's maximum, then each EVSE's default; return whether all took."""
+        maximum_kw = sum(e.max_kw for e in own)
+        phases = max(e.phases for e in own)
+        await self._send_guard(station, site, evse_id=0, power_kw=maximum_kw, phases=phases)
+        phases_of = {e.evse_id: e.phases for e in own}
+        all_took = True
+        for guard in wanted:
+            result = await self._send_guard(
+                station,
+                site,
+                evse_id=guard.evse_id,
+                power_kw=guard.power_kw,
+                phases=phases_of[guard.evse_id],
+            )
+            if result.is_accepted:
+                await self._keep_guard(station.station_id, guard)
+                continue
+            all_took = False
+            await self._refused(station, guard, result)
+        return all_took
+
+    async def _keep_guard(self, station_id: str, guard: Guard) -> None:
+        await self.store.write(
+            lambda tx: stations.set_guard_kw(tx, station_id, guard.evse_id, guard.power_kw)
+        )
+
+    async def _send_guard(
+        self, station: Station, site: Site, *, evse_id: int, power_kw: float, phases: int
+    ) -> CommandResult:
+        unit = station.limits.units[0] if station.limits.units else "A"
+        if unit == "A":
+            current_a = a_from_w(power_kw * 1000.0, phases=phases, voltage_v=site.voltage_v)
+            limit = floor_to(current_a, max(station.limits.step_a, 0.1))
+        else:
+            limit = floor_to(power_kw * 1000.0, max(station.limits.step_w, 1.0))
+        schedule = Schedule(
+            profile_id=GUARD_PROFILE_ID + evse_id,
+            stack_level=0,
+            unit=unit,
+            starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
+            duration_s=None,
+            periods=(
+                SchedulePeriod(start_s=0, limit=limit, phases=phases if unit == "W" else None),
+            ),
+        )
+        command = SetGuard(station_id=station.station_id, evse_id=evse_id, schedule=schedule)
+        _, result = await self.run(command, asked_by="tasco")
+        return result
+
+    async def _refused(self, station: Station, guard: Guard, result: CommandResult) -> None:
+        now = self.clock.now()
+        supports = result.outcome is not Outcome.NOT_SUPPORTED
+
+        def work(tx: Tx) -> None:
+            if not supports:
+                limits = replace(station.limits, supports_profiles=False)
+                stations.set_limits(tx, station.station_id, limits)
+            stations.set_guard_kw(tx, station.station_id, guard.evse_id, None)
+            journal.add_event(
+                tx,
+                Event(
+                    at=now,
+                    kind="guard not accepted",
+                    level="warning",
+                    site_id=station.site_id,
+                    station_id=station.station_id,
+                    detail={
+                        "evse_id": guard.evse_id,
+                        "outcome": str(result.outcome),
+                        "status": result.status,
+                        "error_code": result.error_code,
+                    },
+                ),
+            )
+
+        await self.store.write(work)
+        log.warning(
+            "guard not accepted",
+            station_id=station.station_id,
+            evse_id=guard.evse_id,
+            outcome=str(result.outcome),
+            status=result.status or result.error_code,
+        )
+
+    async def _uncontrolled(self, station: Station, own: tuple[Evse, ...]) -> None:
+        """Count a station without charging profiles at all it can deliver."""
+
+        def work(tx: Tx) -> None:
+            for evse in own:
+                stations.set_guard_kw(tx, station.station_id, evse.evse_id, None)
+
+        await self.store.write(work)
+
+
+def _load(
+    tx: Tx, station_id: str
+) -> tuple[Station, Site, tuple[Evse, ...], tuple[Evse, ...]] | None:
+    station = stations.find_station(tx, station_id)
+    if station is None:
+        return None
+    return (
+        station,
+        stations.get_site(tx, station.site_id),
+        tuple(stations.evses_of_station(tx, station_id)),
+        tuple(stations.evses_of_site(tx, station.site_id)),
+    )
+
+
+def cut_off_kw(site: Site, evses: tuple[Evse, ...]) -> float:
+    """Return the site's load with all stations cut off and a car at every EVSE, kW."""
+    return worst_case_kw(site, evses)

@@ -1,0 +1,96 @@
+"""Work on the clock that keeps records in order: quarter hours, silent sessions, old entries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from csms.clock import Clock
+from csms.core.model import Event, Session
+from csms.core.session import closed_administratively
+from csms.store import access, energy, journal, sessions, stations
+from csms.store.database import Store
+from csms.store.statements import Tx
+
+log = structlog.get_logger(__name__)
+
+_IDLE = frozenset({"Available", "Unavailable", "Reserved"})
+QUIET = timedelta(minutes=10)
+"""An EVSE that has been free for this long while its session is still open lost the end."""
+_FOLD = timedelta(hours=3)
+
+
+@dataclass(slots=True)
+class Housekeeping:
+    """Jobs; each may run twice."""
+
+    store: Store
+    clock: Clock
+    touch: Callable[[str, str], None]
+
+    async def fold(self) -> None:
+        """Fold the samples of the last hours into quarter-hour energy, late ones included."""
+        now = self.clock.now()
+
+        def work(tx: Tx) -> None:
+            for site in stations.list_sites(tx):
+                energy.fold_energy(tx, site.site_id, now - _FOLD, now)
+
+        await self.store.write(work)
+
+    async def close_quiet(self) -> None:
+        """Close sessions whose end never arrived though their EVSE is free.
+
+        Some stations never send the end of a transaction that stopped while they were offline;
+        only their status says so (stations.md 5). The session is marked as estimated.
+        """
+        now = self.clock.now()
+
+        def work(tx: Tx) -> list[Session]:
+            closed = []
+            for site in stations.list_sites(tx):
+                free_since = {
+                    (e.station_id, e.evse_id): e.status_at
+                    for e in stations.evses_of_site(tx, site.site_id)
+                    if e.status in _IDLE and e.status_at is not None
+                }
+                for session in sessions.open_sessions_of_site(tx, site.site_id):
+                    since = free_since.get((session.station_id, session.evse_id))
+                    if since is None or not _lost_its_end(session, since, now):
+                        continue
+                    ended = closed_administratively(
+                        session, now=since, reason="EVSE free, no end received"
+                    )
+                    sessions.save(tx, ended)
+                    journal.add_event(
+                        tx,
+                        Event(
+                            at=now,
+                            kind="session closed by status",
+                            level="warning",
+                            site_id=site.site_id,
+                            station_id=session.station_id,
+                            session_id=session.session_id,
+                        ),
+                    )
+                    closed.append(ended)
+            return closed
+
+        for session in await self.store.write(work):
+            log.warning(
+                "session closed by status",
+                session_id=session.session_id,
+                station_id=session.station_id,
+            )
+            self.touch(session.site_id, "session ended")
+
+    async def purge(self) -> None:
+        """Delete decisions that are older than they may be kept."""
+        now = self.clock.now()
+        await self.store.write(lambda tx: access.purge_decisions(tx, now=now))
+
+
+def _lost_its_end(session: Session, free_since: datetime, now: datetime) -> bool:
+    last = session.sample_at or session.started_at
+    return now - free_since > QUIET and last <= free_since and session.started_at < free_since

@@ -1,0 +1,255 @@
+"""From a plan to schedules in force, in an order that keeps the site's limit at every step.
+
+A station follows what it has accepted until something newer is accepted. So a car's limit is
+raised only when the room for it is really free: what is in flight counts as the larger of old and
+new, and a raise waits for the answers to the reductions that pay for it.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from csms.clock import Clock
+from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
+from csms.core.plan import Plan, PlanningCase
+from csms.planning.profile import same_schedule, schedule
+from csms.service.cases import Car, Snapshot, guard_kw, in_force_kw, usable_phases
+from csms.service.devices import Devices
+from csms.store import plans
+from csms.store.database import Store
+from csms.store.plans import InstalledSchedule
+
+log = structlog.get_logger(__name__)
+
+PROFILE_ID = 1_000
+"""Plans' profile ids: this plus the session's number modulo a million; the same id on update."""
+
+_PROFILE_RANGE = 800_000
+_PAST = timedelta(seconds=2)
+_TOLERANCE_KW = 1e-6
+
+Row = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Pushed:
+    """What came of one push: sessions by what their station said."""
+
+    accepted: list[str] = field(default_factory=list)
+    failed: dict[str, Outcome] = field(default_factory=dict)
+    unchanged: list[str] = field(default_factory=list)
+
+    @property
+    def sent(self) -> int:
+        """How many schedules went out."""
+        return len(self.accepted) + len(self.failed)
+
+
+@dataclass(slots=True)
+class _Change:
+    car: Car
+    old: Row
+    new: Row
+    planned: Row
+
+
+class Pusher:
+    """Sends what changed and keeps what was accepted."""
+
+    def __init__(self, *, store: Store, devices: Devices, clock: Clock) -> None:
+        self.store = store
+        self.devices = devices
+        self.clock = clock
+
+    async def push(
+        self, known: Snapshot, case: PlanningCase, plan: Plan, *, plan_id: int
+    ) -> Pushed:
+        """Bring `plan` into force; returns when every station has answered or timed out."""
+        pushed = Pushed()
+        in_force = {c.session.session_id: _counted(c, known, case) for c in known.cars}
+        changes = self._changes(known, case, plan, in_force, pushed)
+        while changes:
+            batch = _fitting(changes, in_force, case)
+            if batch:
+                changes = [c for c in changes if c not in batch]
+            else:
+                step = _reduction(changes)
+                if step is None:
+                    # Only raises are left, and others hold the room: the next plan sees it.
+                    break
+                batch = [step]
+            results = await asyncio.gather(
+                *(self._send(known, case, change, plan_id=plan_id) for change in batch)
+            )
+            failed = False
+            for change, result in zip(batch, results, strict=True):
+                session_id = change.car.session.session_id
+                if result.is_accepted:
+                    in_force[session_id] = change.new
+                    pushed.accepted.append(session_id)
+                    continue
+                # Whether the old or the new one is in force is unknown until it says so.
+                in_force[session_id] = _larger(change.old, change.new)
+                pushed.failed[session_id] = result.outcome
+                failed = True
+            if failed:
+                # The plan counted on these stations: what is left is planned again without them.
+                changes = []
+            for change in changes:
+                change.old = in_force[change.car.session.session_id]
+        return pushed
+
+    def _changes(
+        self,
+        known: Snapshot,
+        case: PlanningCase,
+        plan: Plan,
+        in_force: Mapping[str, Row],
+        pushed: Pushed,
+    ) -> list[_Change]:
+        found = []
+        for car, session in zip(known.cars, case.sessions, strict=True):
+            planned = plan.row(session.session_id)
+            if planned is None or session.fixed_kw is not None:
+                continue
+            new_schedule = self._schedule(known, case, car, planned.power_kw)
+            old_schedule = car.installed.schedule if car.installed else None
+            if old_schedule is not None and same_schedule(
+                old_schedule, new_schedule, now=case.now_at
+            ):
+                pushed.unchanged.append(session.session_id)
+                continue
+            floor = guard_kw(car.evse, car.station)
+            found.append(
+                _Change(
+                    car=car,
+                    old=in_force[session.session_id],
+                    new=tuple(max(kw, floor) for kw in planned.power_kw),
+                    planned=planned.power_kw,
+                )
+            )
+        return found
+
+    def _schedule(
+        self, known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
+    ) -> Schedule:
+        is_dc = car.evse.current_type == "DC"
+        return schedule(
+            row,
+            case.edges_at,
+            limits=car.station.limits,
+            profile_id=PROFILE_ID + car.session.number % _PROFILE_RANGE,
+            phases=usable_phases(car),
+            voltage_v=known.site.voltage_v,
+            starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
+            tail_kw=guard_kw(car.evse, car.station),
+            prefers_w=is_dc,
+        )
+
+    async def _send(
+        self, known: Snapshot, case: PlanningCase, change: _Change, *, plan_id: int
+    ) -> CommandResult:
+        session = change.car.session
+        wanted = self._schedule(known, case, change.car, change.planned)
+        command_id, result = await self.devices.run(
+            SetSchedule(
+                station_id=session.station_id,
+                evse_id=session.evse_id,
+                transaction_id=session.transaction_id,
+                schedule=wanted,
+            ),
+            asked_by="planner",
+        )
+        at = self.clock.now()
+        await self.store.write(
+            lambda tx: plans.insert_installed(
+                tx,
+                InstalledSchedule(
+                    session_id=session.session_id,
+                    profile_id=wanted.profile_id,
+                    schedule=wanted,
+                    edges_at=case.edges_at,
+                    row_kw=change.planned,
+                    sent_at=at,
+                    outcome=result.outcome,
+                    command_id=command_id,
+                    plan_id=plan_id,
+                ),
+            )
+        )
+        if not result.is_accepted:
+            log.warning(
+                "schedule not accepted",
+                station_id=session.station_id,
+                session_id=session.session_id,
+                outcome=str(result.outcome),
+                status=result.status or result.error_code or result.why_not_sent,
+            )
+        return result
+
+
+def _counted(car: Car, known: Snapshot, case: PlanningCase) -> Row:
+    """Return what the site has to count for a car now: its schedule, and never less than its guard.
+
+    A car that draws more than its station allows is counted at what it draws.
+    """
+    floor = guard_kw(car.evse, car.station)
+    row = tuple(max(kw, floor) for kw in in_force_kw(car, known.site, case.edges_at))
+    fixed = next(
+        (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
+    )
+    return row if fixed is None else _larger(row, fixed)
+
+
+def _larger(a: Row, b: Row) -> Row:
+    return tuple(max(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _room(case: PlanningCase) -> Row:
+    return tuple(
+        limit - base - case.idle_guard_kw
+        for limit, base in zip(case.limit_kw, case.base_load_kw, strict=True)
+    )
+
+
+def _fitting(
+    changes: Sequence[_Change], in_force: Mapping[str, Row], case: PlanningCase
+) -> list[_Change]:
+    """Return the changes that can be in flight together, reductions first.
+
+    A change fits when the site keeps its limit in every slot with it counted at the larger of old
+    and new. One that only reduces always goes: it can make nothing worse.
+    """
+    room = _room(case)
+    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    batch = []
+    for change in sorted(changes, key=lambda c: sum(c.new) - sum(c.old)):
+        extra = [max(new - old, 0.0) for new, old in zip(change.new, change.old, strict=True)]
+        fits = all(
+            more <= _TOLERANCE_KW or total[k] + more <= room[k] + _TOLERANCE_KW
+            for k, more in enumerate(extra)
+        )
+        if fits:
+            batch.append(change)
+            total = [t + more for t, more in zip(total, extra, strict=True)]
+    return batch
+
+
+def _given_back(change: _Change) -> float:
+    return sum(max(old - new, 0.0) for old, new in zip(change.old, change.new, strict=True))
+
+
+def _reduction(changes: Sequence[_Change]) -> _Change | None:
+    """Return a step that frees room where changes wait for each other, None if none can.
+
+    The car that gives back most in some slots first gets the lesser of old and new in each.
+    """
+    giver = max(changes, key=_given_back)
+    if _given_back(giver) <= _TOLERANCE_KW:
+        return None
+    less = tuple(min(o, n) for o, n in zip(giver.old, giver.new, strict=True))
+    planned = tuple(min(p, kw) for p, kw in zip(giver.planned, less, strict=True))
+    return _Change(car=giver.car, old=giver.old, new=less, planned=planned)

@@ -1,0 +1,258 @@
+"""Which sites to plan again, when, and what to send: the loop that closes over the cars.
+
+`touch` is cheap and idempotent. Touches are collected for a moment, one run per site at a time;
+touches during a run cause one more. A plan that fails leaves the last accepted schedules in force.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from csms.clock import Clock
+from csms.core.errors import StoreUnavailable
+from csms.core.messages import Notice
+from csms.core.model import Event, Session
+from csms.core.plan import Plan, PlanningCase
+from csms.planning.planner import plan as plan_optimally
+from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
+from csms.service.charging import Effect
+from csms.service.following import Follower
+from csms.service.push import Pushed, Pusher
+from csms.store import journal, plans
+from csms.store.database import Store
+from csms.store.statements import Tx
+from csms.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+Planner = Callable[[PlanningCase], Plan]
+Reserve = Callable[[str, datetime], Mapping[datetime, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningOptions:
+    """How sites are planned; `carbon_of` maps a site to its carbon source."""
+
+    automation: bool = True
+    slot_s: int = 900
+    horizon_h: float = 24.0
+    collect_s: float = 2.0
+    tolerance_kw: float = 1.0
+    demand_charge_eur_per_kw: Mapping[str, float] = field(default_factory=dict)
+    carbon_of: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _SiteState:
+    why: list[str] = field(default_factory=list)
+    is_running: bool = False
+    latest: Plan | None = None
+    held: set[str] = field(default_factory=set)
+    retries: int = 0
+
+
+class Replanner:
+    """Plans touched sites and brings the plans into force."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pusher: Pusher,
+        clock: Clock,
+        options: PlanningOptions,
+        metrics: Metrics,
+        notify: Callable[[Notice], None],
+        reserve: Reserve,
+        planner: Planner = plan_optimally,
+    ) -> None:
+        self.store = store
+        self.pusher = pusher
+        self.clock = clock
+        self.options = options
+        self.metrics = metrics
+        self.notify = notify
+        self.reserve = reserve
+        self.planner = planner
+        self.follower = Follower(tolerance_kw=options.tolerance_kw, ignoring=self._ignoring)
+        self._sites: dict[str, _SiteState] = {}
+        self._work = asyncio.Event()
+        self._events: list[Event] = []
+
+    # --- what makes a site due -----------------------------------------------------------------
+
+    def touch(self, site_id: str, why: str) -> None:
+        """Make `site_id` due for a new plan."""
+        if not site_id:
+            return
+        state = self._sites.setdefault(site_id, _SiteState())
+        if why not in state.why:
+            state.why.append(why)
+        self._work.set()
+
+    def slot_begins(self, site_id: str) -> None:
+        """Make a site due: a slot is about to begin. Stations that failed are tried again."""
+        state = self._sites.setdefault(site_id, _SiteState())
+        state.held.clear()
+        state.retries = 0
+        self.touch(site_id, "slot")
+
+    def changed(self, effect: Effect) -> None:
+        """Take note of a session whose record is durable."""
+        session = effect.session
+        state = self._sites.setdefault(session.site_id, _SiteState())
+        why = effect.why or self.follower.sampled(session, state.latest, now=self.clock.now())
+        if effect.why == "session ended":
+            self.follower.forget(session.session_id)
+            state.held.discard(session.session_id)
+        if why:
+            self.touch(session.site_id, why)
+
+    def _ignoring(self, session: Session, power_kw: float) -> None:
+        self._events.append(
+            Event(
+                at=self.clock.now(),
+                kind="schedule ignored",
+                level="warning",
+                site_id=session.site_id,
+                station_id=session.station_id,
+                session_id=session.session_id,
+                detail={"power_kw": round(power_kw, 3)},
+            )
+        )
+        log.warning(
+            "schedule ignored",
+            station_id=session.station_id,
+            session_id=session.session_id,
+            power_kw=round(power_kw, 3),
+        )
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Plan touched sites until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                for site_id, state in self._sites.items():
+                    if state.why and not state.is_running:
+                        state.is_running = True
+                        group.create_task(self._run_site(site_id, state), name=f"plan {site_id}")
+
+    async def _run_site(self, site_id: str, state: _SiteState) -> None:
+        try:
+            while state.why:
+                await self.clock.sleep(self.options.collect_s)
+                why, state.why = state.why, []
+                await self._plan_and_push(site_id, state, ", ".join(why))
+        except StoreUnavailable as error:
+            log.error("site not planned", site_id=site_id, why=str(error))
+        except Exception:
+            # Whatever went wrong, the last accepted schedules stay in force; the next slot tries
+            # again. This is the edge of a task.
+            self.metrics.plans.labels(status="failed").inc()
+            log.exception("site not planned", site_id=site_id)
+        finally:
+            state.is_running = False
+            if state.why:
+                self._work.set()
+
+    async def preview(self, site_id: str) -> tuple[PlanningCase, Plan]:
+        """Return the case and the plan as they would be now; nothing is kept or sent."""
+        _, case, made, _ = await self._plan(site_id)
+        return case, made
+
+    async def _plan(self, site_id: str) -> tuple[Snapshot, PlanningCase, Plan, float]:
+        options = self.options
+        now = self.clock.now()
+        known = await self.store.read(
+            lambda tx: snapshot(
+                tx,
+                site_id,
+                now=now,
+                horizon_h=options.horizon_h,
+                carbon_id=options.carbon_of.get(site_id, "default"),
+            )
+        )
+        state = self._sites.setdefault(site_id, _SiteState())
+        surroundings = Surroundings(
+            observed=dict(self.follower.observed),
+            reserved_kw=self.reserve(site_id, now),
+            held=frozenset(state.held),
+        )
+
+        def work() -> tuple[PlanningCase, Plan, float]:
+            began = time.thread_time()
+            case = planning_case(
+                known,
+                surroundings,
+                now=now,
+                horizon_h=options.horizon_h,
+                slot_s=options.slot_s,
+            )
+            return case, self.planner(case), time.thread_time() - began
+
+        case, made, cpu_s = await asyncio.to_thread(work)
+        return known, case, made, cpu_s
+
+    async def _plan_and_push(self, site_id: str, state: _SiteState, why: str) -> None:
+        known, case, made, cpu_s = await self._plan(site_id)
+        events, self._events = self._events, []
+
+        def work(tx: Tx) -> int:
+            for event in events:
+                journal.add_event(tx, event)
+            return plans.insert_plan(tx, case, made, why=why, cpu_s=cpu_s)
+
+        plan_id = await self.store.write(work)
+        state.latest = made
+        self.metrics.plan_seconds.observe(cpu_s)
+        self.metrics.plans.labels(status=made.status).inc()
+        self.metrics.shortfall_kwh.labels(site=site_id).set(made.shortfall_kwh)
+        pushed = Pushed()
+        if self.options.automation:
+            pushed = await self.pusher.push(known, case, made, plan_id=plan_id)
+        self._after_push(site_id, state, pushed)
+        log.info(
+            "site planned",
+            site_id=site_id,
+            why=why,
+            sessions=len(case.sessions),
+            sent=pushed.sent,
+            accepted=len(pushed.accepted),
+            status=made.status,
+            shortfall_kwh=round(made.shortfall_kwh, 3),
+            cpu_ms=round(cpu_s * 1000, 1),
+        )
+        self.notify(
+            Notice(
+                kind="plan",
+                site_id=site_id,
+                at=case.now_at,
+                detail={
+                    "plan_id": plan_id,
+                    "why": why,
+                    "status": made.status,
+                    "sent": pushed.sent,
+                    "accepted": len(pushed.accepted),
+                    "shortfall_kwh": made.shortfall_kwh,
+                },
+            )
+        )
+
+    def _after_push(self, site_id: str, state: _SiteState, pushed: Pushed) -> None:
+        at = self.clock.now()
+        for session_id in pushed.accepted:
+            self.follower.schedule_changed(session_id, at)
+            self.metrics.profiles.labels(outcome="accepted").inc()
+        for session_id, outcome in pushed.failed.items():
+            self.metrics.profiles.labels(outcome=str(outcome)).inc()
+            state.held.add(session_id)
+        if pushed.failed and state.retries < 3:
+            state.retries += 1
+            self.touch(site_id, "a station did not take its schedule")
