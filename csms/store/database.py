@@ -36,7 +36,7 @@ from csms.store.connections import (
     writing_engine,
 )
 from csms.store.schema import upgrade
-from csms.store.statements import Tx
+from csms.store.statements import Memory, Tx
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 MAX_GROUP = 500
 MAX_QUEUED = 20_000
+MAX_REMEMBERED = 20_000
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
 
@@ -181,7 +182,7 @@ class Store:
             try:
                 if connection.dialect.name == "sqlite":
                     cursor.execute("BEGIN")
-                return work(Tx(connection, cursor))
+                return work(Tx(connection, cursor, Memory(0)))
             finally:
                 cursor.close()
         except Exception as error:
@@ -363,6 +364,8 @@ class _Writer:
         self._raw: Any = None
         self._cursor: Any = None
         self._is_sqlite = engine.dialect.name == "sqlite"
+        self._memory = Memory(MAX_REMEMBERED)
+        self._version = -1
 
     def begin(self) -> Tx:
         if self._connection is None:
@@ -371,7 +374,15 @@ class _Writer:
             self._cursor = self._raw.cursor()
         if self._is_sqlite:
             self._cursor.execute("BEGIN IMMEDIATE")
-        return Tx(self._connection, self._cursor)
+            # Changes when another connection has written, such as the command line's.
+            version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._version:
+                self._version = version
+                self._memory.clear()
+        else:
+            # Other nodes write too; nothing read before this transaction can be relied on.
+            self._memory.clear()
+        return Tx(self._connection, self._cursor, self._memory)
 
     def probe(self) -> None:
         """Make the transaction one that has to reach the disk."""
@@ -381,6 +392,7 @@ class _Writer:
         """Commit durably; raise _Passing or _FlushFailed."""
         try:
             self._raw.commit()
+            self._memory.committed()
         except Exception as error:
             full = is_full(error)
             self.drop()
@@ -395,6 +407,7 @@ class _Writer:
 
     def abandon(self, error: Exception) -> Fault:
         """Roll back after `error` and return what it means."""
+        self._memory.rolled_back()
         fault = fault_of(error, self._raw)
         if fault is Fault.LOST or self._connection is None:
             self.drop()
@@ -411,6 +424,8 @@ class _Writer:
 
     def drop(self) -> None:
         """Forget a connection that is not to be used again."""
+        self._memory.clear()
+        self._version = -1
         connection, self._connection = self._connection, None
         self._raw = self._cursor = None
         if connection is not None:

@@ -87,6 +87,7 @@ def delete_holder(tx: Tx, did: str) -> None:
     for kept in (plan_tables.trip, plan_tables.offer):
         tx.execute(delete(kept).where(kept.c.holder_did == did))
     tx.execute(update(_V).where(_V.c.owner_did == did).values(owner_did=""))
+    tx.memory.clear()
     for table in (tables.session, tables.decision):
         tx.execute(update(table).where(table.c.holder_did == did).values(holder_did=""))
 

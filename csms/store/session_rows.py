@@ -28,7 +28,7 @@ _T = tables.session
 
 # What an index holds changes seldom. SQLite rewrites an index whenever a statement names one of
 # its columns, changed or not, so these have a statement of their own that runs only on a change.
-_INDEXED = ("site_id", "transaction_id", "id_token", "holder_did", "state", "ended_at")
+_INDEXED = ("site_id", "id_token", "holder_did", "state", "ended_at")
 _PLAIN = (
     "evse_id",
     "connector_id",
@@ -59,7 +59,7 @@ _PLAIN = (
     "remote_start_id",
     "flags",
 )
-_FIXED = ("session_id", "station_id", "version", "received_at")
+_FIXED = ("session_id", "station_id", "transaction_id", "version", "received_at")
 COLUMNS = ("number", *_FIXED, *_INDEXED, *_PLAIN)
 """The columns that `session_from` takes, in its order."""
 
@@ -76,10 +76,10 @@ def session_from(row: Sequence[Any]) -> Session:
         number=row[0],
         session_id=row[1],
         station_id=row[2],
-        version=_VERSIONS[row[3]],
-        received_at=at_from(row[4]),
-        site_id=row[5],
-        transaction_id=row[6],
+        transaction_id=row[3],
+        version=_VERSIONS[row[4]],
+        received_at=at_from(row[5]),
+        site_id=row[6],
         id_token=id_token,
         holder_did=row[8],
         state=_STATES[row[9]],
@@ -119,6 +119,7 @@ def fixed_values(session: Session) -> tuple[Any, ...]:
     return (
         session.session_id,
         session.station_id,
+        session.transaction_id,
         session.version,
         us_from(session.received_at),
     )
@@ -128,7 +129,6 @@ def indexed_values(session: Session) -> tuple[Any, ...]:
     """Return what the indexes hold."""
     return (
         session.site_id,
-        session.transaction_id,
         None if session.id_token is None else session.id_token.value,
         session.holder_did,
         session.state,
@@ -212,15 +212,11 @@ OF_HOLDER = Hot(
     ("holder_did", "state"),
 )
 ON_EVSE = Hot(
-    lambda insert: (
-        SELECT.where(
-            _T.c.station_id == parameter(_T.c.station_id),
-            _T.c.evse_id == parameter(_T.c.evse_id),
-            _T.c.state == parameter(_T.c.state),
-        )
-        .order_by(_T.c.number.desc())
-        .limit(1)
-    ),
+    lambda insert: SELECT.where(
+        _T.c.station_id == parameter(_T.c.station_id),
+        _T.c.evse_id == parameter(_T.c.evse_id),
+        _T.c.state == parameter(_T.c.state),
+    ).order_by(_T.c.number.desc()),
     ("station_id", "evse_id", "state"),
 )
 ENDED = Hot(

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, literal_column, select
 
 from csms.core.errors import Conflict, UnknownSession
 from csms.core.messages import SessionReport, SessionStarted
@@ -108,19 +108,23 @@ def open_session(tx: Tx, session: Session, *, report: SessionStarted | None = No
     assert row is not None, "INSERT ... RETURNING returned no row"
     number = int(row[0])
     if not is_numbered:
-        return replace(session, number=number)
+        return _remembered(tx, replace(session, number=number))
     tx.run(rows.NAME, (str(number), number))
-    return replace(session, number=number, transaction_id=str(number))
+    return _remembered(tx, replace(session, number=number, transaction_id=str(number)))
 
 
 def save(tx: Tx, session: Session) -> None:
-    """Store every field of `session` but its number, id, station, version and `received_at`.
+    """Store a session's fields, but those it keeps for good: ids, station, version, `received_at`.
 
     Raises UnknownSession if it was never opened.
     """
     if not tx.run(rows.UPDATE, (*rows.plain_values(session), session.number)):
         raise UnknownSession(f"no session {session.session_id}")
-    tx.run(rows.UPDATE_INDEXED, (*rows.indexed_values(session), session.number))
+    before: Session | None = tx.memory.get((session.station_id, session.transaction_id))
+    indexed = rows.indexed_values(session)
+    if before is None or before.number != session.number or rows.indexed_values(before) != indexed:
+        tx.run(rows.UPDATE_INDEXED, (*indexed, session.number))
+    _remembered(tx, session)
 
 
 def close_session(tx: Tx, session_id: str, *, at: datetime, reason: str) -> Session:
@@ -149,8 +153,21 @@ def get(tx: Tx, session_id: str) -> Session:
 
 def by_transaction(tx: Tx, station_id: str, transaction_id: str) -> Session | None:
     """Return the session of a station's transaction; never that of another station."""
+    known: Session | None = tx.memory.get((station_id, transaction_id))
+    if known is not None:
+        return known
     found = tx.row(rows.BY_TRANSACTION, (station_id, transaction_id))
-    return None if found is None else rows.session_from(found)
+    return None if found is None else _remembered(tx, rows.session_from(found))
+
+
+def _remembered(tx: Tx, session: Session) -> Session:
+    """Keep an open session at hand for the next message of its transaction."""
+    key = (session.station_id, session.transaction_id)
+    if session.state is SessionState.OPEN:
+        tx.memory.put(key, session)
+    else:
+        tx.memory.forget(key)
+    return session
 
 
 def open_sessions_of_site(tx: Tx, site_id: str) -> list[Session]:
@@ -260,7 +277,7 @@ _INSERT_EVENT = Hot(
             **parameters(_E, _EVENT),
             is_conflict=select(_E.c.event_id)
             .where(
-                parameter(_E.c.seq_no) >= 0,
+                parameter(_E.c.seq_no) >= literal_column("0"),
                 _E.c.station_id == parameter(_E.c.station_id),
                 _E.c.transaction_id == parameter(_E.c.transaction_id),
                 _E.c.seq_no == parameter(_E.c.seq_no),

@@ -5,7 +5,7 @@ A `Hot` statement is built from the same tables, compiled once per dialect and h
 driver's own cursor as text with a tuple. It takes and returns stored values (columns.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -74,18 +74,63 @@ class Hot:
         return str(compiled), itemgetter(*places)
 
 
+class Memory:
+    """Values last read or written through the one writing connection, so as not to read them again.
+
+    Holds nothing that a rollback undid (`rolled_back`) and is emptied when anybody else may have
+    written (`clear`): the writer sees to both.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: dict[Hashable, Any] = {}
+        self._touched: list[Hashable] = []
+
+    def get(self, key: Hashable) -> Any:
+        """Return the value of `key`, None if it is not remembered."""
+        return self._values.get(key)
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Remember `value`; the longest remembered goes when there are too many."""
+        self._values[key] = value
+        self._touched.append(key)
+        if len(self._values) > self._size:
+            del self._values[next(iter(self._values))]
+
+    def forget(self, key: Hashable) -> None:
+        """Remember `key` no longer."""
+        self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self._touched.clear()
+
+    def committed(self) -> None:
+        """Keep what the transaction did."""
+        self._touched.clear()
+
+    def rolled_back(self) -> None:
+        """Forget what the transaction did."""
+        for key in self._touched:
+            self._values.pop(key, None)
+        self._touched.clear()
+
+
 class Tx:
     """An open transaction: the only thing of the database that a function in here sees.
 
     A unit of work must touch nothing but its Tx: it may be run twice, and only one run counts.
+    Whoever changes remembered rows by a statement of their own has to clear `memory`.
     """
 
-    __slots__ = ("_connection", "_cursor", "dialect")
+    __slots__ = ("_connection", "_cursor", "dialect", "memory")
 
-    def __init__(self, connection: Connection, cursor: Any) -> None:
+    def __init__(self, connection: Connection, cursor: Any, memory: Memory) -> None:
         self._connection = connection
         self._cursor = cursor
         self.dialect = connection.dialect.name
+        self.memory = memory
 
     def execute(
         self, statement: Executable, values: Sequence[Mapping[str, Any]] | None = None
