@@ -140,6 +140,12 @@ def fault_of(error: BaseException, raw: Any) -> Fault:
     return Fault.WORK
 
 
+def said(error: BaseException) -> str:
+    """Return the driver's own words about `error`, on one line."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(cause).split())
+
+
 def is_full(error: BaseException) -> bool:
     """Return whether SQLite had no room to write (ENOSPC from a write, never from a flush)."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else error

@@ -33,6 +33,7 @@ from csms.store.connections import (
     is_full,
     parsed,
     reading_engine,
+    said,
     writing_engine,
 )
 from csms.store.schema import upgrade
@@ -112,7 +113,7 @@ class Store:
             await asyncio.to_thread(upgrade, writing)
         except DBAPIError as error:
             writing.dispose()
-            raise StoreUnavailable(f"the database cannot be opened: {error.orig}") from error
+            raise StoreUnavailable(f"the database cannot be opened: {said(error)}") from error
         return cls(writing, reading_engine(place), hold_s=hold_s, window_s=window_s)
 
     @property
@@ -193,7 +194,7 @@ class Store:
                 # What broke one idle connection (a restart) broke the others.
                 connection.invalidate()
                 self._reading.dispose()
-            raise _Passing(str(error)) from error
+            raise _Passing(said(error)) from error
         finally:
             if connection is not None:
                 # Returning a connection to its pool rolls back: a snapshot has nothing to commit.
@@ -276,7 +277,7 @@ class Store:
                 place += 1
         except Exception as error:
             if writer.abandon(error) is not Fault.WORK:
-                raise _Passing(str(error)) from error
+                raise _Passing(said(error)) from error
             if not units:
                 raise
             unit = units[place]
@@ -397,10 +398,10 @@ class _Writer:
             full = is_full(error)
             self.drop()
             if self._is_sqlite and not full:
-                raise _FlushFailed(str(error)) from error
+                raise _FlushFailed(said(error)) from error
             # Full: SQLite was told by a write, before any flush, so nothing is half known; a new
             # connection overwrites the unfinished frames. PostgreSQL: unknown, and idempotent.
-            raise _Passing(str(error)) from error
+            raise _Passing(said(error)) from error
         connection = self._connection
         if connection is not None and connection.in_transaction():
             connection.commit()
@@ -417,7 +418,7 @@ class _Writer:
             if self._connection.in_transaction():
                 self._connection.rollback()
         except Exception as second:
-            log.warning("store rollback failed", extra={"why": str(second)})
+            log.warning("store rollback failed", extra={"why": said(second)})
             self.drop()
             return Fault.LOST if fault is Fault.WORK else fault
         return fault

@@ -1,0 +1,86 @@
+"""The store's own tests run on SQLite and, where one answers, on PostgreSQL.
+
+PostgreSQL is the server of TASCO_TEST_POSTGRES_URL, or one on loopback that trusts us. Every test
+gets a database of its own, copied from one with the newest schema, and dropped afterwards.
+"""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from csms.store.database import Store
+from csms.store.schema import migrate
+
+LOCAL = ("postgresql://postgres@127.0.0.1:5432/postgres", "postgresql://root@127.0.0.1/postgres")
+
+
+def _answering() -> str:
+    given = os.environ.get("TASCO_TEST_POSTGRES_URL")
+    if given:
+        # Asked for by name: a server that does not answer is a failure, not a reason to skip.
+        psycopg.connect(given, connect_timeout=5).close()
+        return given
+    for url in LOCAL:
+        try:
+            psycopg.connect(url, connect_timeout=1).close()
+        except psycopg.OperationalError:
+            continue
+        return url
+    return ""
+
+
+def _run(server: str, *statements: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> str:
+    """Return the URL of a PostgreSQL server on which databases may be made."""
+    url = _answering()
+    if not url:
+        pytest.skip("no PostgreSQL: set TASCO_TEST_POSTGRES_URL, or run one on 127.0.0.1:5432")
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """Yield the name of a database with the newest schema and nothing in it."""
+    name = f"tasco_template_{uuid.uuid4().hex[:12]}"
+    _run(postgres_server, f"CREATE DATABASE {name}")
+    migrate(_url_of(postgres_server, name))
+    yield name
+    _run(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """Yield the URL of an empty PostgreSQL store."""
+    name = f"tasco_test_{uuid.uuid4().hex[:12]}"
+    _run(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    yield _url_of(postgres_server, name)
+    _run(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url_of(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty store, once on each database."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """Yield an open store, once on each database."""
+    store = await Store.open(database_url)
+    yield store
+    await store.close()
