@@ -25,6 +25,7 @@ from csms.gateway.values import utc_text
 
 _UNSUPPORTED_DATA = 1003
 _TRY_AGAIN_LATER = 1013
+_FITS_AT_ONCE = 4096
 _BACKLOG_RESUMES = 2
 """Reading resumes when the backlog has shrunk to this part of its limit."""
 
@@ -236,6 +237,10 @@ class Link:
         if self._around.tap is not None:
             self._around.tap(self.station_id, "out", text)
         try:
+            if len(text) < _FITS_AT_ONCE and not self._socket.transport.get_write_buffer_size():
+                # Below the socket's high-water mark this cannot wait, so it needs no deadline.
+                await self._socket.send(text)
+                return
             async with asyncio.timeout(self._around.config.send_s):
                 await self._socket.send(text)
         except TimeoutError:

@@ -551,3 +551,20 @@ async def test_offers_carry_what_the_centre_decides_by(world: World, version: st
         False,
     )
     assert offer.version.value == version.removeprefix("ocpp")
+
+
+async def test_r36_a_station_that_stops_reading_is_dropped_after_the_send_limit() -> None:
+    async with running(replace(FAST, send_s=0.3)) as world:
+        stuck = world.station(max_queue=1, compression=None)
+        async with stuck as station, world.station(path="/o/CS-2") as other:
+            station.socket.transport.pause_reading()
+            data = json.dumps({"vendorId": "v", "data": "x" * 900_000})
+            raw = RawCall(station_id="CS 1", action="DataTransfer", payload_json=data, wait_s=0.01)
+            result = CommandResult(outcome=Outcome.NO_ANSWER)
+            async with asyncio.timeout(8):
+                # Until the kernel's buffers are full, each is written and has no answer.
+                while result.why_not_sent != "offline":
+                    result = await world.bus.command(raw)
+            assert result.outcome is Outcome.NOT_SENT
+            assert (await world.centre.closed(1)).reason == "send time-out"
+            assert "currentTime" in await other.ask("Heartbeat", {})
