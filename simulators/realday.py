@@ -193,14 +193,8 @@ def vehicles(
         room = (CHARGE_LIMIT_SOC - LEAST_SOC) / base.efficiency
         fitting = [m for m in MODELS if m[0] * room >= largest[user] and m[1] >= power_kw]
         capacity, kw, phases = Random(f"{seed}/{user}").choice(fitting[:2] or [MODELS[-1]])
-        found[user] = replace(
-            base,
-            vehicle_id=f"V{user}",
-            battery_kwh=capacity,
-            max_ac_kw=kw,
-            phases=phases,
-            **(changes or {}),
-        )
+        model: dict[str, Any] = {"battery_kwh": capacity, "max_ac_kw": kw, "phases": phases}
+        found[user] = replace(base, **(model | dict(changes or {})), vehicle_id=f"V{user}")
     return found
 
 

@@ -269,7 +269,7 @@ def _stations(
     for section in _listed(tables, "stations", (*permitted, "dialect", "faults", "password")):
         count = int(section.number("count", 1, least=1))
         pattern = section.text("id")
-        if count > 1 and "{n" not in pattern:
+        if count > 1 and "{" not in pattern:
             raise section.error("id", 'a pattern with {n}, such as "CP{n:02}"')
         wanted = version or section.choice("version", "1.6", VERSIONS)
         evses = tuple(
@@ -288,7 +288,7 @@ def _stations(
         for i in range(count):
             found.append(
                 StationSpec(
-                    station_id=pattern.format(n=i + 1),
+                    station_id=_numbered(section, pattern, i + 1),
                     version=("1.6", "2.0.1")[i % 2] if wanted == "mixed" else wanted,
                     evses=evses,
                     dialect=dialects[section.choice("dialect", "", list(dialects))],
@@ -303,6 +303,13 @@ def _stations(
         if ids.count(station_id) > 1:
             raise ScenarioError(f"[stations] id is {station_id!r} twice; ids must differ")
     return found
+
+
+def _numbered(section: _Section, pattern: str, number: int) -> str:
+    try:
+        return pattern.format(n=number)
+    except (KeyError, IndexError, ValueError):
+        raise section.error("id", 'text without braces other than {n}, as in "CP{n:02}"') from None
 
 
 def _stays(
