@@ -1,0 +1,83 @@
+"""What the routes work with: the services of this process, as `create_app` was given them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Query, Request
+
+from csms.api.auth import Caller, operator, viewer
+from csms.clock import Clock
+from csms.core.messages import Command, CommandResult
+from csms.core.plan import Plan, PlanningCase
+from csms.service.concept import Concept
+from csms.service.enrolment import Enrolment
+from csms.service.notices import Notices
+from csms.service.offers import OfferBook
+from csms.service.reports import Reports
+from csms.store.database import Store
+from csms.telemetry import Metrics
+
+MAX_LIMIT = 200
+
+
+class Devices(Protocol):
+    """Sends commands to stations and keeps their outcomes."""
+
+    async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
+        """Send `command`; return its record's id and what came of it."""
+        ...
+
+
+class Replanner(Protocol):
+    """Plans sites."""
+
+    def touch(self, site_id: str, why: str) -> None:
+        """Make `site_id` due for a new plan."""
+        ...
+
+    async def preview(self, site_id: str) -> tuple[PlanningCase, Plan]:
+        """Return the case and the plan as they would be now; nothing is sent."""
+        ...
+
+
+class Forecasting(Protocol):
+    """Fits and shows demand forecasts, as JSON-ready objects."""
+
+    async def train(self, site_id: str | None) -> dict[str, object]:
+        """Fit one site's forecast, or all; return how they score."""
+        ...
+
+    async def latest(self, site_id: str, hours: float) -> dict[str, object] | None:
+        """Return the forecast of the next `hours`, None while there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The services behind the API."""
+
+    store: Store
+    clock: Clock
+    metrics: Metrics
+    devices: Devices
+    replanner: Replanner
+    forecasting: Forecasting
+    notices: Notices
+    enrolment: Enrolment
+    offers: OfferBook
+    concept: Concept
+    reports: Reports
+    demo: bool
+    heartbeat_s: float
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+P = Annotated[Parts, Depends(_parts)]
+Viewer = Annotated[Caller, Depends(viewer)]
+Operator = Annotated[Caller, Depends(operator)]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Cursor = Annotated[str, Query(max_length=200)]

@@ -1,0 +1,156 @@
+"""A whole operator side over a real store, with a station played at the far end of the bus."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from csms.api.app import create_app
+from csms.api.auth import new_token, token_hash, token_prefix
+from csms.bus.local import LocalBus
+from csms.clock import Clock
+from csms.core.messages import Command, CommandResult, Outcome
+from csms.core.model import Evse, OcppVersion, Site, Station
+from csms.service.authorization import TenantKeys
+from csms.service.devices import Devices
+from csms.service.enrolment import Enrolment
+from csms.service.forecasting import Forecasting
+from csms.service.notices import Notices
+from csms.service.offers import OfferBook
+from csms.service.push import Pusher
+from csms.service.replanner import PlanningOptions, Replanner
+from csms.settings import ForecastSettings
+from csms.store import access, links, stations
+from csms.store.database import Store
+from csms.store.statements import Tx
+from csms.telemetry import Metrics
+
+START = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)
+
+
+@dataclass
+class PlayedStation:
+    """What the gateway's end of the bus does: notes every command and gives the next answer."""
+
+    seen: list[Command] = field(default_factory=list)
+    answers: list[CommandResult] = field(default_factory=list)
+
+    async def execute(self, command: Command) -> CommandResult:
+        self.seen.append(command)
+        if self.answers:
+            return self.answers.pop(0)
+        return CommandResult(
+            outcome=Outcome.ACCEPTED, status="Accepted", answer={"status": "Accepted"}
+        )
+
+
+@dataclass
+class Operator:
+    """The operator side under test, and how to call it."""
+
+    app: FastAPI
+    store: Store
+    clock: Clock
+    notices: Notices
+    replanner: Replanner
+    station: PlayedStation
+    client: httpx.AsyncClient
+    viewer: httpx.AsyncClient
+    anonymous: httpx.AsyncClient
+
+
+async def add_api_token(store: Store, role: str) -> str:
+    secret = new_token()
+    await store.write(
+        lambda tx: access.add_api_token(
+            tx,
+            hash_=token_hash(secret),
+            prefix=token_prefix(secret),
+            role=role,
+            label=f"test {role}",
+            at=START,
+        )
+    )
+    return secret
+
+
+def _site(tx: Tx) -> None:
+    stations.upsert_site(
+        tx, Site(site_id="depot", name="Depot", time_zone="Europe/Berlin", limit_kw=100.0)
+    )
+    stations.register_station(tx, Station(station_id="CP1", site_id="depot", name="Bay 1"))
+    stations.upsert_evse(
+        tx, Evse(station_id="CP1", evse_id=1, max_kw=22.0, status="Available", guard_kw=4.2)
+    )
+
+
+def link(tx: Tx, version: OcppVersion = OcppVersion.V16) -> int:
+    return links.open_link(tx, "CP1", version=version, remote_address="127.0.0.1", at=START)
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
+    store = await Store.open(f"sqlite:///{tmp_path / 'api.sqlite3'}")
+    clock = Clock(start=START)
+    metrics = Metrics()
+    bus = LocalBus()
+    station = PlayedStation()
+    bus.attach_gateway(station)
+    notices = Notices(metrics)
+    bus.attach_notices(notices)
+    devices = Devices(store=store, bus=bus, clock=clock, automation=True)
+    forecasting = Forecasting(
+        store=store,
+        clock=clock,
+        options=ForecastSettings(),
+        time_zones={"depot": "Europe/Berlin"},
+    )
+    replanner = Replanner(
+        store=store,
+        pusher=Pusher(store=store, devices=devices, clock=clock),
+        clock=clock,
+        options=PlanningOptions(),
+        metrics=metrics,
+        notify=notices.show,
+        reserve=forecasting.reserve,
+        planned=lambda *_: None,
+    )
+    app = create_app(
+        store=store,
+        clock=clock,
+        metrics=metrics,
+        devices=devices,
+        replanner=replanner,
+        forecasting=forecasting,
+        notices=notices,
+        enrolment=Enrolment(store=store, keys=TenantKeys(key=b"k" * 32), clock=clock),
+        offers=OfferBook(store=store, clock=clock),
+        demo=True,
+        heartbeat_s=0.05,
+    )
+    await store.write(_site)
+    secret = await add_api_token(store, "operator")
+    viewing = await add_api_token(store, "viewer")
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+
+    def client(token: str = "") -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.AsyncClient(transport=transport, base_url="http://tasco", headers=headers)
+
+    async with client(secret) as c, client(viewing) as v, client() as a:
+        yield Operator(
+            app=app,
+            store=store,
+            clock=clock,
+            notices=notices,
+            replanner=replanner,
+            station=station,
+            client=c,
+            viewer=v,
+            anonymous=a,
+        )
+    await store.close()
