@@ -5,36 +5,90 @@ into room that is free at that moment. What the solver put below a car's minimum
 fewer slots; a need may be overshot by less than one slot at minimum power, since a need is a least.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
+from csms.core.model import Strategy
 from csms.planning.grid import Floats, Grid
-from csms.planning.rules import missed_kwh
+from csms.planning.rules import by_rule, missed_kwh
 from csms.planning.solver import Blocks, Solution
 
 EPSILON_KW = 1e-9
 ENERGY_KWH = 1e-7
+LOST_SHARE = 0.02
+"""Share of all needs that rounding may cost before another way to fill the site is tried."""
+TRACE_SHARE = 0.02
+"""Up to this share of all needs missing, cars trade slots to make room for each other."""
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
-    """Return rows (N, K) that deliver what `solution` asks for, kW."""
-    power = _split(grid, blocks, solution.power_kw)
-    trim(grid, power)
+    """Return rows (N, K) that deliver what `solution` asks for, kW.
+
+    Each car's energy is gathered within hours of equal price, which spares pauses. Where that
+    misses more than need be, every block keeps what the solver gave it; where minimum currents
+    are what makes cars miss much of it, least laxity is tried, which starts fewer of them.
+    """
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
     )
     peak = solution.peak_kw if grid.demand_charge > 0 else np.inf
-    room = _Room(grid, power, limit_kw=grid.room_kw - kept, peak_kw=peak)
+    limits = (grid.room_kw - kept, peak)
+    energy = solution.power_kw * blocks.sums(grid.inside_h)
+    bands = _bands(grid, blocks)
+    power = _legal(grid, _split(grid, bands, bands.of(blocks, energy), *limits), *limits)
+    missed = float(missed_kwh(grid, power).sum())
+    aimed = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
+    loss = missed - float(aimed.sum())
+    if not grid.least_kw.any():
+        if loss <= ENERGY_KWH or len(bands.first) == len(blocks.first):
+            return power
+        other = _legal(grid, _split(grid, blocks, energy, *limits), *limits)
+    else:
+        if loss <= LOST_SHARE * float(grid.due_kwh.sum()):
+            return power
+        other = by_rule(grid, Strategy.LEAST_LAXITY)
+    return other if float(missed_kwh(grid, other).sum()) < missed - ENERGY_KWH else power
+
+
+def _legal(grid: Grid, power: Floats, limit_kw: Floats, peak_kw: float) -> Floats:
+    """Return `power` with minimum currents kept and left-over room given to who misses energy."""
+    trim(grid, power)
+    room = _Room(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
     _lift(grid, power, room)
     if missed_kwh(grid, power).any():
         _serve(grid, power, room)
+    short = missed_kwh(grid, power)
+    if 0.0 < float(short.sum()) <= TRACE_SHARE * float(grid.due_kwh.sum()):
+        _exchange(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
     # Headroom, then the peak, is given up only as far as somebody would miss a need for it.
     step = float(grid.least_kw.max(initial=0.0)) or 1.0
     for above in (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_charge > 0 else (np.inf,):
         if not missed_kwh(grid, power).any():
             break
-        _serve(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=peak + above))
+        _serve(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=peak_kw + above))
     return power
+
+
+def _bands(grid: Grid, blocks: Blocks) -> Blocks:
+    """Return blocks joined where energy costs the same: within one it may move freely."""
+    price = blocks.sums(grid.price * grid.hours) / blocks.sums(grid.hours)
+    first = blocks.first[:-1]
+    if any(s.carbon_weight_eur_per_kg > 0 for s in grid.case.sessions):
+        # Slots that differ in carbon are not alike for those who weigh it.
+        carbon = blocks.sums(grid.co2 * grid.hours) / blocks.sums(grid.hours)
+        price = price + carbon * (1.0 + 1e-3 * np.pi)
+    is_sunny = blocks.sums(grid.surplus_kw) > 0
+    is_new = np.ones(len(first), dtype=np.bool_)
+    # Energy from the roof follows the sun, so its blocks stay as the solver filled them.
+    is_new[1:] = (
+        (np.abs(np.diff(price)) > 1e-9)
+        | is_sunny[1:]
+        | is_sunny[:-1]
+        | (grid.is_blocked[first][1:] != grid.is_blocked[first][:-1])
+    )
+    return Blocks(first=np.append(first[is_new], blocks.first[-1]))
 
 
 def trim(grid: Grid, power: Floats) -> None:
@@ -49,33 +103,77 @@ def trim(grid: Grid, power: Floats) -> None:
         np.copyto(power, power - shared * (1.0 - scale))
 
 
-def _split(grid: Grid, blocks: Blocks, block_kw: Floats) -> Floats:
-    """Spread each block's energy over its slots, cars that leave first being served first."""
+def _split(
+    grid: Grid, bands: Blocks, energy_kwh: Floats, limit_kw: Floats, peak_kw: float
+) -> Floats:
+    """Spread each band's energy (N, bands) over its slots: rows (N, K), kW.
+
+    In each slot come first the cars that need every slot left in the band, then those that run
+    already, then those that leave first: a car gets its energy in one piece where it can.
+    """
     n, slots = grid.shape
     power = np.zeros((n, slots))
-    lengths, first = blocks.lengths, blocks.first
-    single = lengths == 1
-    power[:, first[:-1][single]] = block_kw[:, single]
-    departs = np.array([s.departs_at.timestamp() for s in grid.case.sessions])
-    order = np.argsort(departs, kind="stable")
-    price = grid.price.tolist()
-    for b in np.flatnonzero(~single):
-        span = range(int(first[b]), int(first[b + 1]))
-        left = block_kw[:, b] * grid.inside_h[:, span.start : span.stop].sum(axis=1)
-        if not left.any():
+    departs = np.argsort([s.departs_at.timestamp() for s in grid.case.sessions], kind="stable")
+    turn = np.empty(n)
+    turn[departs] = np.arange(n)
+    running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
+    full_kwh = grid.cap_kw * grid.inside_h
+    for b, (start, stop) in enumerate(pairwise(bands.first.tolist())):
+        left = energy_kwh[:, b]
+        cars = np.flatnonzero(left > ENERGY_KWH)
+        if not len(cars):
             continue
-        for k in sorted(span, key=price.__getitem__):
-            hours = grid.inside_h[:, k]
-            want = np.minimum(grid.cap_kw[:, k], left / np.where(hours > 0, hours, np.inf))
-            free = np.minimum(want, grid.guard_kw)
-            above = (want - free)[order]
-            before = np.cumsum(above) - above
-            given = np.clip(grid.room_kw[k] - before, 0.0, above)
-            row = free.copy()
-            row[order] += given
-            power[:, k] = row
-            left = np.maximum(left - row * hours, 0.0)
+        ahead = full_kwh[cars, start:stop].sum(axis=1)
+        left, own = left[cars], grid.guard_kw[cars]
+        for k in range(start, stop):
+            full = full_kwh[cars, k]
+            ahead = ahead - full
+            want = np.minimum(full, left) / np.maximum(grid.inside_h[cars, k], 1e-12)
+            if want.any():
+                must = left - ahead > ENERGY_KWH
+                key = turn[cars] - np.where(running[cars], n, 0.0) - np.where(must, 2.0 * n, 0.0)
+                order = np.argsort(key)
+                least = np.where(must, want, np.minimum(want, grid.least_kw[cars]))
+                row = np.zeros(len(cars))
+                row[order] = _filled(
+                    want[order],
+                    own[order],
+                    least[order],
+                    room_kw=float(limit_kw[k]),
+                    peak_kw=peak_kw - float(grid.base_kw[k]),
+                )
+                power[cars, k] = row
+                left = np.maximum(left - row * grid.inside_h[cars, k], 0.0)
+            running[cars] = power[cars, k] > 0
     return power
+
+
+def _filled(
+    want: Floats, guard: Floats, least: Floats, *, room_kw: float, peak_kw: float
+) -> Floats:
+    """Return what cars get, kW: in their order first `least` each, then what they want.
+
+    Many cars at their minimum draw more together than few at full power, since each one's guard
+    is free to it, and a car that runs slowly need not pause.
+    """
+    row = np.zeros(len(want))
+    for target in (least, want):
+        taken = np.maximum(row - guard, 0.0)
+        more = np.maximum(target - guard, 0.0) - taken
+        after = np.cumsum(more) + float(taken.sum())
+        spare = np.clip(more - np.maximum(after - room_kw, 0.0), 0.0, None)
+        next_row = np.minimum(target, np.maximum(row, guard) + spare)
+        if np.isfinite(peak_kw):
+            step = next_row - row
+            over = np.maximum(np.cumsum(step) + float(row.sum()) - peak_kw, 0.0)
+            next_row = row + np.clip(step - over, 0.0, None)
+        if target is least:
+            # Who does not get its minimum waits, and is not raised either.
+            starts = next_row >= least - EPSILON_KW
+            row, want = np.where(starts, next_row, 0.0), np.where(starts, want, 0.0)
+        else:
+            row = next_row
+    return row
 
 
 class _Room:
@@ -110,14 +208,18 @@ def _lift(grid: Grid, power: Floats, room: _Room) -> None:
     """Gather what lies below minimum currents in fewer slots, in place."""
     is_low = (power > 0) & (power < grid.least_kw[:, None] - EPSILON_KW)
     cars = np.flatnonzero(is_low.any(axis=1))
-    for car in cars[np.argsort(grid.laxity_h[cars], kind="stable")]:
-        old = power[car].copy()
-        hours = grid.inside_h[car]
+    cars = cars[np.argsort(grid.laxity_h[cars], kind="stable")]
+    before = power[cars]
+    # All at once, so that what several cars had too little of becomes enough for one.
+    for car in cars.tolist():
+        row = np.where(is_low[car], 0.0, power[car])
+        room.book(car, power[car], row)
+        power[car] = row
+    for car, old in zip(cars.tolist(), before, strict=True):
         # No dearer than what the solver chose: wishes must not end up in dear hours.
         dearest = float(grid.cost[car][old > 0].max()) + EPSILON_KW
-        row = np.where(is_low[car], 0.0, old)
-        room.book(car, old, row)
-        energy = float(((old - row) * hours).sum())
+        row = power[car].copy()
+        energy = float(((old - row) * grid.inside_h[car]).sum())
         slots = np.flatnonzero(grid.cost[car] <= dearest)
         new, _ = _placed(grid, room, car, row=row, energy_kwh=energy, slots=slots)
         room.book(car, row, new)
@@ -142,6 +244,41 @@ def _serve(grid: Grid, power: Floats, room: _Room) -> None:
             power[car] = new
 
 
+def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) -> None:
+    """Use room too small to start a car, in place: a running car moves there and makes way.
+
+    Where a short car runs, another one above its minimum gives way, and gets the same energy in a
+    slot in which it runs as well and room is left.
+    """
+    room = _Room(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
+    free = np.minimum(room.free_kw, room.below_peak_kw)
+    short = missed_kwh(grid, power)
+    hours = grid.inside_h
+    for i in np.flatnonzero(short > 0):
+        for k in np.flatnonzero((power[i] > 0) & (grid.cap_kw[i] - power[i] > EPSILON_KW)):
+            floor = np.maximum(grid.least_kw, grid.guard_kw)
+            for j in np.flatnonzero(power[:, k] > floor + 1e-6):
+                if j == i or short[i] <= ENERGY_KWH:
+                    continue
+                spare = np.where(power[j] > 0, np.minimum(grid.cap_kw[j] - power[j], free), 0.0)
+                spare[k] = 0.0
+                to = int(np.argmax(spare * hours[j]))
+                energy = min(
+                    float(spare[to] * hours[j, to]),
+                    float((power[j, k] - floor[j]) * hours[j, k]),
+                    float((grid.cap_kw[i, k] - power[i, k]) * hours[j, k]),
+                    float(short[i] / hours[i, k] * hours[j, k]),
+                )
+                if energy <= 1e-6 or power[i, k] < grid.guard_kw[i] or power[j, to] < floor[j]:
+                    continue
+                moved_kw = energy / float(hours[j, k])
+                power[j, k] -= moved_kw
+                power[i, k] += moved_kw
+                power[j, to] += energy / float(hours[j, to])
+                free[to] -= energy / float(hours[j, to])
+                short[i] -= moved_kw * float(hours[i, k])
+
+
 def _placed(
     grid: Grid, room: _Room, car: int, *, row: Floats, energy_kwh: float, slots: NDArray[np.int64]
 ) -> tuple[Floats, float]:
@@ -159,8 +296,8 @@ def _placed(
         if left <= ENERGY_KWH:
             break
         level = min(float(upper[k]), float(row[k]) + left / float(hours[k]))
-        if level < least:
-            missing = (least * float(hours[k])) - left
+        if level < least - EPSILON_KW:
+            missing = (least - float(row[k])) * float(hours[k]) - left
             if not _borrow(row, hours, least, missing, keep=int(k)):
                 continue
             level, left = float(least), left + missing

@@ -62,6 +62,11 @@ class Blocks:
         """Return the sum over each block, along the last axis."""
         return np.asarray(np.add.reduceat(series, self.first[:-1], axis=-1), dtype=np.float64)
 
+    def of(self, finer: "Blocks", sums: Floats) -> Floats:
+        """Return sums per block of `finer`, which this joins, as sums per block of this."""
+        at = np.searchsorted(finer.first, self.first[:-1])
+        return np.asarray(np.add.reduceat(sums, at, axis=-1), dtype=np.float64)
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Slots in each block."""
@@ -191,11 +196,11 @@ class _Program:
             entries.append((peak_row + cells.block, share))
         if has_sun:
             entries.append((sun_row + cells.block, share))
-        for is_above in (True, False):
-            at = np.flatnonzero(cells.is_above == is_above)
+        order = np.argsort(cells.of_room == 0, kind="stable")
+        for at in (order[cells.of_room[order] > 0], order[cells.of_room[order] == 0]):
             own = [(rows[at], values[at]) for rows, values in entries]
-            if is_above:
-                own.insert(0, (cells.block[at], share[at]))
+            if len(at) and cells.of_room[at[0]] > 0:
+                own.insert(0, (cells.block[at], share[at] * cells.of_room[at]))
             columns.add(cells.cost[at], cells.upper[at], own)
         reserve_at = columns.count
         every = np.arange(b)
@@ -217,8 +222,8 @@ class _Program:
         upper += [surplus] if has_sun else []
         lower = [free, asked, *([free] * (int(has_peak) + int(has_sun)))]
         return cls(
-            car=cells.car,
-            block=cells.block,
+            car=cells.car[order],
+            block=cells.block[order],
             block_h=block_h,
             rows_of_energy=n,
             blocks=b,
@@ -281,25 +286,36 @@ _OPTIONS: dict[str, bool | float | str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cells:
-    """One entry per column of power: its car and block, whether it lies above the guard."""
+    """One entry per column of power: its car and block, and how much of the room a kW takes."""
 
     car: NDArray[np.int64]
     block: NDArray[np.int64]
-    is_above: NDArray[np.bool_]
+    of_room: Floats
     upper: Floats
     cost: Floats
 
 
 def _cells(grid: Grid, blocks: Blocks, inside: Floats) -> _Cells:
+    """Return a car's power in a block as a lower and an upper piece.
+
+    A car takes nothing or at least its minimum, so its guard is free to it only in proportion:
+    the lower piece reaches to the minimum and takes the share of it that lies above the guard.
+    """
     cap = blocks.sums(grid.cap_kw * grid.inside_h) / np.maximum(inside, 1e-12)
-    guard = np.minimum(grid.guard_kw[:, None], cap)
+    least, guard = grid.least_kw, grid.guard_kw
+    knee = np.minimum(np.where(guard > 0, np.maximum(least, guard), 0.0)[:, None], cap)
+    taken = np.where(least > guard, 1.0 - guard / np.maximum(least, 1e-12), 0.0)
     price = blocks.sums(grid.cost * grid.inside_h)
-    parts = [np.nonzero(cap - guard > 1e-9), np.nonzero(guard > 1e-9)]
-    car = np.concatenate([p[0] for p in parts])
-    block = np.concatenate([p[1] for p in parts])
-    is_above = np.arange(len(car)) < len(parts[0][0])
-    upper = np.where(is_above, (cap - guard)[car, block], guard[car, block])
-    return _Cells(car=car, block=block, is_above=is_above, upper=upper, cost=price[car, block])
+    high, low = np.nonzero(cap - knee > 1e-9), np.nonzero(knee > 1e-9)
+    car = np.concatenate([high[0], low[0]])
+    block = np.concatenate([high[1], low[1]])
+    return _Cells(
+        car=car,
+        block=block,
+        of_room=np.concatenate([np.ones(len(high[0])), taken[low[0]]]),
+        upper=np.concatenate([(cap - knee)[high], knee[low]]),
+        cost=price[car, block],
+    )
 
 
 class _Columns:
