@@ -12,10 +12,10 @@ from typing import Any
 from simulators.clock import SimClock, iso
 from simulators.link import CallRefused, LinkDown, NoAnswer, Tasks
 from simulators.power import Step, peak_w, seconds_above, steps
-from simulators.realday import Assignment
+from simulators.realday import Assignment, Stay
 from simulators.scenario import Scenario, StationSpec
 from simulators.simulated import SimulatedStation
-from simulators.station import NotPossible, Segment
+from simulators.station import EvseSpec, NotPossible, Segment, Station
 from simulators.variables import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Outcome:
 
     assignment: Assignment
     version: str
+    feasible_kwh: float = 0.0
     status: str = ""
     energy_kwh: float = 0.0
     soc: float = 0.0
@@ -40,6 +41,20 @@ class Outcome:
     def shortfall_kwh(self) -> float:
         """The part of the need that was not met."""
         return max(self.assignment.stay.need_kwh - self.energy_kwh, 0.0)
+
+    @property
+    def infeasible_kwh(self) -> float:
+        """The part of the need that charging at full power for the whole stay would not meet."""
+        return max(self.assignment.stay.need_kwh - self.feasible_kwh, 0.0)
+
+
+def feasible_kwh(stay: Stay, spec: EvseSpec) -> float:
+    """Return what a stay's vehicle takes from an EVSE that nothing limits."""
+    alone = Station([spec], now=stay.arrives_at)
+    alone.plug_in(spec.evse_id, stay.vehicle, soc=stay.soc, now=stay.arrives_at)
+    alone.begin(spec.evse_id, stay.token, stay.token_kind, now=stay.arrives_at)
+    alone.advance(stay.departs_at)
+    return alone.evse(spec.evse_id).register_wh / 1000
 
 
 @dataclass(slots=True)
@@ -107,8 +122,13 @@ class Fleet:
     async def _stays(self) -> None:
         async with asyncio.TaskGroup() as group:
             for assignment in self.scenario.day.assignments:
-                version = self.stations[assignment.place.station_id].client.version
-                outcome = Outcome(assignment=assignment, version=version)
+                station = self.stations[assignment.place.station_id]
+                spec = station.station.evse(assignment.place.evse_id).spec
+                outcome = Outcome(
+                    assignment=assignment,
+                    version=station.client.version,
+                    feasible_kwh=feasible_kwh(assignment.stay, spec),
+                )
                 self.outcomes.append(outcome)
                 group.create_task(self._stay(outcome))
 
@@ -266,6 +286,7 @@ class Fleet:
                 "need_kwh": round(o.assignment.stay.need_kwh, 3),
                 "energy_kwh": round(o.energy_kwh, 3),
                 "shortfall_kwh": round(o.shortfall_kwh, 3),
+                "infeasible_kwh": round(o.infeasible_kwh, 3),
                 "soc": round(o.soc, 4),
             }
             for o in self.outcomes
@@ -278,4 +299,5 @@ def _totals(outcomes: list[Outcome]) -> dict[str, float]:
         "energy_kwh": round(sum(o.energy_kwh for o in outcomes), 3),
         "need_kwh": round(sum(o.assignment.stay.need_kwh for o in outcomes), 3),
         "shortfall_kwh": round(sum(o.shortfall_kwh for o in outcomes), 3),
+        "infeasible_kwh": round(sum(o.infeasible_kwh for o in outcomes), 3),
     }

@@ -17,11 +17,13 @@ from simulators.client import Body, Client, Payload
 from simulators.clock import SimClock
 from simulators.faults import FaultPlan, Faults
 from simulators.journal import Journal
-from simulators.link import Answer, Link, LinkOptions, Tasks
+from simulators.link import Answer, CallRefused, Link, LinkDown, LinkOptions, NoAnswer, Tasks
 from simulators.outbox import Outbox, Outgoing
 from simulators.profiles import Dialect, earliest
 from simulators.station import EvseSpec, State, StateChange, Station, Transaction
 from simulators.variables import Settings
+
+BOOT_RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +183,17 @@ class StationNode(ABC):
         return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
 
     async def _came_up(self) -> None:
-        if self.is_registered and not self.station.installed.dialect.boots_on_reconnect:
-            await self._resume()
-        elif self.is_registered or self._boots:
-            await self.boot(retries=True)
+        link = self.link.number
+        while self.link.is_up and self.link.number == link:
+            try:
+                if self.is_registered and not self.station.installed.dialect.boots_on_reconnect:
+                    await self._resume()
+                elif self.is_registered or self._boots:
+                    await self.boot(retries=True)
+                return
+            except (NoAnswer, CallRefused):
+                # A station that gave up here would stay mute for as long as the link lives.
+                await self.clock.sleep(BOOT_RETRY_S)
 
     def _went_down(self) -> None:
         self._is_ready = False
@@ -212,6 +221,7 @@ class StationNode(ABC):
 
         With `retries` it asks again, as long as the link lives, until it is accepted.
         """
+        link = self.link.number
         while True:
             answer = await self.link.call(*self.client.boot(self._boot_reason))
             interval = answer.get("interval")
@@ -224,6 +234,8 @@ class StationNode(ABC):
             if not retries:
                 return answer
             await self.clock.sleep(interval_s)
+            if self.link.number != link:
+                raise LinkDown("another link has taken over")
 
     async def _heartbeats(self) -> None:
         while True:

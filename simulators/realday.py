@@ -5,7 +5,7 @@ be taken. Each user keeps one vehicle, of the two smallest models that hold the 
 session between 10 % and the car's own charge limit and can draw the user's highest mean power. On
 arrival its state of charge is the charge limit less the session's energy (times the efficiency): a
 car left alone takes what was recorded and no more. Where the recorded stay is too short for that on
-the given EVSE there is a shortfall no plan can avoid; `Stay.feasible_kwh` says what is possible.
+the given EVSE there is a shortfall no plan can avoid; see `simulators.fleet.feasible_kwh`.
 """
 
 import csv
@@ -68,11 +68,6 @@ class Stay:
     def needed_soc(self) -> float:
         """The state of charge at departure that meets the need."""
         return self.soc + self.need_kwh * self.vehicle.efficiency / self.vehicle.battery_kwh
-
-    def feasible_kwh(self, max_kw: float) -> float:
-        """Return the need as far as the stay is long enough at `max_kw`, taper left aside."""
-        hours = (self.departs_at - self.arrives_at) / timedelta(hours=1)
-        return min(self.need_kwh, min(max_kw, self.vehicle.max_ac_kw) * hours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +199,14 @@ def real_day(
     *,
     sites: Sequence[str] = (),
     as_date: date | None = None,
+    shift_h: float = 0.0,
     seed: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> list[Stay]:
     """Return the stays that begin on `day` (UTC), in order of arrival.
 
-    All sites are merged into one workplace, or those in `sites`. `as_date` moves the day.
+    All sites are merged into one workplace, or those in `sites`. `as_date` moves the day, and
+    `shift_h` all times by hours: with the difference of two zones the wall clock is kept elsewhere.
     Raises ValueError if there is none, naming what the file has.
     """
     sessions = list(recorded(file))
@@ -218,7 +215,7 @@ def real_day(
         if site not in known:
             raise ValueError(f"site is {site!r}; permitted: {', '.join(sorted(known))}")
     cars = vehicles(sessions, seed=seed, changes=changes)
-    shift = (as_date or day) - day
+    shift = (as_date or day) - day + timedelta(hours=shift_h)
     chosen = [s for s in sessions if s.start_at.date() == day and (not sites or s.site_id in sites)]
     if not chosen:
         days = [s.start_at.date() for s in sessions]

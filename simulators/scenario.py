@@ -14,7 +14,7 @@
                       trip takes, a fifth more, less what the battery holds
     [random_arrivals] count, first, last, stay_hours = [least, most], energy_kwh = [least, most]
     [real_day]        file (a path from the scenario's folder, or "workplace_us"), date, as_date,
-                      sites, vehicle = {fields that all vehicles get}
+                      shift_h, sites, vehicle = {fields that all vehicles get}
 
 Times are ISO 8601 or "HH:MM" (UTC) on the day of `run.start`. Each scenario needs stations and at
 least one kind of arrivals.
@@ -346,7 +346,9 @@ def _stays(
 
 
 def _real(table: Any, *, folder: Path, seed: int) -> list[Stay]:
-    section = _Section("real_day", table, ("file", "date", "as_date", "sites", "vehicle"))
+    section = _Section(
+        "real_day", table, ("file", "date", "as_date", "shift_h", "sites", "vehicle")
+    )
     file = section.text("file", PACKAGED[0])
     changes = section.table.get("vehicle", {})
     section.built(Vehicle, changes)
@@ -357,6 +359,7 @@ def _real(table: Any, *, folder: Path, seed: int) -> list[Stay]:
             _date(section, "date"),
             sites=section.table.get("sites", ()),
             as_date=as_date,
+            shift_h=section.number("shift_h", 0.0, least=-48.0),
             seed=seed,
             changes=changes,
         )

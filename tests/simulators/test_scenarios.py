@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tomllib
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 
 from simulators.__main__ import main
 from simulators.clock import SimClock
-from simulators.fleet import Fleet
+from simulators.fleet import Fleet, feasible_kwh
 from simulators.power import energy_wh, seconds_above
 from simulators.realday import Place, fit, real_day, recorded
 from simulators.scenario import Scenario, ScenarioError, load, packaged, parse
+from simulators.station import EvseSpec
 from tests.simulators.centre import Centre, set_profile, tx_profile
 
 DAY = date(2015, 10, 1)
@@ -79,6 +81,17 @@ def test_a_real_day_is_the_same_each_time_and_its_energy_can_be_taken() -> None:
     moved = real_day("workplace_us", DAY, seed=4, as_date=date(2026, 3, 1))
     shift = moved[0].arrives_at - stays[0].arrives_at
     assert shift == timedelta(days=(date(2026, 3, 1) - DAY).days)
+
+
+def test_a_car_left_alone_takes_what_was_recorded_where_the_stay_is_long_enough() -> None:
+    stays = real_day("workplace_us", DAY)
+    possible = [feasible_kwh(s, EvseSpec(max_kw=11)) for s in stays]
+    for stay, kwh in zip(stays, possible, strict=True):
+        assert kwh <= stay.need_kwh + 1e-6
+    assert sum(possible) > 0.97 * sum(s.need_kwh for s in stays)
+    minutes = timedelta(minutes=6)
+    short = replace(stays[0], departs_at=stays[0].arrives_at + minutes)
+    assert 0 < feasible_kwh(short, EvseSpec(max_kw=11)) <= short.vehicle.max_ac_kw / 10 + 1e-9
 
 
 def test_a_place_holds_one_car_at_a_time_and_the_rest_are_unserved() -> None:

@@ -464,3 +464,20 @@ async def test_a_clock_that_is_ahead_shows_in_the_times_sent() -> None:
         await station.boot()
         sent = centre.of("StatusNotification")[0]["timestamp"]
     assert (datetime.fromisoformat(sent) - START).total_seconds() == pytest.approx(7200, abs=10)
+
+
+@VERSIONS
+async def test_a_station_asks_again_until_its_boot_is_accepted(version: str) -> None:
+    replies: list[Any] = [
+        ("InternalError", "not now"),
+        {"status": "Pending", "currentTime": "2026-03-01T08:00:00Z", "interval": 30},
+        {"status": "Accepted", "currentTime": "2026-03-01T08:00:00Z", "interval": 300},
+    ]
+    async with Centre() as centre:
+        centre.answers["BootNotification"] = lambda payload: replies.pop(0)
+        async with SimulatedStation(
+            centre.url, "CP1", version=version, clock=fast(), boots=True
+        ) as station:
+            await station.ready(5)
+        assert len(centre.of("BootNotification")) == 3
+        assert centre.calls[3][2] == "StatusNotification"
