@@ -82,34 +82,13 @@ class StationNode(ABC):
                 for i in range(evses)
             ]
         self.station = Station(evses, now=self.now(), dialect=dialect)
-        self.received: list[Received] = []
-        self.finished: list[Transaction] = []
-        self.token_cache: dict[str, str] = {}
-        self.local_list: dict[str, str] = {}
-        self.list_version = 0
-        self.is_registered = False
+        self._remember()
         self._boots = boots
         self._heartbeat_s = heartbeat_s
-        self._boot_reason = "PowerUp"
-        self._is_ready = False
         self._dice = random.Random(f"{seed}/{station_id}/ids")
-        self._pending_tokens: dict[int, tuple[str, str]] = {}
-        self._next_sample: dict[int, datetime] = {}
-        self._said_status: dict[int, Any] = {}
-        self._kick = asyncio.Event()
-        self._commanded = asyncio.Condition()
-        self._ready = asyncio.Event()
-        self.journal: Journal | None = None
-        if journal is not False:
-            self.journal = Journal(
-                station_id=station_id,
-                version=version,
-                now=self.now,
-                path=journal if isinstance(journal, Path) else None,
-                fsync=fsync,
-            )
+        self.journal = self._built_journal(journal, fsync) if journal is not False else None
         self.tasks = Tasks(station_id)
-        self.link = Link(
+        self.link = self._built_link(
             LinkOptions(
                 url=url,
                 station_id=station_id,
@@ -119,7 +98,39 @@ class StationNode(ABC):
                 call_timeout_s=call_timeout_s,
                 message_ids=dialect.message_ids,
                 seed=seed,
-            ),
+            )
+        )
+        self.outbox = self._built_outbox()
+
+    def _remember(self) -> None:
+        """Set out what a station knows and has seen: nothing yet."""
+        self.received: list[Received] = []
+        self.finished: list[Transaction] = []
+        self.token_cache: dict[str, str] = {}
+        self.local_list: dict[str, str] = {}
+        self.list_version = 0
+        self.is_registered = False
+        self._boot_reason = "PowerUp"
+        self._is_ready = False
+        self._pending_tokens: dict[int, tuple[str, str]] = {}
+        self._next_sample: dict[int, datetime] = {}
+        self._said_status: dict[int, Any] = {}
+        self._kick = asyncio.Event()
+        self._commanded = asyncio.Condition()
+        self._ready = asyncio.Event()
+
+    def _built_journal(self, place: Path | bool, fsync: bool) -> Journal:
+        return Journal(
+            station_id=self.station_id,
+            version=self.client.version,
+            now=self.now,
+            path=place if isinstance(place, Path) else None,
+            fsync=fsync,
+        )
+
+    def _built_link(self, options: LinkOptions) -> Link:
+        return Link(
+            options,
             tasks=self.tasks,
             faults=self.faults,
             journal=self.journal,
@@ -128,7 +139,9 @@ class StationNode(ABC):
             went_down=self._went_down,
             real_s=self.clock.real_s,
         )
-        self.outbox = Outbox(
+
+    def _built_outbox(self) -> Outbox:
+        return Outbox(
             call=self.link.call,
             is_ready=lambda: self.is_online,
             pause=self.clock.sleep,
