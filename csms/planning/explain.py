@@ -4,6 +4,7 @@ The cost of a plan is the cars' energy plus what they add to the demand charge; 
 building alone would reach is not theirs.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -26,8 +27,9 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
     energy = rows * grid.inside_h
     costs, emitted = energy @ price, energy @ co2
     bound = np.any(is_bound & (grid.inside_h > 0), axis=1)
+    hours = _Hours.of(grid, rows)
     sessions = tuple(
-        _row(grid, i, row, cost=float(costs[i]), co2=float(emitted[i]), bound=bool(bound[i]))
+        _row(grid, i, row, hours, cost=float(costs[i]), co2=float(emitted[i]), bound=bool(bound[i]))
         for i, row in enumerate(rows)
     )
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
@@ -71,11 +73,41 @@ def _unit_costs(grid: Grid, rows: Floats) -> tuple[Floats, Floats]:
     return price, (1.0 - share) * grid.co2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hours:
+    """How each car's hours compare with those it leaves out; every array is (N,)."""
+
+    waits: Flags
+    leaves_any: Flags
+    is_sunny: Flags
+    dearer: Floats
+    dirtier: Floats
+
+    @classmethod
+    def of(cls, grid: Grid, rows: Floats) -> "_Hours":
+        """Compare the slots with power with those a car is there and has none."""
+        on = rows > 0
+        idle = ~on & (grid.cap_kw > 0) & (grid.inside_h > 0)
+        last = rows.shape[1] - 1 - np.argmax(on[:, ::-1], axis=1)
+        before = np.arange(rows.shape[1]) < last[:, None]
+        unit = np.where(grid.surplus_kw > 0, grid.export_price, grid.price)
+        sun = grid.surplus_kw > 0
+        used, left = np.maximum(on.sum(axis=1), 1), np.maximum(idle.sum(axis=1), 1)
+        return cls(
+            waits=np.any(idle & before, axis=1),
+            leaves_any=np.any(idle, axis=1),
+            is_sunny=~np.any(on & ~sun, axis=1) & np.any(idle & ~sun, axis=1),
+            dearer=idle @ unit / left - on @ unit / used,
+            dirtier=idle @ grid.co2 / left - on @ grid.co2 / used,
+        )
+
+
 def _row(
-    grid: Grid, i: int, row: Floats, *, cost: float, co2: float, bound: bool
+    grid: Grid, i: int, row: Floats, hours: _Hours, *, cost: float, co2: float, bound: bool
 ) -> PlannedSession:
     energy = row * grid.inside_h[i]
-    missing = max(float(grid.required_kwh[i]) - float(energy.sum()), 0.0)
+    done = float(energy.sum())
+    missing = max(float(grid.required_kwh[i]) - done, 0.0)
     if grid.is_overdue[i]:
         missing = float(grid.required_kwh[i])
     else:
@@ -88,10 +120,10 @@ def _row(
         shortfall_kwh=missing,
         shortfall_reason=_why_short(grid, i) if missing else "",
         finishes_at=_finish(grid, i, row, energy),
-        energy_kwh=float(energy.sum()),
+        energy_kwh=done,
         cost_eur=cost,
         co2_kg=co2,
-        reason=_reason(grid, i, row, missing=missing, bound=bound),
+        reason=_reason(grid, i, hours, is_on=done > 0, missing=missing, bound=bound),
     )
 
 
@@ -123,7 +155,8 @@ def _finish(grid: Grid, i: int, row: Floats, energy: Floats) -> datetime | None:
     return max(case.edges_at[k], starts) + timedelta(seconds=round(hours * 3600))
 
 
-def _reason(grid: Grid, i: int, row: Floats, *, missing: float, bound: bool) -> str:
+def _reason(grid: Grid, i: int, hours: _Hours, *, is_on: bool, missing: float, bound: bool) -> str:
+    """Return a word for people on why a row is as it is."""
     session = grid.case.sessions[i]
     if grid.is_fixed[i]:
         return "uncontrolled"
@@ -133,31 +166,20 @@ def _reason(grid: Grid, i: int, row: Floats, *, missing: float, bound: bool) -> 
         return "departure passed"
     if grid.required_kwh[i] + grid.extra_kwh[i] <= SHORT_KWH:
         return "nothing needed"
-    here = grid.inside_h[i] > 0
-    if grid.is_blocked[here].any() and missing:
-        return "guards take the room"
     if missing:
+        if grid.is_blocked[grid.inside_h[i] > 0].any():
+            return "guards take the room"
         return "shares the site limit" if bound else "departure near"
-    if not row.any():
+    if not is_on:
         return "nothing needed" if grid.required_kwh[i] <= SHORT_KWH else "waits"
-    return _reason_of_hours(grid, i, row, bound=bound)
-
-
-def _reason_of_hours(grid: Grid, i: int, row: Floats, *, bound: bool) -> str:
-    """Return what chose the hours of a car that gets what it needs."""
-    here, on = grid.inside_h[i] > 0, row > 0
-    idle = here & ~on & (grid.cap_kw[i] > 0)
-    first, last = int(np.argmax(on)), int(len(on) - 1 - np.argmax(on[::-1]))
-    waits = idle[:first].any() or idle[first : last + 1].any()
-    if not waits:
+    if not hours.waits[i]:
         if bound:
             return "shares the site limit"
-        return "departure near" if not idle.any() else "charges at once"
-    unit = np.where(grid.surplus_kw > 0, grid.export_price, grid.price)
-    if on.any() and (grid.surplus_kw[on] > 0).all() and not (grid.surplus_kw[idle] > 0).all():
+        return "charges at once" if hours.leaves_any[i] else "departure near"
+    if hours.is_sunny[i]:
         return "sunny hours"
-    if unit[idle].mean() > unit[on].mean() + 1e-9:
+    if hours.dearer[i] > 1e-9:
         return "cheapest hours"
-    if grid.co2[idle].mean() > grid.co2[on].mean() + 1e-9:
+    if hours.dirtier[i] > 1e-9 and session.carbon_weight_eur_per_kg > 0:
         return "clean hours"
     return "shares the site limit" if bound else "lower peak"

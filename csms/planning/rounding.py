@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from csms.core.model import Strategy
 from csms.planning.grid import Floats, Grid
-from csms.planning.rules import by_rule, missed_kwh
+from csms.planning.rules import filled_in_turn, missed_kwh
 from csms.planning.solver import Blocks, Solution
 
 EPSILON_KW = 1e-9
@@ -21,6 +21,8 @@ LOST_SHARE = 0.02
 """Share of all needs that rounding may cost before another way to fill the site is tried."""
 TRACE_SHARE = 0.02
 """Up to this share of all needs missing, cars trade slots to make room for each other."""
+MOST_TRADES = 300
+"""How many such trades are tried: the rest of a need is then left to other means."""
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
@@ -48,8 +50,18 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     else:
         if loss <= LOST_SHARE * float(grid.due_kwh.sum()):
             return power
-        other = by_rule(grid, Strategy.LEAST_LAXITY)
-    return other if float(missed_kwh(grid, other).sum()) < missed - ENERGY_KWH else power
+        other = filled_in_turn(grid, Strategy.LEAST_LAXITY, grid.room_kw)
+    return other if _misses_less(grid, other, power) else power
+
+
+def _misses_less(grid: Grid, power: Floats, than: Floats) -> bool:
+    """Return whether `power` misses less than `than`, the highest priority class deciding first."""
+    change = missed_kwh(grid, power) - missed_kwh(grid, than)
+    for rank in sorted(set(grid.rank.tolist()), reverse=True):
+        more = float(change[grid.rank == rank].sum())
+        if abs(more) > 10 * ENERGY_KWH:
+            return more < 0
+    return False
 
 
 def _legal(grid: Grid, power: Floats, limit_kw: Floats, peak_kw: float) -> Floats:
@@ -129,7 +141,12 @@ def _split(
             full = full_kwh[cars, k]
             ahead = ahead - full
             want = np.minimum(full, left) / np.maximum(grid.inside_h[cars, k], 1e-12)
-            if want.any():
+            above_kw = float(np.maximum(want - own, 0.0).sum())
+            room_kw, peak_left_kw = float(limit_kw[k]), peak_kw - float(grid.base_kw[k])
+            if above_kw <= room_kw and float(want.sum()) <= peak_left_kw:
+                power[cars, k] = want
+                left = np.maximum(left - want * grid.inside_h[cars, k], 0.0)
+            elif want.any():
                 must = left - ahead > ENERGY_KWH
                 key = turn[cars] - np.where(running[cars], n, 0.0) - np.where(must, 2.0 * n, 0.0)
                 order = np.argsort(key)
@@ -139,8 +156,8 @@ def _split(
                     want[order],
                     own[order],
                     least[order],
-                    room_kw=float(limit_kw[k]),
-                    peak_kw=peak_kw - float(grid.base_kw[k]),
+                    room_kw=room_kw,
+                    peak_kw=peak_left_kw,
                 )
                 power[cars, k] = row
                 left = np.maximum(left - row * grid.inside_h[cars, k], 0.0)
@@ -254,13 +271,19 @@ def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) ->
     free = np.minimum(room.free_kw, room.below_peak_kw)
     short = missed_kwh(grid, power)
     hours = grid.inside_h
+    floor = np.maximum(grid.least_kw, grid.guard_kw)
+    tries = MOST_TRADES
     for i in np.flatnonzero(short > 0):
-        for k in np.flatnonzero((power[i] > 0) & (grid.cap_kw[i] - power[i] > EPSILON_KW)):
-            floor = np.maximum(grid.least_kw, grid.guard_kw)
+        may_rise = (power[i] > 0) & (power[i] >= grid.guard_kw[i])
+        for k in np.flatnonzero(may_rise & (grid.cap_kw[i] - power[i] > EPSILON_KW)):
             for j in np.flatnonzero(power[:, k] > floor + 1e-6):
                 if j == i or short[i] <= ENERGY_KWH:
                     continue
-                spare = np.where(power[j] > 0, np.minimum(grid.cap_kw[j] - power[j], free), 0.0)
+                tries -= 1
+                if tries < 0:
+                    return
+                can_take = power[j] >= floor[j]
+                spare = np.where(can_take, np.minimum(grid.cap_kw[j] - power[j], free), 0.0)
                 spare[k] = 0.0
                 to = int(np.argmax(spare * hours[j]))
                 energy = min(
@@ -269,7 +292,7 @@ def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) ->
                     float((grid.cap_kw[i, k] - power[i, k]) * hours[j, k]),
                     float(short[i] / hours[i, k] * hours[j, k]),
                 )
-                if energy <= 1e-6 or power[i, k] < grid.guard_kw[i] or power[j, to] < floor[j]:
+                if energy <= 1e-6:
                     continue
                 moved_kw = energy / float(hours[j, k])
                 power[j, k] -= moved_kw

@@ -22,10 +22,10 @@ def by_rule(grid: Grid, strategy: Strategy) -> Floats:
 
     The headroom kept for arrivals is given up as soon as a need would be missed without it.
     """
-    careful = _walk(grid, strategy, grid.room_kw - grid.reserved_kw)
+    careful = filled_in_turn(grid, strategy, grid.room_kw - grid.reserved_kw)
     if not grid.reserved_kw.any() or not missed_kwh(grid, careful).any():
         return careful
-    return _walk(grid, strategy, grid.room_kw)
+    return filled_in_turn(grid, strategy, grid.room_kw)
 
 
 def missed_kwh(grid: Grid, power_kw: Floats) -> Floats:
@@ -35,7 +35,8 @@ def missed_kwh(grid: Grid, power_kw: Floats) -> Floats:
     return np.where(grid.is_fixed | (missed < 1e-6), 0.0, missed)
 
 
-def _walk(grid: Grid, strategy: Strategy, room_kw: Floats) -> Floats:
+def filled_in_turn(grid: Grid, strategy: Strategy, room_kw: Floats) -> Floats:
+    """Return rows (N, K) that use up to `room_kw` (K,), slot after slot, by `strategy`."""
     n, slots = grid.shape
     power = np.zeros((n, slots))
     due = np.where(grid.is_fixed, 0.0, grid.due_kwh)
@@ -100,21 +101,22 @@ def _in_turn(
     keeps: NDArray[np.bool_],
 ) -> Floats:
     """Serve cars one after the other, on top of `have`; `keeps` get their minimum before others."""
-    least, guard = grid.least_kw, grid.guard_kw
-    row = have.copy()
-    left = room_kw - float(np.maximum(row - guard, 0.0).sum())
-    asking = [i for i in order if want[i] > row[i] + EPSILON_KW]
-    for i in asking:
-        if keeps[i] and row[i] == 0 and 0 < least[i] <= guard[i] + left + EPSILON_KW:
+    # Plain floats: indexing arrays one by one takes three times as long.
+    least, guard = grid.least_kw.tolist(), grid.guard_kw.tolist()
+    row, wish = have.tolist(), want.tolist()
+    left = room_kw - float(np.maximum(have - grid.guard_kw, 0.0).sum())
+    asking = order[want[order] > have[order] + EPSILON_KW].tolist()
+    for i in order[keeps[order] & (have[order] == 0) & (want[order] > EPSILON_KW)].tolist():
+        if 0 < least[i] <= guard[i] + left + EPSILON_KW:
             row[i] = least[i]
-            left -= max(row[i] - guard[i], 0.0)
+            left -= max(least[i] - guard[i], 0.0)
     for i in asking:
         own = max(row[i] - guard[i], 0.0)
-        level = min(max(want[i], least[i]), guard[i] + max(own + left, 0.0))
+        level = min(max(wish[i], least[i]), guard[i] + max(own + left, 0.0))
         if level >= least[i] - EPSILON_KW and level > row[i]:
             left -= max(level - guard[i], 0.0) - own
             row[i] = level
-    return row
+    return np.array(row, dtype=np.float64)
 
 
 def _equal(

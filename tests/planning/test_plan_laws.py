@@ -71,7 +71,7 @@ def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(site=sites())
 def test_no_plan_passes_a_limit_or_a_bound(site: PlanningCase) -> None:
     result = plan(site)

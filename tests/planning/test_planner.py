@@ -140,6 +140,40 @@ def test_scarce_energy_is_shared_fairly_and_by_priority() -> None:
     assert abs(small / 4.0 - large / 16.0) <= 0.25 + 1e-6
 
 
+def test_priority_holds_where_minimum_currents_make_power_scarce() -> None:
+    cars = [
+        car(n, required_kwh=30.0, leaves_h=3.0 + i, max_kw=7.36, min_kw=1.38, priority=i % 2)
+        for i, n in enumerate("abcd")
+    ]
+    first, second, third, fourth = plan(case(*cars, limit_kw=8.0)).sessions
+    assert second.energy_kwh >= 7.36 * 4.0 - 1.5
+    assert fourth.energy_kwh > first.energy_kwh + third.energy_kwh
+
+
+def test_a_site_with_guards_and_little_room_meets_what_can_be_met() -> None:
+    vans = [
+        car(
+            f"van-{i}",
+            required_kwh=12.0 + 3 * i,
+            leaves_h=9.0 + 0.5 * (i % 4),
+            max_kw=11.04,
+            min_kw=4.14,
+            guard_kw=1.38,
+        )
+        for i in range(8)
+    ]
+    site = case(*vans, slots=48, limit_kw=30.0, idle_guard_kw=2.76)
+    result = plan(site)
+    assert broken_laws(site, result) == []
+    assert result.shortfall_kwh == 0.0
+    stops = [
+        sum(a > 0 and b == 0 for a, b in zip(r.power_kw, (*r.power_kw[1:], 0.0), strict=True))
+        for r in result.sessions
+    ]
+    # The last stop is the end of charging; a car is interrupted less than twice.
+    assert sum(stops) <= 2 * len(vans)
+
+
 def test_sunshine_is_used_before_the_grid() -> None:
     sun = (0.0,) * 4 + (5.0,) * 16 + (0.0,) * 16
     result = plan(
