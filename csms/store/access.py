@@ -171,8 +171,9 @@ def keep_response(tx: Tx, key: str, response: KeptResponse) -> bool:
             at=response.at,
         )
         .on_conflict_do_nothing(index_elements=["key"])
+        .returning(_K.c.key)
     )
-    return bool(tx.execute(statement).rowcount)
+    return tx.execute(statement).first() is not None
 
 
 def purge_responses(tx: Tx, *, before: datetime) -> int:

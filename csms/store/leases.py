@@ -26,14 +26,14 @@ class Lease:
 def acquire(tx: Tx, name: str, owner: str, *, now: datetime, length: timedelta) -> bool:
     """Take or renew the lease `name` for `owner`; return False while another holds it."""
     statement = tx.insert(_L).values(name=name, owner=owner, until=now + length)
-    changed = tx.execute(
+    taken = tx.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],
             set_={"owner": statement.excluded.owner, "until": statement.excluded.until},
             where=or_(_L.c.owner == owner, _L.c.until <= now),
-        )
-    ).rowcount
-    return bool(changed)
+        ).returning(_L.c.name)
+    )
+    return taken.first() is not None
 
 
 def renew(tx: Tx, name: str, owner: str, *, now: datetime, length: timedelta) -> bool:

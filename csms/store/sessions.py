@@ -378,8 +378,9 @@ def keep_orphan(tx: Tx, report: SessionReport) -> bool:
             payload=report.payload,
         )
         .on_conflict_do_nothing(index_elements=["station_id", "transaction_id", "digest"])
+        .returning(_O.c.orphan_id)
     )
-    return bool(tx.execute(statement).rowcount)
+    return tx.execute(statement).first() is not None
 
 
 def list_orphans(

@@ -1,0 +1,210 @@
+"""Meter samples are kept once, and folded into quarter hours without losing energy."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from csms.core.model import MeterSample, Session
+from csms.store import energy, samples, sessions
+from csms.store.database import Store
+from csms.store.statements import Tx
+from tests.store.values import NOON, a_sample, a_session, later
+
+QUARTER = 900
+
+
+def charge(
+    tx: Tx,
+    taken: Sequence[MeterSample],
+    *,
+    session_id: str = "s1",
+    ends_after_s: float | None = None,
+    meter_start_wh: float | None = 0.0,
+    meter_last_wh: float | None = None,
+) -> Session:
+    """Store a session from noon on with its samples, ended where a length is given."""
+    session = sessions.open_session(tx, a_session(session_id, meter_start_wh=meter_start_wh))
+    samples.append_samples(tx, session, taken)
+    if ends_after_s is None:
+        return session
+    sessions.close_session(tx, session_id, at=later(ends_after_s), reason="")
+    ended = replace(sessions.get(tx, session_id), meter_last_wh=meter_last_wh)
+    sessions.save(tx, ended)
+    return ended
+
+
+async def quarters(store: Store, until_s: float = 4 * 3600) -> list[tuple[float, float, int]]:
+    """Fold and return (seconds after noon, kWh, cars)."""
+    start, until = NOON - timedelta(hours=1), later(until_s)
+    await store.write(lambda tx: energy.fold_energy(tx, "depot", start, until))
+    found = await store.read(lambda tx: energy.energy_by_quarter(tx, "depot", start, until))
+    return [
+        ((q.starts_at - NOON).total_seconds(), pytest.approx(q.energy_kwh), q.sessions)
+        for q in found
+    ]
+
+
+# --- samples -------------------------------------------------------------------------------------
+
+
+async def test_a_sample_comes_back_as_it_was_and_is_kept_once(store: Store) -> None:
+    full = a_sample(
+        60,
+        context="Trigger",
+        energy_wh=1.5,
+        power_w=11_000.0,
+        current_a=(16.0, 15.9, 16.1),
+        voltage_v=230.0,
+        soc=0.5,
+        power_offered_w=22_000.0,
+        current_offered_a=32.0,
+        flags=("unit_assumed",),
+    )
+
+    def change(tx: Tx) -> None:
+        session = sessions.open_session(tx, a_session())
+        samples.append_samples(tx, session, [])
+        samples.append_samples(tx, session, [full])
+        samples.append_samples(tx, session, [full, replace(full, energy_wh=9.0)])
+        samples.append_samples(tx, session, [replace(full, context="Other"), a_sample(0)])
+
+    await store.write(change)
+    found = await store.read(lambda tx: samples.samples(tx, "s1"))
+    assert found == [a_sample(0), replace(full, context="Other"), full]
+
+
+async def test_samples_are_cut_to_an_interval(store: Store) -> None:
+    await store.write(lambda tx: charge(tx, [a_sample(n) for n in range(10)]))
+    found = await store.read(
+        lambda tx: samples.samples(tx, "s1", since=later(2), until=later(8), limit=4)
+    )
+    assert [sample.at for sample in found] == [later(n) for n in (2, 3, 4, 5)]
+    assert await store.read(lambda tx: samples.samples(tx, "unknown")) == []
+
+
+async def test_samples_outside_transactions_are_kept_by_evse(store: Store) -> None:
+    def change(tx: Tx) -> None:
+        samples.append_meter(tx, "CS1", 0, [a_sample(n, power_w=1.0) for n in (0, 60, 60)])
+        samples.append_meter(tx, "CS1", 1, [a_sample(0, power_w=2.0)])
+        samples.append_meter(tx, "CS1", 1, [])
+
+    await store.write(change)
+
+    async def read(evse_id: int, **interval: object) -> int:
+        return len(
+            await store.read(lambda tx: samples.meter_readings(tx, "CS1", evse_id, **interval))
+        )
+
+    assert (await read(0), await read(1), await read(2)) == (2, 1, 0)
+    assert await read(0, since=later(1), until=later(61)) == 1
+
+
+# --- quarter hours -------------------------------------------------------------------------------
+
+
+async def test_a_register_is_spread_evenly_between_two_readings(store: Store) -> None:
+    await store.write(lambda tx: charge(tx, [a_sample(1800, energy_wh=6000.0)]))
+    assert await quarters(store) == [(0, 3.0, 1), (QUARTER, 3.0, 1)]
+
+
+async def test_cars_of_a_quarter_are_added_up(store: Store) -> None:
+    def change(tx: Tx) -> None:
+        charge(tx, [a_sample(QUARTER, energy_wh=1000.0)])
+        charge(tx, [a_sample(QUARTER, energy_wh=500.0)], session_id="s2")
+
+    await store.write(change)
+    assert await quarters(store) == [(0, 1.5, 2)]
+
+
+async def test_the_final_reading_counts(store: Store) -> None:
+    await store.write(
+        lambda tx: charge(
+            tx, [a_sample(QUARTER, energy_wh=1000.0)], ends_after_s=1800, meter_last_wh=1400.0
+        )
+    )
+    assert await quarters(store) == [(0, 1.0, 1), (QUARTER, 0.4, 1)]
+
+
+async def test_a_reading_that_falls_or_jumps_is_no_reading(store: Store) -> None:
+    taken = [
+        a_sample(300, energy_wh=800.0),
+        a_sample(400, energy_wh=0.0),
+        a_sample(500, energy_wh=9e9, flags=("register_jump",)),
+        a_sample(QUARTER, energy_wh=1000.0),
+    ]
+    await store.write(lambda tx: charge(tx, taken))
+    assert await quarters(store) == [(0, 1.0, 1)]
+
+
+async def test_power_is_integrated_where_there_is_no_register(store: Store) -> None:
+    taken = [a_sample(n * 60.0, power_w=6000.0) for n in range(20)]
+    await store.write(lambda tx: charge(tx, taken, ends_after_s=1200, meter_start_wh=None))
+    assert await quarters(store) == [(0, 1.5, 1), (QUARTER, 0.5, 1)]
+
+
+async def test_a_power_value_is_held_for_a_quarter_of_an_hour_at_most(store: Store) -> None:
+    await store.write(
+        lambda tx: charge(tx, [a_sample(0, power_w=4000.0)], ends_after_s=7200, meter_start_wh=None)
+    )
+    assert await quarters(store) == [(0, 1.0, 1)]
+
+
+async def test_folding_again_replaces_what_was_folded(store: Store) -> None:
+    session = await store.write(lambda tx: charge(tx, [a_sample(QUARTER, energy_wh=900.0)]))
+    assert await quarters(store) == [(0, 0.9, 1)]
+    late = a_sample(2 * QUARTER, energy_wh=1000.0)
+    await store.write(lambda tx: samples.append_samples(tx, session, [late]))
+    expected = [(0, 0.9, 1), (QUARTER, 0.1, 1)]
+    assert await quarters(store) == expected
+    assert await quarters(store) == expected
+    of_session = await store.read(lambda tx: energy.energy_of_session(tx, session))
+    assert of_session == [(NOON, pytest.approx(0.9)), (later(QUARTER), pytest.approx(0.1))]
+
+
+async def test_only_the_quarters_that_start_in_the_interval_are_folded(store: Store) -> None:
+    await store.write(lambda tx: charge(tx, [a_sample(4 * QUARTER, energy_wh=4000.0)]))
+    rows = await store.write(
+        lambda tx: energy.fold_energy(tx, "depot", later(1), later(3 * QUARTER))
+    )
+    assert rows == 2
+    found = await store.read(
+        lambda tx: energy.energy_by_quarter(tx, "depot", NOON, later(9 * QUARTER))
+    )
+    assert [q.starts_at for q in found] == [later(QUARTER), later(2 * QUARTER)]
+    assert await store.write(lambda tx: energy.fold_energy(tx, "depot", NOON, NOON)) == 0
+
+
+@given(steps=st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 5000)), min_size=1, max_size=12))
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_the_quarters_hold_all_the_energy_of_the_register(
+    sqlite_url: str, steps: list[tuple[int, float]]
+) -> None:
+    async def run() -> None:
+        store = await Store.open(sqlite_url)
+        at, wh, taken = 0, 0.0, []
+        for seconds, rise in steps:
+            at, wh = at + seconds, wh + rise
+            taken.append(a_sample(at, energy_wh=wh))
+        name = f"s {steps}"
+
+        def change(tx: Tx) -> float:
+            session = charge(tx, taken, session_id=name)
+            energy.fold_energy(tx, "depot", NOON, later(at + QUARTER))
+            return sum(kwh for _, kwh in energy.energy_of_session(tx, session))
+
+        assert await store.write(change) == pytest.approx(wh / 1000)
+        await store.write(
+            lambda tx: sessions.close_session(tx, name, at=NOON, reason="next example")
+        )
+        await store.close()
+
+    asyncio.run(run())
