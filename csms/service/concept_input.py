@@ -82,7 +82,9 @@ def _subject(payload: Object, kind: str) -> tuple[str, Object | None]:
         text = next((raw[k] for k in ("did", f"{kind}_did", "id") if k in raw), None)
         where, sent = f"{kind}.did", raw
     else:
-        text, where, sent = payload.get(f"{kind}_did", raw), f"{kind}_did", None
+        # A client that knows both names may send the other one as null.
+        named = payload.get(f"{kind}_did")
+        text, where, sent = raw if named is None else named, f"{kind}_did", None
     if not isinstance(text, str):
         raise InvalidInput(f"{where} is missing; it must be a DID such as did:denso:{kind}:abc")
     parsed = did.parse(text)

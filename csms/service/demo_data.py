@@ -48,8 +48,10 @@ def generate(tx: Tx, enrolment: Enrolment, wanted: Wanted, *, now: datetime) -> 
     """
     chance = random.Random(wanted.seed)
     site = stations.get_site(tx, wanted.site_id)
-    places = _stations(tx, wanted, count=max(wanted.drivers // 2, 1))
-    counts = {"drivers": 0, "vehicles": 0, "stations": len(places), "trips": 0, "sessions": 0}
+    known = stations.evses_of_site(tx, wanted.site_id)
+    places = known or _stations(tx, wanted, count=max(wanted.drivers // 2, 1))
+    counts = {"drivers": 0, "vehicles": 0, "stations": 0, "trips": 0, "sessions": 0}
+    counts["stations"] = 0 if known else len(places)
     first_day = slot_start(now).replace(hour=0, minute=0) - timedelta(days=wanted.days)
     for n in range(1, wanted.drivers + 1):
         vehicle = _vehicle(n, chance)
@@ -77,10 +79,7 @@ def generate(tx: Tx, enrolment: Enrolment, wanted: Wanted, *, now: datetime) -> 
 
 
 def _stations(tx: Tx, wanted: Wanted, *, count: int) -> list[Evse]:
-    """Return the EVSEs of the site, made up where it has none."""
-    known = stations.evses_of_site(tx, wanted.site_id)
-    if known:
-        return known
+    """Make up stations with one EVSE each and return the EVSEs."""
     places = []
     for n in range(1, count + 1):
         station_id = f"demo-{wanted.site_id}-{n}"[:48]
@@ -115,12 +114,14 @@ def _session(
     chance: random.Random,
     site_id: str,
 ) -> int:
+    # All chances are taken before anything is looked up: what is there already must not shift
+    # what the seed gives to the next.
+    wanted_kwh, stay_h = chance.uniform(6.0, 25.0), chance.uniform(4.0, 9.0)
     session_id = f"s-demo-{holder.did.rpartition('-')[2]}-{int(start.timestamp())}"
     if sessions.by_transaction(tx, place.station_id, session_id) is not None:
         return 0
     power_kw = min(vehicle.max_kw, place.max_kw)
-    wanted_kwh = chance.uniform(6.0, 25.0)
-    end = start + timedelta(hours=max(wanted_kwh / power_kw + 0.5, chance.uniform(4.0, 9.0)))
+    end = start + timedelta(hours=max(wanted_kwh / power_kw + 0.5, stay_h))
     readings = _readings(start, power_kw, wanted_kwh)
     session = sessions.open_session(
         tx,
