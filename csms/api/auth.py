@@ -146,11 +146,11 @@ class GuardedRoute(APIRoute):
         plain = super().get_route_handler()
 
         async def once(request: Request) -> Response:
+            # Before the body is read or anything is replayed: a stranger gets no further.
+            caller = await request.app.state.gate.caller(request)
             key = request.headers.get("idempotency-key")
             if request.method != "POST" or key is None:
                 return await plain(request)
-            # Before anything is replayed: a stranger must not read another's answer.
-            caller = await request.app.state.gate.caller(request)
             if not 1 <= len(key) <= _MAX_KEY:
                 raise Problem(
                     422,

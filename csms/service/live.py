@@ -151,6 +151,7 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
     """Return the site at `now` from one snapshot of the store; raise UnknownSite."""
     site = stations.get_site(tx, site_id)
     known = stations.list_stations(tx, site_id=site_id)
+    known.sort(key=lambda s: (s.link_state is LinkState.ONLINE, s.station_id))
     evses = stations.evses_of_site(tx, site_id)
     stored = plans.latest_plan(tx, site_id)
     cars = _cars(tx, sessions.open_sessions_of_site(tx, site_id), known, stored, now)
@@ -314,8 +315,9 @@ def reason(session: Session, row: PlannedSession | None, *, is_online: bool) -> 
     if not session.is_authorized:
         return f"token refused: {session.reason}" if session.reason else "no token accepted"
     words = row.reason if row is not None else "plan pending"
-    if row is not None and row.shortfall_kwh > _NOTHING_KWH and row.shortfall_reason:
-        words = f"{words}; short because of {row.shortfall_reason}"
+    why_short = row.shortfall_reason if row and row.shortfall_kwh > _NOTHING_KWH else ""
+    if why_short and why_short != words:
+        words = f"{words}; short because of {why_short}"
     return words if is_online else f"{words}; station offline"
 
 

@@ -71,7 +71,7 @@ function readiness(session) {
 
 function sessions(live) {
   const columns = [
-    { name: "Ready?", cell: readiness },
+    { name: "Ready?", class: "ready", cell: readiness },
     { name: "Who", cell: (s) => s.holder_name || s.holder_hint || "–" },
     { name: "Vehicle", cell: (s) => s.vehicle_name || "–" },
     { name: "Where", cell: (s) => `${s.station_id} / ${s.evse_id}` },

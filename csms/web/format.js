@@ -10,7 +10,7 @@ export function kwh(value) {
 }
 
 export function price(value) {
-  return value === null || value === undefined ? "–" : `${Number(value.toPrecision(3))} €/kWh`;
+  return value === null || value === undefined ? "–" : `${Math.abs(value) < 1 ? value.toFixed(3) : value.toFixed(2)} €/kWh`;
 }
 
 export function percent(share) {
@@ -46,5 +46,8 @@ export const READINESS = {
 
 // Control characters in what stations say are made visible; the page only ever sets text.
 export function shown(text) {
-  return String(text ?? "").replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "␦");
+  return String(text ?? "").replace(
+    /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

@@ -1,5 +1,7 @@
 """A whole operator side over a real store, with a station played at the far end of the bus."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,9 +94,24 @@ def link(tx: Tx, version: OcppVersion = OcppVersion.V16) -> int:
     return links.open_link(tx, "CP1", version=version, remote_address="127.0.0.1", at=START)
 
 
+@pytest.fixture(scope="session")
+def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database with the schema of now: making it takes longer than most tests."""
+    path = tmp_path_factory.mktemp("blank") / "api.sqlite3"
+
+    async def make() -> None:
+        store = await Store.open(f"sqlite:///{path}")
+        await store.close()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
-    store = await Store.open(f"sqlite:///{tmp_path / 'api.sqlite3'}")
+async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operator]:
+    path = tmp_path / "api.sqlite3"
+    shutil.copy(blank_database, path)
+    store = await Store.open(f"sqlite:///{path}")
     clock = Clock(start=START)
     metrics = Metrics()
     bus = LocalBus()

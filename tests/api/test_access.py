@@ -50,6 +50,12 @@ async def test_no_api_route_answers_a_stranger(operator: Operator) -> None:
             assert answer.json()["type"] == "urn:tasco:problem:unauthenticated"
 
 
+async def test_a_stranger_is_refused_before_the_body_is_read(operator: Operator) -> None:
+    for path in ("sites/depot/plan", "stations/CP1/commands", "sessions/start", "holders"):
+        answer = await operator.anonymous.post(f"/api/v1/{path}", content=b"{ no json")
+        assert answer.status_code == 401
+
+
 async def test_no_writing_route_obeys_a_viewer(operator: Operator) -> None:
     for route in ALL:
         if role_of(route.dependant) != "operator":
