@@ -58,7 +58,15 @@ def set_up_logging(*, level: str, format_: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("websockets", "uvicorn.access", "apscheduler", "httpx", "httpcore", "asyncio"):
+    for noisy in (
+        "websockets",
+        "uvicorn",
+        "alembic",
+        "apscheduler",
+        "httpx",
+        "httpcore",
+        "asyncio",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -4,7 +4,8 @@ Registers are trusted as differences only: energy is the sum of what the registe
 start, so a meter that is reset in mid-session loses nothing that was seen and never counts twice.
 """
 
-from dataclasses import replace
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from csms.core.messages import SessionEnded, SessionReport, SessionStarted, SessionUpdated
@@ -206,21 +207,35 @@ def allowed_kw(plan: Plan, session_id: str, at: datetime) -> float | None:
     row = plan.row(session_id)
     if row is None:
         return None
-    for start, end, power_kw in zip(plan.edges_at, plan.edges_at[1:], row.power_kw, strict=False):
-        if start <= at < end:
-            return power_kw
-    return None
+    return InForce(edges_at=plan.edges_at, power_kw=row.power_kw, accepted_at=plan.made_at).at(at)
 
 
-def has_left_plan(session: Session, plan: Plan, *, now: datetime, tolerance_kw: float) -> str:
-    """Return how the session differs from its plan: "above", "below", or "" while it follows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """The row a station has accepted for a session: `power_kw` (slots,) between `edges_at`."""
+
+    edges_at: tuple[datetime, ...]
+    power_kw: tuple[float, ...]
+    accepted_at: datetime
+
+    def at(self, at: datetime) -> float | None:
+        """Return the power allowed at `at`, None outside the row."""
+        if not self.edges_at or not self.edges_at[0] <= at < self.edges_at[-1]:
+            return None
+        return self.power_kw[bisect_right(self.edges_at, at) - 1]
+
+
+def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str:
+    """Return how the session's last sample differs from its row: "above", "below" or "".
 
     Above means more than 1 % + 10 W over what the plan allows (what stations were seen to keep
     to); below means the car takes less than it was given by more than `tolerance_kw`, so that the
     rest can be handed to others.
     """
-    planned_kw = allowed_kw(plan, session.session_id, now)
-    if planned_kw is None or session.power_w is None:
+    if session.power_w is None or session.sample_at is None:
+        return ""
+    planned_kw = row.at(session.sample_at)
+    if planned_kw is None:
         return ""
     power_kw = session.power_w / 1000.0
     if power_kw > planned_kw * 1.01 + 0.01:

@@ -11,6 +11,7 @@ from csms.core.model import (
     Evse,
     Holder,
     LinkState,
+    Need,
     Price,
     Session,
     Site,
@@ -20,7 +21,8 @@ from csms.core.model import (
 )
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import slot_start
-from csms.planning.demand import need
+from csms.planning.demand import held_kwh, need
+from csms.planning.taper import charging_time
 from csms.store import identities, plans, series, sessions, stations, trips
 from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
@@ -243,8 +245,11 @@ def max_kw(car: Car) -> float:
     """Return the most a car can take at its EVSE, kW."""
     if car.vehicle is None:
         return car.evse.max_kw
-    own = car.vehicle.max_dc_kw if car.evse.current_type == "DC" else car.vehicle.max_kw
-    return min(car.evse.max_kw, own)
+    if car.evse.current_type == "DC":
+        return min(car.evse.max_kw, car.vehicle.max_dc_kw)
+    # An AC EVSE limits the current of each phase: a car on one phase of three gets a third.
+    share = usable_phases(car) / car.evse.phases
+    return min(car.evse.max_kw * share, car.vehicle.max_kw)
 
 
 def _planning_session(
@@ -258,6 +263,11 @@ def _planning_session(
     session, vehicle, holder = car.session, car.vehicle, car.holder
     most_kw = max_kw(car)
     wanted = need(session, car.trip, vehicle, now=now, max_kw=most_kw)
+    departs_at = wanted.departs_at
+    held = held_kwh(session, vehicle) if vehicle is not None else None
+    if vehicle is not None and held is not None and car.evse.current_type == "AC":
+        soc = held / vehicle.battery_kwh
+        departs_at = _ready_by(wanted, vehicle, soc=soc, max_kw=most_kw, now=now)
     least_a = vehicle.min_current_a if vehicle else 6.0
     least_kw = min(least_a * usable_phases(car) * site.voltage_v / 1000.0, most_kw)
     seen = surroundings.observed.get(session.session_id)
@@ -270,7 +280,7 @@ def _planning_session(
         station_id=session.station_id,
         evse_id=session.evse_id,
         available_at=now,
-        departs_at=wanted.departs_at,
+        departs_at=departs_at,
         required_kwh=wanted.required_kwh,
         preferred_kwh=wanted.preferred_kwh,
         max_kw=most_kw,
@@ -286,6 +296,28 @@ def _planning_session(
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
     )
+
+
+def _ready_by(
+    wanted: Need, vehicle: Vehicle, *, soc: float, max_kw: float, now: datetime
+) -> datetime:
+    """Return when the planned energy has to be through: earlier by what the tail adds.
+
+    The plan counts in full power; the tail of the battery takes longer. Near the departure the
+    plan is made of what is left, so the margin shrinks with it.
+    """
+    took = charging_time(
+        wanted.required_kwh,
+        soc=soc,
+        battery_kwh=vehicle.battery_kwh,
+        efficiency=vehicle.efficiency,
+        max_kw=max_kw,
+    )
+    at_full_power = timedelta(hours=wanted.required_kwh / max_kw) if max_kw > 0 else timedelta(0)
+    if wanted.departs_at <= now or took <= at_full_power:
+        return wanted.departs_at
+    earliest = min(now + took, wanted.departs_at)
+    return max(wanted.departs_at - (took - at_full_power), earliest)
 
 
 def _fixed_kw(

@@ -10,68 +10,54 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from csms.core.model import Session, SessionState
-from csms.core.plan import Plan
-from csms.core.session import allowed_kw, has_left_plan
+from csms.core.session import InForce, has_left_plan
 from csms.service.cases import Observed
 
 SETTLING = timedelta(seconds=60)
 """After a change a car needs this long; nothing is learned meanwhile."""
 
+STALE = timedelta(minutes=10)
 _SAMPLES = 2
 _MARGIN = 1.1
 _MARGIN_KW = 0.3
 
 
 class Follower:
-    """Remembers what was observed of each open session."""
+    """Remembers what each open session was given and what it was seen to take."""
 
     def __init__(self, *, tolerance_kw: float, ignoring: Callable[[Session, float], None]) -> None:
         """`ignoring` is called once for a session that is found to exceed its schedule."""
         self.observed: dict[str, Observed] = {}
+        self._in_force: dict[str, InForce] = {}
         self._tolerance_kw = tolerance_kw
         self._ignoring = ignoring
-        self._changed_at: dict[str, datetime] = {}
 
-    def schedule_changed(self, session_id: str, at: datetime) -> None:
+    def accepted(self, session_id: str, row: InForce) -> None:
         """Take note that the station accepted a new schedule."""
-        self._changed_at[session_id] = at
+        self._in_force[session_id] = row
 
     def forget(self, session_id: str) -> None:
         """Drop what was learned of a session that ended."""
         self.observed.pop(session_id, None)
-        self._changed_at.pop(session_id, None)
+        self._in_force.pop(session_id, None)
 
-    def sampled(self, session: Session, plan: Plan | None, *, now: datetime) -> str:
+    def sampled(self, session: Session, *, now: datetime) -> str:
         """Learn from a session's newest sample; return why to plan again, "" if it follows."""
         if session.state is SessionState.ENDED:
             self.forget(session.session_id)
             return ""
-        changed_at = self._changed_at.get(session.session_id)
-        if plan is None or session.power_w is None or session.sample_at is None:
+        row, at = self._in_force.get(session.session_id), session.sample_at
+        if row is None or at is None or session.power_w is None or now - at > STALE:
             return ""
-        if changed_at is None or session.sample_at - changed_at < SETTLING:
-            return ""
-        if now - session.sample_at > timedelta(minutes=10):
-            return ""
-        if self._just_switched(session, plan):
-            return ""
-        return self._learn(session, plan)
+        is_settling = at - row.accepted_at < SETTLING or row.at(at) != row.at(at - SETTLING)
+        return "" if is_settling else self._learn(session, row)
 
-    def _just_switched(self, session: Session, plan: Plan) -> bool:
-        """Return whether the plan itself changed this car's power in the last minute."""
-        at = session.sample_at
-        assert at is not None
-        return allowed_kw(plan, session.session_id, at) != allowed_kw(
-            plan, session.session_id, at - SETTLING
-        )
-
-    def _learn(self, session: Session, plan: Plan) -> str:
+    def _learn(self, session: Session, row: InForce) -> str:
         assert session.power_w is not None
-        assert session.sample_at is not None
         power_kw = session.power_w / 1000.0
         seen = self.observed.setdefault(session.session_id, Observed())
         seen.power_kw = power_kw
-        left = has_left_plan(session, plan, now=session.sample_at, tolerance_kw=self._tolerance_kw)
+        left = has_left_plan(session, row, tolerance_kw=self._tolerance_kw)
         seen.above = seen.above + 1 if left == "above" else 0
         seen.below = seen.below + 1 if left == "below" else 0
         if seen.above >= _SAMPLES and not seen.is_ignoring:

@@ -9,6 +9,7 @@ import structlog
 from csms.clock import Clock
 from csms.core.model import Event, Session
 from csms.core.session import closed_administratively
+from csms.service.offers import OfferBook
 from csms.store import access, energy, journal, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -28,6 +29,7 @@ class Housekeeping:
     store: Store
     clock: Clock
     touch: Callable[[str, str], None]
+    offers: OfferBook
 
     async def fold(self) -> None:
         """Fold the samples of the last hours into quarter-hour energy, late ones included."""
@@ -84,6 +86,10 @@ class Housekeeping:
                 station_id=session.station_id,
             )
             self.touch(session.site_id, "session ended")
+
+    async def expire_offers(self) -> None:
+        """Close offers whose time is over."""
+        await self.offers.expire()
 
     async def purge(self) -> None:
         """Delete decisions that are older than they may be kept."""

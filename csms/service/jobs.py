@@ -4,6 +4,7 @@ APScheduler runs in the same event loop. Instants are those of csms.clock, so th
 keeps its timetable; the state is in the database, and every job may run twice.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -97,6 +98,9 @@ class Jobs:
         async def run() -> None:
             try:
                 await work()
+            except asyncio.CancelledError:
+                # The process stops; APScheduler would report the cancelled job as a failure.
+                return
             except Exception:
                 # The edge of a job: the next occurrence tries again.
                 log.exception("job failed", job=name)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -18,6 +18,8 @@ from csms.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 AHEAD = timedelta(hours=48)
+SOON = timedelta(hours=24)
+"""News further away than a plan reaches changes no plan."""
 
 
 class Market:
@@ -46,7 +48,7 @@ class Market:
     async def fetch(self) -> None:
         """Fetch every source once; sites whose prices changed are planned again."""
         now = self.clock.now()
-        start, until = now - timedelta(hours=1), now + AHEAD
+        start, until, soon = now - timedelta(hours=1), now + AHEAD, now + SOON
         for tariff_id, tariff in self.tariffs.items():
             try:
                 prices = await tariff.prices(start, until)
@@ -55,7 +57,7 @@ class Market:
                 continue
             self._good(f"tariff {tariff_id}")
             changed = await self.store.write(
-                lambda tx, t=tariff_id, p=prices: _changed(tx, t, p)  # type: ignore[misc]
+                lambda tx, t=tariff_id, p=prices: _changed(tx, t, p, soon)  # type: ignore[misc]
             )
             if changed:
                 for site_id in self.sites_of_tariff(tariff_id):
@@ -94,11 +96,11 @@ class Market:
         )
 
 
-def _changed(tx: Tx, tariff_id: str, new: Sequence[Price]) -> bool:
-    """Store prices; return whether any of them is news."""
+def _changed(tx: Tx, tariff_id: str, new: Sequence[Price], before: datetime) -> bool:
+    """Store prices; return whether any that holds before `before` is news."""
     if not new:
         return False
     known = {p.starts_at: p for p in series.prices(tx, tariff_id, new[0].starts_at, new[-1].until)}
     news = [price for price in new if known.get(price.starts_at) != price]
     series.upsert_prices(tx, tariff_id, news)
-    return bool(news)
+    return any(price.starts_at < before for price in news)

@@ -15,6 +15,7 @@ import structlog
 from csms.clock import Clock
 from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
 from csms.core.plan import Plan, PlanningCase
+from csms.core.session import InForce
 from csms.planning.profile import same_schedule, schedule
 from csms.service.cases import Car, Snapshot, guard_kw, in_force_kw, usable_phases
 from csms.service.devices import Devices
@@ -38,7 +39,7 @@ Row = tuple[float, ...]
 class Pushed:
     """What came of one push: sessions by what their station said."""
 
-    accepted: list[str] = field(default_factory=list)
+    accepted: dict[str, InForce] = field(default_factory=dict)
     failed: dict[str, Outcome] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
 
@@ -89,7 +90,11 @@ class Pusher:
                 session_id = change.car.session.session_id
                 if result.is_accepted:
                     in_force[session_id] = change.new
-                    pushed.accepted.append(session_id)
+                    pushed.accepted[session_id] = InForce(
+                        edges_at=case.edges_at,
+                        power_kw=change.planned,
+                        accepted_at=self.clock.now(),
+                    )
                     continue
                 # Whether the old or the new one is in force is unknown until it says so.
                 in_force[session_id] = _larger(change.old, change.new)

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 Planner = Callable[[PlanningCase], Plan]
 Reserve = Callable[[str, datetime], Mapping[datetime, float]]
+Planned = Callable[[Snapshot, PlanningCase, Plan], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,6 @@ class PlanningOptions:
 class _SiteState:
     why: list[str] = field(default_factory=list)
     is_running: bool = False
-    latest: Plan | None = None
     held: set[str] = field(default_factory=set)
     retries: int = 0
 
@@ -68,6 +68,7 @@ class Replanner:
         metrics: Metrics,
         notify: Callable[[Notice], None],
         reserve: Reserve,
+        planned: Planned,
         planner: Planner = plan_optimally,
     ) -> None:
         self.store = store
@@ -77,6 +78,7 @@ class Replanner:
         self.metrics = metrics
         self.notify = notify
         self.reserve = reserve
+        self.planned = planned
         self.planner = planner
         self.follower = Follower(tolerance_kw=options.tolerance_kw, ignoring=self._ignoring)
         self._sites: dict[str, _SiteState] = {}
@@ -105,7 +107,7 @@ class Replanner:
         """Take note of a session whose record is durable."""
         session = effect.session
         state = self._sites.setdefault(session.site_id, _SiteState())
-        why = effect.why or self.follower.sampled(session, state.latest, now=self.clock.now())
+        why = effect.why or self.follower.sampled(session, now=self.clock.now())
         if effect.why == "session ended":
             self.follower.forget(session.session_id)
             state.held.discard(session.session_id)
@@ -210,7 +212,6 @@ class Replanner:
             return plans.insert_plan(tx, case, made, why=why, cpu_s=cpu_s)
 
         plan_id = await self.store.write(work)
-        state.latest = made
         self.metrics.plan_seconds.observe(cpu_s)
         self.metrics.plans.labels(status=made.status).inc()
         self.metrics.shortfall_kwh.labels(site=site_id).set(made.shortfall_kwh)
@@ -218,6 +219,7 @@ class Replanner:
         if self.options.automation:
             pushed = await self.pusher.push(known, case, made, plan_id=plan_id)
         self._after_push(site_id, state, pushed)
+        self.planned(known, case, made)
         log.info(
             "site planned",
             site_id=site_id,
@@ -246,9 +248,8 @@ class Replanner:
         )
 
     def _after_push(self, site_id: str, state: _SiteState, pushed: Pushed) -> None:
-        at = self.clock.now()
-        for session_id in pushed.accepted:
-            self.follower.schedule_changed(session_id, at)
+        for session_id, row in pushed.accepted.items():
+            self.follower.accepted(session_id, row)
             self.metrics.profiles.labels(outcome="accepted").inc()
         for session_id, outcome in pushed.failed.items():
             self.metrics.profiles.labels(outcome=str(outcome)).inc()

@@ -14,10 +14,9 @@ from csms.core.model import (
     OcppVersion,
     Session,
     SessionState,
-    Strategy,
 )
-from csms.core.plan import Plan, PlannedSession
 from csms.core.session import (
+    InForce,
     advanced,
     closed_administratively,
     has_left_plan,
@@ -141,20 +140,10 @@ def test_an_end_by_us_is_marked_as_an_estimate() -> None:
 
 
 def test_leaving_the_plan_is_seen_both_ways() -> None:
-    plan = Plan(
-        site_id="s",
-        made_at=NOON,
-        strategy=Strategy.OPTIMAL,
-        status="optimal",
-        edges_at=(NOON, NOON + timedelta(hours=1)),
-        sessions=(PlannedSession(session_id="x", power_kw=(7.0,)),),
-    )
-    now = NOON + timedelta(minutes=5)
+    row = InForce(edges_at=(NOON, NOON + timedelta(hours=1)), power_kw=(7.0,), accepted_at=NOON)
 
     def drawing(w: float) -> str:
-        return has_left_plan(
-            advanced(opened(), update(4, None, w=w)), plan, now=now, tolerance_kw=1
-        )
+        return has_left_plan(advanced(opened(), update(4, None, w=w)), row, tolerance_kw=1)
 
     assert drawing(7050.0) == ""
     assert drawing(7200.0) == "above"

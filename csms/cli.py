@@ -1,0 +1,380 @@
+"""The `tasco` command. Exit codes: 0 done, 1 the answer is no, 2 wrong use or configuration."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from csms.core.errors import TascoError
+from csms.settings import Settings, effective, load
+from csms.telemetry import set_up_logging
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="tasco",
+    help="Trip-Aware Smart Charging Orchestrator: an OCPP central system.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+station_app = typer.Typer(help="Stations: register, list, approve, remove.", no_args_is_help=True)
+token_app = typer.Typer(help="Id tokens: what a station may present.", no_args_is_help=True)
+api_token_app = typer.Typer(help="Tokens for the HTTP API and the pages.", no_args_is_help=True)
+db_app = typer.Typer(help="The database.", no_args_is_help=True)
+app.add_typer(station_app, name="station")
+app.add_typer(token_app, name="token")
+app.add_typer(api_token_app, name="api-token")
+app.add_typer(db_app, name="db")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Configuration file; config.toml here if there is one."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+def main() -> None:
+    """Run the command; known errors are one line on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except TascoError as error:
+        typer.echo(f"tasco: {error}", err=True)
+        sys.exit(2)
+
+
+def settings_from(config: Path | None) -> Settings:
+    """Return the settings of `config`, of config.toml in this folder, or the defaults."""
+    if config is None and Path("config.toml").is_file():
+        config = Path("config.toml")
+    settings = load(config)
+    set_up_logging(level=settings.telemetry.level, format_=settings.telemetry.format)
+    return settings
+
+
+def run(work: Awaitable[T]) -> T:
+    """Run `work` on uvloop where it is there."""
+
+    async def awaited() -> T:
+        return await work
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(awaited())
+    return uvloop.run(awaited())
+
+
+def with_store(config: Path | None, work: Callable[[Any, Settings], Awaitable[T]]) -> T:
+    """Run `work(store, settings)` on the configured store."""
+    from csms.app import open_store
+
+    settings = settings_from(config)
+
+    async def opened() -> T:
+        store = await open_store(settings)
+        try:
+            return await work(store, settings)
+        finally:
+            await store.close()
+
+    return run(opened())
+
+
+def show(value: object, *, as_json: bool) -> None:
+    """Print `value` as JSON, or its lines."""
+    if as_json:
+        typer.echo(json.dumps(value, default=str))
+    elif isinstance(value, list):
+        for item in value:
+            typer.echo(
+                "  ".join(str(v) for v in item.values()) if isinstance(item, dict) else str(item)
+            )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            typer.echo(f"{key:32} {item}")
+
+
+# --- run -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Run the central system until SIGTERM."""
+    from csms.app import serve as serve_
+
+    run(serve_(settings_from(config)))
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Print the effective configuration, secrets masked; fail if it cannot be used."""
+    from csms.app import check_parts
+
+    settings = settings_from(config)
+    check_parts(settings)
+    for key, value in effective(settings):
+        typer.echo(f"{key} = {value}")
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Live through one day without a pause, then stop.")
+    ] = False,
+    as_json: JsonOption = False,
+    speed: Annotated[
+        float | None, typer.Option(help="How many times faster than real time the day runs.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the page and the API; 0 takes any.")] = 8080,
+    ocpp_port: Annotated[int, typer.Option(help="Port of the stations; 0 takes any.")] = 9000,
+    limit_kw: Annotated[float | None, typer.Option(help="The depot's limit.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to keep the database; a temporary one if not given.")
+    ] = None,
+) -> None:
+    """Run a depot: simulated stations and cars on a real day, with real prices."""
+    from csms.demo import run_demo
+
+    outcome = run(
+        run_demo(
+            once=once,
+            speed=speed,
+            port=port,
+            ocpp_port=ocpp_port,
+            limit_kw=limit_kw,
+            folder=folder,
+            is_quiet=as_json,
+        )
+    )
+    if outcome is not None:
+        show(outcome, as_json=as_json)
+
+
+@app.command()
+def plan(
+    case: Annotated[Path | None, typer.Option(help="A planning case as JSON.")] = None,
+    site: Annotated[str | None, typer.Option(help="Plan this site as it is now.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Compute and print a plan; nothing is sent."""
+    from csms.planning.planner import plan as plan_
+    from csms.tools import case_from_file, describe_plan, planned_site
+
+    if (case is None) == (site is None):
+        raise typer.BadParameter("give either --case FILE or --site ID")
+    if case is not None:
+        given = case_from_file(case)
+        made = plan_(given)
+    else:
+        given, made = with_store(
+            config, lambda store, settings: planned_site(store, settings, site)
+        )
+    typer.echo(made.to_json() if as_json else describe_plan(given, made))
+
+
+@app.command()
+def replay(
+    frames: Annotated[Path, typer.Argument(help="Recorded frames, one JSON object a line.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Feed recorded station frames through the gateway into a scratch store."""
+    from csms.tools import replay_frames
+
+    show(run(replay_frames(frames)), as_json=as_json)
+
+
+@app.command(name="import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="holders, vehicles, trips, tokens or concept")],
+    file: Annotated[Path, typer.Argument(help="A CSV file; JSON for concept.")],
+    config: ConfigOption = None,
+) -> None:
+    """Import holders, vehicles, trips or tokens from CSV, or the first concept's JSON."""
+    from csms.tools import import_file
+
+    done = with_store(config, lambda store, settings: import_file(store, settings, kind, file))
+    typer.echo(f"{kind}: {done} imported")
+
+
+# --- stations ------------------------------------------------------------------------------------
+
+
+@station_app.command("add")
+def station_add(
+    station_ids: Annotated[list[str], typer.Argument(help="Identities, up to 48 characters each.")],
+    site: Annotated[str, typer.Option(help="Site of the stations.")] = "main",
+    evses: Annotated[int, typer.Option(min=1, max=64, help="EVSEs of each.")] = 1,
+    max_kw: Annotated[float, typer.Option(min=0.1, help="Power of an EVSE.")] = 22.0,
+    phases: Annotated[int, typer.Option(min=1, max=3)] = 3,
+    current_type: Annotated[str, typer.Option(help="AC or DC.")] = "AC",
+    password: Annotated[
+        bool, typer.Option("--password/--no-password", help="Read a password from standard input.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Register stations; without a password they may connect from this machine only."""
+    from csms.tools import add_stations
+
+    secret = sys.stdin.readline().rstrip("\n") if password else ""
+    if password and len(secret) < 8:
+        raise typer.BadParameter("the password on standard input has under 8 characters")
+    count = with_store(
+        config,
+        lambda store, settings: add_stations(
+            store,
+            settings,
+            station_ids,
+            site_id=site,
+            evses=evses,
+            max_kw=max_kw,
+            phases=phases,
+            current_type=current_type,
+            password=secret,
+        ),
+    )
+    typer.echo(f"{count} registered at {site}")
+
+
+@station_app.command("list")
+def station_list(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List stations, and below them the identities that tried to connect unregistered."""
+    from csms.tools import list_stations
+
+    show(with_store(config, list_stations), as_json=as_json)
+
+
+@station_app.command("remove")
+def station_remove(station_id: str, config: ConfigOption = None) -> None:
+    """Remove a station; its records stay."""
+    from csms.tools import remove_station
+
+    with_store(config, lambda store, settings: remove_station(store, station_id))
+    typer.echo(f"{station_id} removed")
+
+
+# --- id tokens -----------------------------------------------------------------------------------
+
+
+@token_app.command("add")
+def token_add(
+    values: Annotated[list[str], typer.Argument(help="Token values as stations present them.")],
+    did: Annotated[
+        str, typer.Option(help="Whom they stand for; made up per token if missing.")
+    ] = "",
+    kind: Annotated[
+        str, typer.Option(help="ISO14443, Central, ...; told by the form if empty.")
+    ] = "",
+    sites: Annotated[
+        str, typer.Option(help="Comma-separated sites of a new holder; * is every.")
+    ] = "*",
+    config: ConfigOption = None,
+) -> None:
+    """Enrol tokens for a holder, who is enrolled with them if new."""
+    from csms.tools import add_tokens
+
+    count = with_store(
+        config,
+        lambda store, settings: add_tokens(
+            store, settings, values, did=did, kind=kind, sites=sites
+        ),
+    )
+    typer.echo(f"{count} enrolled")
+
+
+@token_app.command("list")
+def token_list(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List enrolled tokens."""
+    from csms.tools import list_tokens
+
+    show(with_store(config, list_tokens), as_json=as_json)
+
+
+@token_app.command("block")
+def token_block(value: str, config: ConfigOption = None) -> None:
+    """Block a token: it is answered Blocked from now on."""
+    from csms.tools import set_token_state
+
+    with_store(config, lambda store, settings: set_token_state(store, settings, value, "blocked"))
+    typer.echo("blocked")
+
+
+@token_app.command("unblock")
+def token_unblock(value: str, config: ConfigOption = None) -> None:
+    """Lift a block."""
+    from csms.tools import set_token_state
+
+    with_store(config, lambda store, settings: set_token_state(store, settings, value, "active"))
+    typer.echo("active")
+
+
+@token_app.command("fingerprint")
+def token_fingerprint(did: str, config: ConfigOption = None) -> None:
+    """Print the 20-character name that stands for a DID at this operator's stations."""
+    from csms.app import tenant_keys
+    from csms.identity.did import parse
+
+    settings = settings_from(config)
+    parse(did)
+    typer.echo(tenant_keys(settings.identity, settings.store.url).fingerprint(did))
+
+
+# --- API tokens ----------------------------------------------------------------------------------
+
+
+@api_token_app.command("add")
+def api_token_add(
+    label: Annotated[str, typer.Argument(help="What it is for.")],
+    role: Annotated[str, typer.Option(help="viewer or operator")] = "viewer",
+    config: ConfigOption = None,
+) -> None:
+    """Make a token for the API and print it; it is kept as a hash and never shown again."""
+    from csms.tools import add_api_token
+
+    typer.echo(
+        with_store(
+            config,
+            lambda store, settings: add_api_token(
+                store, label=label, role=role, at=datetime.now(UTC)
+            ),
+        )
+    )
+
+
+@api_token_app.command("list")
+def api_token_list(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List API tokens."""
+    from csms.tools import list_api_tokens
+
+    show(with_store(config, list_api_tokens), as_json=as_json)
+
+
+@api_token_app.command("revoke")
+def api_token_revoke(prefix: str, config: ConfigOption = None) -> None:
+    """Revoke the token that begins with `prefix`."""
+    from csms.tools import revoke_api_token
+
+    with_store(
+        config, lambda store, settings: revoke_api_token(store, prefix, at=datetime.now(UTC))
+    )
+    typer.echo(f"{prefix} revoked")
+
+
+# --- database ------------------------------------------------------------------------------------
+
+
+@db_app.command("upgrade")
+def db_upgrade(config: ConfigOption = None) -> None:
+    """Bring the database's schema up to date (serve does so by itself)."""
+
+    async def nothing(store: Any, settings: Settings) -> None:
+        """Opening the store is what upgrades it."""
+
+    with_store(config, nothing)
+    typer.echo("up to date")
