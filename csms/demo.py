@@ -57,7 +57,7 @@ from simulators.scenario import Scenario, load
 SITE = "depot"
 DATA = "workplace_us"
 REAL_DAY = date(2015, 10, 1)
-AS_DATE = date(2024, 10, 3)
+AS_DATE = date(2024, 9, 19)
 SHIFT_H = -6
 """From US Eastern to Danish time: cars arrive at the same time of the clock, not of the world."""
 MOVED = timedelta(days=(AS_DATE - REAL_DAY).days, hours=SHIFT_H)
@@ -97,7 +97,7 @@ id = "DEPOT-{{n:02}}"
 count = 8
 version = "mixed"
 evses = 2
-max_kw = 11
+max_kw = 22
 password = "{password}"
 
 [[stations]]

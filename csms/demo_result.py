@@ -75,6 +75,7 @@ async def result(
         "peak_kw": round(summary.get("peak_kw", 0.0) + building_kw, 3),
         "limit_kw": limit_kw,
         "limit_violations_s": summary.get("limit_violations_s"),
+        "limit_violations": summary.get("limit_violations"),
         "cost_eur": round(_valued(by_quarter, found.prices), 2),
         "cost_uncontrolled_eur": round(_valued(at_once, found.prices), 2),
         "peak_uncontrolled_kw": round(max(at_once.values(), default=0.0) * 4 + building_kw, 3),

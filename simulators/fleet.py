@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from simulators.clock import SimClock, iso
 from simulators.link import CallRefused, LinkDown, NoAnswer, Tasks
-from simulators.power import Step, peak_w, seconds_above, steps
+from simulators.power import Step, peak_w, seconds_above, steps, times_above
 from simulators.realday import Assignment, Stay
 from simulators.scenario import Scenario, StationSpec
 from simulators.simulated import SimulatedStation
@@ -260,6 +261,14 @@ class Fleet:
             "limit_violations_s": (
                 None if limit_kw is None else round(seconds_above(course, limit_kw * 1000), 3)
             ),
+            "limit_violations": [
+                {
+                    "at": iso(step.start_at),
+                    "seconds": round(step.seconds, 3),
+                    "peak_kw": round(step.power_w / 1000, 3),
+                }
+                for step in times_above(course, (limit_kw or math.inf) * 1000)[:20]
+            ],
             "profiles_set": sum(
                 r.action == "SetChargingProfile" for s in stations for r in s.received
             ),

@@ -54,3 +54,18 @@ def energy_wh(course: Sequence[Step]) -> float:
 def seconds_above(course: Sequence[Step], limit_w: float) -> float:
     """Return for how long the power was above `limit_w`."""
     return sum(s.seconds for s in course if s.power_w > limit_w + SLACK_W)
+
+
+def times_above(course: Sequence[Step], limit_w: float) -> list[Step]:
+    """Return when the power was above `limit_w`, adjoining steps joined at their highest."""
+    found: list[Step] = []
+    for step in course:
+        if step.power_w <= limit_w + SLACK_W:
+            continue
+        if found and found[-1].until == step.start_at:
+            last = found.pop()
+            step = Step(
+                start_at=last.start_at, until=step.until, power_w=max(last.power_w, step.power_w)
+            )
+        found.append(step)
+    return found

@@ -31,7 +31,10 @@ CARBON_EUR_PER_KG = 0.10
 """What a carbon-conscious driver's plan pays for a kilogram of CO2 not emitted."""
 
 FLAT_EUR_PER_KWH = 0.30
-_WAKE_UP_KW = 0.2
+
+READY_BEFORE = timedelta(minutes=15)
+READY_SHARE = 0.25
+"""A car is planned to be ready this long before it leaves, or this share of its slack."""
 
 
 @dataclass(slots=True)
@@ -265,8 +268,8 @@ def _planning_session(
     wanted = need(session, car.trip, vehicle, now=now, max_kw=most_kw)
     departs_at = wanted.departs_at
     held = held_kwh(session, vehicle) if vehicle is not None else None
-    if vehicle is not None and held is not None and car.evse.current_type == "AC":
-        soc = held / vehicle.battery_kwh
+    if vehicle is not None and car.evse.current_type == "AC":
+        soc = 0.0 if held is None else held / vehicle.battery_kwh
         departs_at = _ready_by(wanted, vehicle, soc=soc, max_kw=most_kw, now=now)
     least_a = vehicle.min_current_a if vehicle else 6.0
     least_kw = min(least_a * usable_phases(car) * site.voltage_v / 1000.0, most_kw)
@@ -301,11 +304,14 @@ def _planning_session(
 def _ready_by(
     wanted: Need, vehicle: Vehicle, *, soc: float, max_kw: float, now: datetime
 ) -> datetime:
-    """Return when the planned energy has to be through: earlier by what the tail adds.
+    """Return when the planned energy has to be through: somewhat before the car leaves.
 
-    The plan counts in full power; the tail of the battery takes longer. Near the departure the
-    plan is made of what is left, so the margin shrinks with it.
+    The plan counts in full power; the tail of the battery takes longer, and limits rounded down,
+    late answers and slow cars each cost a little. So a part of the slack is kept, most of it while
+    there is much: near the departure the plan is made of what is left, and the margin shrinks.
     """
+    if max_kw <= 0 or wanted.departs_at <= now:
+        return wanted.departs_at
     took = charging_time(
         wanted.required_kwh,
         soc=soc,
@@ -313,11 +319,11 @@ def _ready_by(
         efficiency=vehicle.efficiency,
         max_kw=max_kw,
     )
-    at_full_power = timedelta(hours=wanted.required_kwh / max_kw) if max_kw > 0 else timedelta(0)
-    if wanted.departs_at <= now or took <= at_full_power:
-        return wanted.departs_at
+    at_full_power = timedelta(hours=wanted.required_kwh / max_kw)
+    slack = max(wanted.departs_at - now - took, timedelta(0))
+    margin = min(READY_BEFORE, slack * READY_SHARE)
     earliest = min(now + took, wanted.departs_at)
-    return max(wanted.departs_at - (took - at_full_power), earliest)
+    return max(wanted.departs_at - (took - at_full_power) - margin, earliest)
 
 
 def _fixed_kw(
