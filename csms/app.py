@@ -420,8 +420,9 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         await system.gateway.start()
         try:
             async with asyncio.TaskGroup() as group:
+                # The API ends by itself once told to, its listener closed: it is not cancelled.
+                group.create_task(system.api.serve(sockets=[listener]), name="api")
                 tasks = [
-                    group.create_task(system.api.serve(sockets=[listener]), name="api"),
                     group.create_task(system.replanner.run(), name="replanner"),
                     group.create_task(_watch_store(store), name="store watch"),
                 ]
@@ -439,6 +440,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
                     for task in tasks:
                         task.cancel()
         finally:
+            listener.close()
             await system.gateway.stop()
             await system.background.stop()
     finally:
