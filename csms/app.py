@@ -416,6 +416,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         await store.write(
             lambda tx: links.close_all_links(tx, at=started_at, reason="central system restarted")
         )
+        await system.enrolment.keep_names()
         listener = _listener(settings.api.host, settings.api.port)
         await system.gateway.start()
         try:

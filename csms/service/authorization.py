@@ -37,9 +37,28 @@ class TenantKeys:
     epoch: int = 1
     previous: bytes | None = None
 
+    @property
+    def previous_epoch(self) -> int:
+        """The epoch before: epochs run from 1 to 9 and begin again."""
+        return (self.epoch - 2) % 9 + 1
+
     def fingerprint(self, did: str) -> str:
         """Return the name that stands for `did` on the wire."""
         return alias.fingerprint(did, key=self.key, epoch=self.epoch - 1)
+
+    def fingerprints(self, did: str) -> tuple[tuple[str, int], ...]:
+        """Return the names in force for `did` with their epochs, the present one first."""
+        names = [(self.fingerprint(did), self.epoch)]
+        if self.previous is not None:
+            epoch = self.previous_epoch
+            names.append((alias.fingerprint(did, key=self.previous, epoch=epoch - 1), epoch))
+        return tuple(names)
+
+    def is_in_force(self, epoch: int) -> bool:
+        """Return whether names of `epoch` count; 0 stands for names that have none."""
+        if epoch in (0, self.epoch):
+            return True
+        return self.previous is not None and epoch == self.previous_epoch
 
     def group(self, organisation: str) -> str:
         """Return the group name of `organisation`, "" for none."""
@@ -149,9 +168,6 @@ class Authorizer:
             return Authorization(status=AuthorizationStatus.UNKNOWN, reason="rate_limited")
         record = self.find(tx, station, id_token)
         holder = None if record is None else identities.holder_of_did(tx, record.did)
-        open_sessions = (
-            0 if holder is None else len(sessions.open_sessions_of_holder(tx, holder.did))
-        )
         return decide(
             id_token,
             record,
@@ -159,7 +175,7 @@ class Authorizer:
             station_id=station.station_id,
             site=site,
             evse_id=evse_id,
-            open_sessions=open_sessions,
+            open_sessions=_open_sessions(tx, id_token, record),
             policy=self.policies.get(site.site_id, AccessPolicy()),
             now=now,
             is_start=is_start,
@@ -171,9 +187,15 @@ class Authorizer:
         looked_up = alias.normalise(id_token, reversed_bytes=station.uid_byte_order_reversed)
         for kind, value in looked_up:
             record = identities.find_token(tx, kind, value)
-            if record is not None:
+            if record is not None and self.keys.is_in_force(record.key_epoch):
                 return record
         return None
+
+    def consume(self, tx: Tx, station_id: str, id_token: IdToken, session_id: str) -> None:
+        """Use up a one-time token that `session_id` was started with; others stay as they are."""
+        record = self.find(tx, stations.get_station(tx, station_id), id_token)
+        if record is not None and record.kind == alias.TokenKind.SESSION:
+            identities.consume_token(tx, record.kind, record.value, session_id)
 
     def may_stop(self, tx: Tx, station_id: str, started_with: IdToken, id_token: IdToken) -> bool:
         """Return whether `id_token` may stop what `started_with` began (policy.may_stop)."""
@@ -186,3 +208,20 @@ class Authorizer:
             started_by=started_by,
             starter=None if started_by is None else identities.holder_of_did(tx, started_by.did),
         )
+
+
+def _open_sessions(tx: Tx, id_token: IdToken, record: TokenRecord | None) -> int:
+    """Return how many sessions whoever presents `id_token` has running.
+
+    A start that was refused leaves a session open until its station ends it; it is nobody's turn.
+    A token without a holder is told by its spellings.
+    """
+    if record is None:
+        return 0
+    if record.did:
+        found = sessions.open_sessions_of_holder(tx, record.did)
+    else:
+        shown = id_token.value.strip()
+        spellings = {id_token.value, shown.upper(), shown.lower(), record.value}
+        found = sessions.open_sessions_of_token(tx, sorted(spellings))
+    return sum(s.is_authorized for s in found)

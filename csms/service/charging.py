@@ -7,7 +7,6 @@ transaction; what has to happen afterwards is returned and done when the record 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -32,10 +31,9 @@ from csms.core.model import (
     Session,
     SessionState,
 )
-from csms.planning.demand import need
 from csms.service.authorization import Authorizer
 from csms.service.ids import new_id
-from csms.store import identities, journal, sessions, stations, trips
+from csms.store import journal, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_meter, append_samples
 from csms.store.sessions import EventStored
@@ -184,6 +182,7 @@ class Charging:
         self, tx: Tx, report: SessionReport, fresh_id: str
     ) -> tuple[Session, Authorization | None]:
         authorization = None
+        self._end_leftovers(tx, report)
         if report.id_token is not None and not isinstance(report, SessionEnded):
             authorization = self._decided(tx, report, is_start=True)
         session = folds.started(
@@ -192,20 +191,26 @@ class Charging:
             site_id=stations.site_id_of_station(tx, report.station_id),
             authorization=authorization,
         )
-        self._end_leftovers(tx, session)
-        return self._with_need(tx, session), authorization
+        self._use_up(tx, session, report)
+        return matched(tx, session, now=session.started_at), authorization
 
-    def _end_leftovers(self, tx: Tx, session: Session) -> None:
-        """Close what is still open on the same EVSE: one car at a time stands there.
+    def _use_up(self, tx: Tx, session: Session, report: SessionReport) -> None:
+        """Let a one-time token start nothing more once it has started this."""
+        if session.is_authorized and report.id_token is not None:
+            self.authorizer.consume(tx, session.station_id, report.id_token, session.session_id)
 
-        Its station never said that it ended; a late end may still arrive and correct it.
+    def _end_leftovers(self, tx: Tx, report: SessionReport) -> None:
+        """Close what is still open on the EVSE where `report` begins: only one car stands there.
+
+        Its station never said that it ended; a late end may still arrive and correct it. It comes
+        before the decision, so that the driver who plugs in again is not in their own way.
         """
-        if session.is_offline_start or session.state is SessionState.ENDED:
+        if report.is_offline or isinstance(report, SessionEnded):
             return
-        other = sessions.open_session_on_evse(tx, session.station_id, session.evse_id)
-        if other is not None and other.started_at <= session.started_at:
+        other = sessions.open_session_on_evse(tx, report.station_id, report.evse_id or 1)
+        if other is not None and other.started_at <= report.at:
             closed = folds.closed_administratively(
-                other, now=session.started_at, reason="replaced by a newer transaction"
+                other, now=report.at, reason="replaced by a newer transaction"
             )
             sessions.save(tx, closed)
 
@@ -216,9 +221,11 @@ class Charging:
         if report.id_token is None:
             return session, None
         if session.id_token is None and not isinstance(report, SessionEnded):
-            authorization = self._decided(tx, report, is_start=True)
+            placed = replace(report, evse_id=report.evse_id or session.evse_id)
+            authorization = self._decided(tx, placed, is_start=True)
             session = folds.authorized(session, report, authorization)
-            return self._with_need(tx, session), authorization
+            self._use_up(tx, session, report)
+            return matched(tx, session, now=session.started_at), authorization
         if session.id_token == report.id_token:
             return session, _stored_decision(session)
         if session.id_token is not None and self.authorizer.may_stop(
@@ -238,29 +245,6 @@ class Charging:
             evse_id=report.evse_id or None,
             now=min(at, report.received_at),
             is_start=is_start,
-        )
-
-    def _with_need(self, tx: Tx, session: Session) -> Session:
-        """Return the session matched to its holder's vehicle and next trip."""
-        if not session.is_authorized or not session.holder_did:
-            return session
-        holder = identities.holder_of_did(tx, session.holder_did)
-        if holder is None:
-            return session
-        trip = trips.next_trip(tx, holder.did, session.started_at)
-        vehicle_id = (trip.vehicle_id if trip else "") or holder.vehicle_id
-        vehicle = identities.find_vehicle(tx, vehicle_id)
-        habits = () if trip else trips.past_stays(tx, holder.did, 20)
-        zone = ZoneInfo(stations.get_site(tx, session.site_id).time_zone)
-        wanted = need(session, trip, vehicle, now=session.started_at, habits=habits, zone=zone)
-        return replace(
-            session,
-            vehicle_id=vehicle_id,
-            trip_id=trip.trip_id if trip else "",
-            departs_at=wanted.departs_at,
-            need_wh=wanted.required_kwh * 1000.0,
-            preferred_wh=wanted.preferred_kwh * 1000.0,
-            need_source="assumed" if wanted.is_assumed else "trip",
         )
 
     async def metered(self, report: MeterReported) -> Noted:

@@ -415,7 +415,9 @@ def _check_access(tx: Tx, holder: Holder, site: Site, evse: Evse, now: datetime)
         station_id=evse.station_id,
         site=site,
         evse_id=evse.evse_id,
-        open_sessions=len(sessions.open_sessions_of_holder(tx, holder.did)),
+        open_sessions=sum(
+            s.is_authorized for s in sessions.open_sessions_of_holder(tx, holder.did)
+        ),
         policy=AccessPolicy(),
         now=now,
         is_start=True,

@@ -25,6 +25,7 @@ from csms.store.database import Store
 from csms.store.statements import Tx
 from csms.telemetry import token_hint
 
+_ALL = 1_000_000
 _CONCEPT_LISTS = ("drivers", "vehicles", "chargers")
 
 
@@ -94,16 +95,59 @@ class Enrolment:
         identities.upsert_holder(tx, holder)
         for claim in holder.credentials:
             identities.upsert_credential(tx, claim)
-        names = (
-            (alias.TokenKind.FINGERPRINT, self.keys.fingerprint(holder.did), self.keys.epoch),
-            (alias.TokenKind.DID, did.fold(holder.did), 0),
-        )
-        for kind, value, epoch in names:
-            # A name that the operator blocked stays blocked when its holder is imported again.
-            if identities.find_token(tx, kind, value) is None:
-                identities.upsert_token(
-                    tx, TokenRecord(value=value, kind=kind, did=holder.did, key_epoch=epoch)
+        self._keep_names(tx, holder.did)
+
+    async def keep_names(self) -> None:
+        """Give every holder the names of the keys in force: they change with the keys."""
+
+        def missing(tx: Tx) -> list[str]:
+            known = {(t.kind, t.value) for t in identities.list_tokens(tx, limit=_ALL)}
+            return [
+                who
+                for who in identities.list_dids(tx)
+                if any(
+                    (alias.TokenKind.FINGERPRINT, value) not in known
+                    for value, _ in self.keys.fingerprints(who)
                 )
+            ]
+
+        unnamed = await self.store.read(missing)
+        if unnamed:
+
+            def work(tx: Tx) -> None:
+                for who in unnamed:
+                    self._keep_names(tx, who)
+
+            await self.store.write(work)
+
+    def _keep_names(self, tx: Tx, holder_did: str) -> None:
+        """Enrol the names of a DID that are not enrolled yet.
+
+        A name that the operator blocked stays blocked: when its holder is imported again, and when
+        a new key gives it another spelling.
+        """
+        by_epoch = self.keys.fingerprints(holder_did)
+        kept = [
+            identities.find_token(tx, alias.TokenKind.FINGERPRINT, value) for value, _ in by_epoch
+        ]
+        state = next((t.state for t in kept if t is not None), "active")
+        for (value, epoch), known in zip(by_epoch, kept, strict=True):
+            if known is None:
+                identities.upsert_token(
+                    tx,
+                    TokenRecord(
+                        value=value,
+                        kind=alias.TokenKind.FINGERPRINT,
+                        did=holder_did,
+                        key_epoch=epoch,
+                        state=state,
+                    ),
+                )
+        folded = did.fold(holder_did)
+        if identities.find_token(tx, alias.TokenKind.DID, folded) is None:
+            identities.upsert_token(
+                tx, TokenRecord(value=folded, kind=alias.TokenKind.DID, did=holder_did)
+            )
 
     async def remove_holder(self, holder_did: str, *, by: str) -> Changed:
         """Remove a holder with its tokens, claims and trips; its sessions stay, without a name."""

@@ -75,6 +75,11 @@ def list_holders(tx: Tx, *, limit: int = 10_000) -> list[Holder]:
     return [replace(h, credentials=tuple(of_subject.get(h.did, ()))) for h in holders]
 
 
+def list_dids(tx: Tx) -> list[str]:
+    """Return the DIDs of all holders."""
+    return list(tx.execute(select(_H.c.did).order_by(_H.c.did)).scalars())
+
+
 def delete_holder(tx: Tx, did: str) -> None:
     """Erase a holder with its tokens, credentials and planned trips; raise NotFound.
 

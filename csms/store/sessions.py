@@ -4,6 +4,7 @@ What arrives twice is stored once, by unique key, and a transaction id is always
 the station that named it: an id given to another station ends nothing here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -181,6 +182,14 @@ def open_sessions_of_holder(tx: Tx, holder_did: str) -> list[Session]:
         return []
     found = tx.rows(rows.OF_HOLDER, (holder_did, SessionState.OPEN))
     return [rows.session_from(r) for r in found]
+
+
+def open_sessions_of_token(tx: Tx, spellings: Sequence[str]) -> list[Session]:
+    """Return the open sessions begun with a token in one of its spellings, oldest first."""
+    statement = rows.STORED_SELECT.where(
+        _T.c.id_token.in_(spellings), _T.c.state == SessionState.OPEN
+    ).order_by(_T.c.number)
+    return [rows.session_from(tuple(r)) for r in tx.execute(statement)]
 
 
 def open_session_on_evse(tx: Tx, station_id: str, evse_id: int) -> Session | None:
