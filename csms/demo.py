@@ -97,7 +97,7 @@ id = "DEPOT-{{n:02}}"
 count = 8
 version = "mixed"
 evses = 2
-max_kw = 22
+max_kw = 22.08
 password = "{password}"
 
 [[stations]]
@@ -105,7 +105,7 @@ id = "COARSE-{{n:02}}"
 count = 2
 version = "mixed"
 evses = 2
-max_kw = 11
+max_kw = 11.04
 dialect = "coarse"
 password = "{password}"
 
@@ -114,7 +114,7 @@ id = "WATTS-{{n:02}}"
 count = 2
 version = "mixed"
 evses = 2
-max_kw = 22
+max_kw = 22.08
 dialect = "watts"
 password = "{password}"
 

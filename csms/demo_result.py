@@ -4,6 +4,7 @@ import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ async def result(
         "energy_kwh": round(sum(s.energy_kwh for s in found.sessions), 3),
         "need_kwh": summary.get("need_kwh"),
         "shortfall_kwh": summary.get("shortfall_kwh"),
-        "shortfall_unavoidable_kwh": round(_unavoidable_kwh(scenario, limit_kw, building_kw), 3),
+        "shortfall_unavoidable_kwh": round(
+            _unavoidable_kwh(_told(scenario, found), limit_kw, building_kw), 3
+        ),
         "peak_kw": round(summary.get("peak_kw", 0.0) + building_kw, 3),
         "limit_kw": limit_kw,
         "limit_violations_s": summary.get("limit_violations_s"),
@@ -83,6 +86,7 @@ async def result(
         "co2_uncontrolled_kg": round(_emitted(at_once, found.carbon), 2),
         "profiles_sent": sum(found.profiles.values()),
         "profiles_accepted": found.profiles[Outcome.ACCEPTED],
+        "first_plan_delay_s_p50": round(_delay_s(found), 1),
         "plans": len(found.plan_s),
         "plan_seconds_p50": round(statistics.median(found.plan_s), 5) if found.plan_s else None,
         "plan_seconds_p99": _p99(found.plan_s),
@@ -105,6 +109,8 @@ class _Stored:
         self.carbon: list[CarbonIntensity] = []
         self.profiles: Counter[Outcome | None] = Counter()
         self.plan_s: list[float] = []
+        self.first_at: dict[str, datetime] = {}
+        """When the first schedule of a session was in force, by session."""
 
 
 def _stored(tx: Tx, site_id: str, start: datetime, until: datetime, carbon: str) -> _Stored:
@@ -116,6 +122,13 @@ def _stored(tx: Tx, site_id: str, start: datetime, until: datetime, carbon: str)
             break
         page = sessions.list_sessions(tx, site_id=site_id, limit=200, cursor=page.cursor)
     for session in found.sessions:
+        accepted = [
+            i.sent_at
+            for i in plans.list_installed(tx, session.session_id, limit=1000)
+            if i.outcome is Outcome.ACCEPTED
+        ]
+        if accepted:
+            found.first_at[session.session_id] = min(accepted)
         for event in events_of(tx, session.station_id, session.transaction_id):
             found.events.append(_row(event))
     found.quarters = energy.energy_by_quarter(tx, site_id, start, until)
@@ -186,6 +199,27 @@ def _at(rows: Sequence[Any], at: datetime, name: str) -> float:
     return float(getattr(row, name)) if row is not None else 0.0
 
 
+def _told(scenario: Scenario, found: _Stored) -> Scenario:
+    """Return the day as a plan can act on it: each stay from its first schedule on.
+
+    On a day that runs hundreds of times too fast, the milliseconds a station takes to answer are
+    minutes; no plan can use them.
+    """
+    told = []
+    for assignment in scenario.day.assignments:
+        stay, place = assignment.stay, assignment.place
+        at = [
+            found.first_at[s.session_id]
+            for s in found.sessions
+            if (s.station_id, s.evse_id) == (place.station_id, place.evse_id)
+            and stay.arrives_at <= s.started_at < stay.departs_at
+            and s.session_id in found.first_at
+        ]
+        arrives_at = min([*at, stay.departs_at]) if at else stay.arrives_at
+        told.append(replace(assignment, stay=replace(stay, arrives_at=arrives_at)))
+    return replace(scenario, day=replace(scenario.day, assignments=tuple(told)))
+
+
 def _unavoidable_kwh(scenario: Scenario, limit_kw: float, building_kw: float) -> float:
     """Return a bound on what no plan could avoid missing, the larger of two.
 
@@ -254,6 +288,16 @@ def _most_kw(scenario: Scenario, stay: Stay, place: Place) -> float:
     evse = next(e for e in station.evses if e.evse_id == place.evse_id)
     share = min(stay.vehicle.phases, evse.phases) / evse.phases
     return min(evse.max_kw * share, stay.vehicle.max_ac_kw)
+
+
+def _delay_s(found: _Stored) -> float:
+    """Return the median time from a session's start to its first schedule, clock seconds."""
+    delays = [
+        (found.first_at[s.session_id] - s.started_at).total_seconds()
+        for s in found.sessions
+        if s.session_id in found.first_at
+    ]
+    return statistics.median(delays) if delays else 0.0
 
 
 def _p99(values: Sequence[float]) -> float | None:

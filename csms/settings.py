@@ -135,7 +135,7 @@ class ForecastSettings(_Section):
 
     enabled: bool = True
     train_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:30"
-    reserve_quantile: Literal["p50", "p90", "none"] = "p50"
+    reserve_quantile: Literal["p50", "p90", "none"] = "p90"
     seed: int = 1
 
 

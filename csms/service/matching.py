@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from csms.core.model import Session
 from csms.planning.demand import need
-from csms.store import identities, sessions, trips
+from csms.store import identities, sessions, stations, trips
 from csms.store.statements import Tx
 
 
@@ -25,7 +26,8 @@ def matched(tx: Tx, session: Session, *, now: datetime) -> Session:
     habits = () if trip else trips.past_stays(tx, holder.did, 20)
     # What an earlier match assumed must not be taken for something that was stated.
     unmatched = replace(session, need_wh=None, preferred_wh=None, departs_at=None)
-    wanted = need(unmatched, trip, vehicle, now=now, habits=habits)
+    zone = ZoneInfo(stations.get_site(tx, session.site_id).time_zone)
+    wanted = need(unmatched, trip, vehicle, now=now, habits=habits, zone=zone)
     return replace(
         session,
         vehicle_id=vehicle_id,
