@@ -120,7 +120,7 @@ async def open_store(settings: Settings) -> Store:
 
     def keep(tx: Tx) -> None:
         for site in sites:
-            stations.upsert_site(tx, site)
+            stations.configure_site(tx, site)
 
     await store.write(keep)
     return store

@@ -15,10 +15,11 @@ from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
 from csms.core.messages import StationBooted, StatusChanged
 from csms.core.model import Evse, LinkState, Site, Station, StationLimits
 from csms.store import tables
-from csms.store.columns import us_from
+from csms.store.columns import json_text, us_from
 from csms.store.statements import Hot, Tx, parameter
 
 _SITE = tables.site
+_CONFIGURED = tables.site_configuration
 _S = tables.station
 _E = tables.evse
 _V = tables.device_variable
@@ -43,6 +44,23 @@ class DeviceVariable:
 def upsert_site(tx: Tx, site: Site) -> None:
     """Store a site, replacing what was stored under its id."""
     tx.upsert(_SITE, ["site_id"], asdict(site))
+
+
+def configure_site(tx: Tx, site: Site) -> bool:
+    """Store a site as configured, unless it was configured just so before; return whether it was.
+
+    What an operator changed since (a limit lowered in an emergency, say) outlives a restart, until
+    the configuration itself says something new.
+    """
+    configured = json_text(asdict(site))
+    known = tx.execute(
+        select(_CONFIGURED.c.configured).where(_CONFIGURED.c.site_id == site.site_id)
+    ).scalar()
+    if known == configured:
+        return False
+    upsert_site(tx, site)
+    tx.upsert(_CONFIGURED, ["site_id"], {"site_id": site.site_id, "configured": configured})
+    return True
 
 
 def get_site(tx: Tx, site_id: str) -> Site:

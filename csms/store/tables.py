@@ -78,6 +78,14 @@ site = Table(
     nullable_column("longitude", Float),
 )
 
+site_configuration = Table(
+    "site_configuration",
+    metadata,
+    text_column("site_id", primary_key=True),
+    text_column("configured"),
+)
+"""A site as the configuration had it last: what differs in `site` was changed by an operator."""
+
 station = Table(
     "station",
     metadata,

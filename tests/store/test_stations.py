@@ -68,6 +68,19 @@ async def test_a_site_is_replaced_and_its_limit_changed(store: Store) -> None:
     assert await store.read(stations.list_sites) == [expected]
 
 
+async def test_an_operators_limit_outlives_a_restart_until_the_configuration_changes(
+    store: Store,
+) -> None:
+    site = a_site()
+    assert await store.write(lambda tx: stations.configure_site(tx, site))
+    await store.write(lambda tx: stations.set_site_limit(tx, "depot", 7.0))
+    assert not await store.write(lambda tx: stations.configure_site(tx, site))
+    assert (await store.read(lambda tx: stations.get_site(tx, "depot"))).limit_kw == 7.0
+    larger = replace(site, limit_kw=99.0)
+    assert await store.write(lambda tx: stations.configure_site(tx, larger))
+    assert (await store.read(lambda tx: stations.get_site(tx, "depot"))).limit_kw == 99.0
+
+
 async def test_an_unknown_site_is_named(store: Store) -> None:
     with pytest.raises(UnknownSite, match="nowhere"):
         await store.read(lambda tx: stations.get_site(tx, "nowhere"))
