@@ -239,6 +239,24 @@ class StationConnection(ServerConnection):
     def abandoned(self) -> None:
         """Do what is due when the connection ends before it became a link."""
 
+    def send_at_once(self, text: str) -> bool:
+        """Send a short text if that cannot wait; return False if it might, with nothing sent.
+
+        It cannot where nothing is left to write and the text stays below the socket's high-water
+        mark. The library's `send` is ready to wait at every step, which costs more than sending.
+        """
+        transport = self.transport
+        if (
+            self.state is not State.OPEN
+            or self.send_in_progress is not None
+            or transport.is_closing()
+            or transport.get_write_buffer_size()
+        ):
+            return False
+        self.protocol.send_text(text.encode())
+        self.send_data()
+        return True
+
     def process_event(self, event: Event) -> None:
         """Note that the peer lives: any frame counts, a pong as much as a message."""
         self.heard_at = self.loop.time()

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import deque
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from csms.core.messages import BootReply, Command, CommandResult, LinkReply, StationSeen
@@ -19,6 +18,7 @@ from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Origin
 from csms.gateway.codec import Code, Refused
+from csms.gateway.handshake import StationConnection
 from csms.gateway.outbox import Outbox, not_valid
 from csms.gateway.surroundings import CentreOut, Surroundings
 from csms.gateway.values import utc_text
@@ -43,7 +43,7 @@ class Link:
     """The station's side of the gateway while its connection lasts."""
 
     def __init__(
-        self, socket: ServerConnection, adapter: Adapter, around: Surroundings, granted: LinkReply
+        self, socket: StationConnection, adapter: Adapter, around: Surroundings, granted: LinkReply
     ) -> None:
         self.station_id = granted.station_id
         self.link_id = granted.link_id
@@ -81,7 +81,10 @@ class Link:
                     self._around.counters.bad_frame("binary")
                     await self.end(_UNSUPPORTED_DATA, "text frames only")
                     break
-                await self._pace()
+                pause_s = self._pause_s()
+                if pause_s > 0:
+                    # Not read, not refused: the station's own socket makes it wait.
+                    await asyncio.sleep(pause_s)
                 if self._around.tap is not None:
                     self._around.tap(self.station_id, "in", text)
                 await self._take(frames.read(text))
@@ -92,17 +95,16 @@ class Link:
             self._outbox.close()
         return self._reason
 
-    async def _pace(self) -> None:
+    def _pause_s(self) -> float:
+        """Return how long the station has to wait for having sent too fast, 0 if it has not."""
         rate = self._around.config.frames_per_s
         if rate <= 0:
-            return
+            return 0.0
         now = self._time()
         burst = self._around.config.frames_burst
         self._tokens = min(self._tokens + (now - self._paced_at) * rate, burst) - 1.0
         self._paced_at = now
-        if self._tokens < 0:
-            # Not read, not refused: the station's own socket makes it wait.
-            await asyncio.sleep(-self._tokens / rate)
+        return -self._tokens / rate if self._tokens < 0 else 0.0
 
     async def _take(self, frame: frames.Frame) -> None:
         if isinstance(frame, frames.Answer | frames.ErrorAnswer):
@@ -237,9 +239,7 @@ class Link:
         if self._around.tap is not None:
             self._around.tap(self.station_id, "out", text)
         try:
-            if len(text) < _FITS_AT_ONCE and not self._socket.transport.get_write_buffer_size():
-                # Below the socket's high-water mark this cannot wait, so it needs no deadline.
-                await self._socket.send(text)
+            if len(text) < _FITS_AT_ONCE and self._socket.send_at_once(text):
                 return
             async with asyncio.timeout(self._around.config.send_s):
                 await self._socket.send(text)

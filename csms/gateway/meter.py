@@ -7,7 +7,7 @@ without. A total beats the sum of its phases, and a value at the outlet one meas
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from csms.core.model import MeterSample
 from csms.gateway.codec import Code, Refused
@@ -52,15 +52,16 @@ class _Instant:
         else:
             phases[phase] = value
 
-    def phases(self, measurand: str) -> dict[str, float]:
-        return self.values.get(measurand) or self.elsewhere.get(measurand) or {}
+    def phases(self, measurand: str) -> dict[str, float] | None:
+        return self.values.get(measurand) or self.elsewhere.get(measurand)
 
     def total(self, measurand: str, per_phase_flag: str = "") -> float | None:
         phases = self.phases(measurand)
-        if not phases:
+        if phases is None:
             return None
-        if "" in phases:
-            return phases[""]
+        total = phases.get("")
+        if total is not None:
+            return total
         lines = _per_line(phases)
         if not lines:
             return None
@@ -70,23 +71,30 @@ class _Instant:
 
     def sample(self) -> MeterSample:
         soc = self.total(SOC)
-        currents = self.phases(CURRENT)
-        lines = _per_line(currents)
+        voltages = self.phases(VOLTAGE)
         offered = self.phases(CURRENT_OFFERED)
         return MeterSample(
             at=self.at,
             context=self.context or "Sample.Periodic",
             energy_wh=self.total(ENERGY, "energy_per_phase"),
             power_w=self.total(POWER),
-            current_a=tuple(lines[line] for line in sorted(lines))
-            or ((currents[""],) if "" in currents else ()),
-            voltage_v=_voltage(self.phases(VOLTAGE)),
+            current_a=self._currents(),
+            voltage_v=None if voltages is None else _voltage(voltages),
             soc=None if soc is None else min(max(soc / 100.0, 0.0), 1.0),
             power_offered_w=self.total(POWER_OFFERED),
             # Offered per phase, as a limit is: the phases do not add up.
-            current_offered_a=max(offered.values()) if offered else None,
-            flags=tuple(sorted(self.flags)),
+            current_offered_a=None if offered is None else max(offered.values()),
+            flags=tuple(sorted(self.flags)) if self.flags else (),
         )
+
+    def _currents(self) -> tuple[float, ...]:
+        phases = self.phases(CURRENT)
+        if phases is None:
+            return ()
+        lines = _per_line(phases)
+        if lines:
+            return tuple(lines[line] for line in sorted(lines))
+        return (phases[""],) if "" in phases else ()
 
 
 def _per_line(phases: Mapping[str, float]) -> dict[str, float]:
@@ -99,8 +107,6 @@ def _per_line(phases: Mapping[str, float]) -> dict[str, float]:
 
 
 def _voltage(phases: Mapping[str, float]) -> float | None:
-    if not phases:
-        return None
     if "" in phases:
         return phases[""]
     lines = _per_line(phases)
@@ -108,14 +114,6 @@ def _voltage(phases: Mapping[str, float]) -> float | None:
         return sum(lines.values()) / len(lines)
     between = [value for phase, value in phases.items() if phase in _LINE_TO_LINE]
     return sum(between) / len(between) / _SQRT_3 if between else None
-
-
-class _Reading(NamedTuple):
-    """One sampled value, its spelling resolved; `unit` is "" where none was given."""
-
-    value: float
-    unit: str
-    multiplier: int
 
 
 def samples(
@@ -152,38 +150,45 @@ def _read(entry: _Instant, sampled: Mapping[str, Any]) -> None:
         entry.context = context
     if sampled.get("format") == "SignedData":
         return
-    reading = _reading(sampled)
+    value, unit = _value(sampled)
     measurand = sampled.get("measurand", ENERGY)
     if measurand not in _READ:
         return
-    value = reading.value
-    if reading.multiplier:
-        value *= 10.0**reading.multiplier
-    if reading.unit in _THOUSANDS:
+    if unit in _THOUSANDS:
         value *= 1000.0
-    elif not reading.unit and measurand in (POWER, POWER_OFFERED):
+    elif not unit and measurand in (POWER, POWER_OFFERED):
         # Energy has a default unit by the specification, power has none.
         entry.flags.add("unit_assumed")
     if not abs(value) < _MOST:
         raise Refused(Code.PROPERTY, "sampled value is out of range")
-    is_outlet = measurand == SOC or sampled.get("location", "Outlet") == "Outlet"
+    is_outlet = sampled.get("location", "Outlet") == "Outlet" or measurand == SOC
     entry.add(measurand, sampled.get("phase", ""), value, is_outlet=is_outlet)
 
 
-def _reading(sampled: Mapping[str, Any]) -> _Reading:
+def _value(sampled: Mapping[str, Any]) -> tuple[float, str]:
+    """Return the value in its unit, and that unit, "" where none is given."""
     value = sampled["value"]
     if isinstance(value, str):
         text = value.strip()
         if not _NUMBER.fullmatch(text) or len(text) > 40:
             raise Refused(Code.PROPERTY, "sampled value is no number; right would be 12.5")
-        return _Reading(float(text), sampled.get("unit", ""), 0)
+        return float(text), sampled.get("unit", "")
     unit = sampled.get("unitOfMeasure")
     if unit is None:
-        return _Reading(float(value), "", 0)
+        return float(value), ""
     multiplier = unit.get("multiplier", 0)
     if not -24 <= multiplier <= 24:
         raise Refused(Code.PROPERTY, "multiplier is out of range; it must be -24..24")
-    return _Reading(float(value), unit.get("unit", ""), int(multiplier))
+    scaled = value * 10.0 ** int(multiplier) if multiplier else float(value)
+    return scaled, unit.get("unit", "")
+
+
+def all_flags(found: Iterable[MeterSample], flags: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return `flags` and those of the samples, each once, sorted."""
+    every = {*flags}
+    for sample in found:
+        every.update(sample.flags)
+    return tuple(sorted(every)) if every else ()
 
 
 def first_energy_wh(found: Iterable[MeterSample]) -> float | None:

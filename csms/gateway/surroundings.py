@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from csms.bus import Bus
@@ -23,6 +23,54 @@ class CentreOut(Exception):
     """Centre or store cannot answer: nothing was decided, nothing may be answered."""
 
 
+class _Patience:
+    """Ends what a task waits for once it took `within_s`: one timer for all tasks.
+
+    `asyncio.timeout` sets and clears a timer of the loop for every message; here a message costs
+    an entry in a dict. All wait equally long, so the entries are in the order of their deadlines.
+    A task waits for one thing at a time.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self._within_s = within_s
+        self._loop = asyncio.get_running_loop()
+        self._due_at: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    async def wait(self, work: Awaitable[R]) -> R:
+        """Return what `work` returns; raise TimeoutError when it takes too long."""
+        task = asyncio.current_task()
+        assert task is not None, "only a task can wait"
+        cancelled_before = task.cancelling()
+        self._due_at[task] = self._loop.time() + self._within_s
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._within_s, self._end_overdue)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Ours only if nobody else wants the task to end as well.
+            if task in self._ended and task.cancelling() == cancelled_before + 1:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._due_at.pop(task, None)
+            if task in self._ended:
+                self._ended.discard(task)
+                task.uncancel()
+
+    def _end_overdue(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for task, due_at in list(self._due_at.items()):
+            if due_at > now:
+                self._timer = self._loop.call_at(due_at, self._end_overdue)
+                break
+            del self._due_at[task]
+            self._ended.add(task)
+            task.cancel()
+
+
 class Surroundings:
     """The gateway as its links see it."""
 
@@ -36,6 +84,7 @@ class Surroundings:
         self._bus = bus
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_at: float | None = None
+        self._patience: _Patience | None = None
 
     @property
     def is_out(self) -> bool:
@@ -52,11 +101,13 @@ class Surroundings:
         self._failed_at = now
         return True
 
-    async def ask(self, report: Report[R], *, within_s: float | None = None) -> R:
+    async def ask(self, report: Report[R]) -> R:
         """Return the centre's reply; raises CentreOut if there is none to be had in time."""
+        patience = self._patience
+        if patience is None:
+            patience = self._patience = _Patience(self.config.ask_s)
         try:
-            async with asyncio.timeout(self.config.ask_s if within_s is None else within_s):
-                reply = await self._bus.ask(report)
+            reply = await patience.wait(self._bus.ask(report))
         except (StoreUnavailable, BusError, TimeoutError) as error:
             if self._failed_at is None:
                 log.error("centre is out", extra={"why": str(error) or type(error).__name__})

@@ -167,7 +167,9 @@ def _meter_values(call: Call, origin: Origin) -> Exchange:
         )
         return Exchange(outside, nothing)
     report = SessionUpdated(
-        **origin._asdict(),
+        station_id=origin.station_id,
+        link_id=origin.link_id,
+        received_at=origin.received_at,
         version=OcppVersion.V16,
         action=call.action,
         at=max((sample.at for sample in found), default=origin.received_at),
@@ -176,7 +178,7 @@ def _meter_values(call: Call, origin: Origin) -> Exchange:
         samples=found,
         payload=call.payload_json,
         digest=digest(payload),
-        flags=tuple(sorted({flag for sample in found for flag in sample.flags})),
+        flags=meter.all_flags(found),
     )
     return Exchange(report, _updated_answer)
 
@@ -203,7 +205,7 @@ def _stop(call: Call, origin: Origin) -> Exchange:
         stop_reason=payload.get("reason", ""),
         payload=call.payload_json,
         digest=digest(payload),
-        flags=tuple(sorted(flags.union(*(sample.flags for sample in found)))),
+        flags=meter.all_flags(found, flags),
     )
     return Exchange(report, _stop_answer)
 

@@ -144,7 +144,10 @@ def _transaction(call: Call, origin: Origin) -> Exchange:
     flags: set[str] = set()
     found = meter.samples(payload.get("meterValue", ()))
     at = instant(payload["timestamp"], "timestamp", flags)
-    shared: dict[str, Any] = origin._asdict() | {
+    shared: dict[str, Any] = {
+        "station_id": origin.station_id,
+        "link_id": origin.link_id,
+        "received_at": origin.received_at,
         "version": OcppVersion.V201,
         "action": call.action,
         "at": at,
@@ -159,7 +162,7 @@ def _transaction(call: Call, origin: Origin) -> Exchange:
         "is_offline": payload.get("offline", False),
         "payload": call.payload_json,
         "digest": digest(payload),
-        "flags": tuple(sorted(flags.union(*(sample.flags for sample in found)))),
+        "flags": meter.all_flags(found, flags),
     }
     kind = payload["eventType"]
     if kind == "Updated":

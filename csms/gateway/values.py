@@ -23,7 +23,9 @@ _MAX_WHOLE = 2**53
 _NO_INSTANT = "is no instant; right would be 2026-01-01T12:00:00Z"
 
 
-@lru_cache(maxsize=4096)
+# Small, so that it stays in the processor's cache: a message repeats its own instants, hardly
+# ever those of another.
+@lru_cache(maxsize=64)
 def _instant(text: str) -> tuple[datetime, bool] | None:
     if not is_instant(text):
         return None
@@ -33,6 +35,8 @@ def _instant(text: str) -> tuple[datetime, bool] | None:
         plain = f"{plain[:17]}59{plain[19:]}"
     try:
         at = datetime.fromisoformat(plain)
+        if at.tzinfo is UTC:
+            return at, False
         if at.tzinfo is None:
             return at.replace(tzinfo=UTC), True
         return at.astimezone(UTC), False
@@ -68,20 +72,23 @@ def whole_second_text(at: datetime) -> str:
 
 def small(payload: Mapping[str, Any], name: str, default: int = 0) -> int:
     """Return an EVSE, connector or sequence number: whole, not negative, 31 bits."""
-    return _whole(payload, name, default, least=0, most=_MAX_SMALL)
+    value = payload.get(name, default)
+    if not 0 <= value <= _MAX_SMALL:
+        raise _out_of_range(name, 0, _MAX_SMALL)
+    # The schema lets 1.0 through as an integer.
+    return int(value)
 
 
 def whole(payload: Mapping[str, Any], name: str, default: int = 0) -> int:
     """Return a whole number that a double holds exactly."""
-    return _whole(payload, name, default, least=-_MAX_WHOLE, most=_MAX_WHOLE)
-
-
-def _whole(payload: Mapping[str, Any], name: str, default: int, *, least: int, most: int) -> int:
     value = payload.get(name, default)
-    if not least <= value <= most:
-        raise Refused(Code.PROPERTY, f"{name} is out of range; it must be {least}..{most}")
-    # The schema lets 1.0 through as an integer.
+    if not -_MAX_WHOLE <= value <= _MAX_WHOLE:
+        raise _out_of_range(name, -_MAX_WHOLE, _MAX_WHOLE)
     return int(value)
+
+
+def _out_of_range(name: str, least: int, most: int) -> Refused:
+    return Refused(Code.PROPERTY, f"{name} is out of range; it must be {least}..{most}")
 
 
 def digest(payload: Mapping[str, Any]) -> str:

@@ -408,6 +408,23 @@ async def test_while_the_store_is_out_nothing_is_answered_and_nobody_is_let_in(
             assert "currentTime" in await back.ask("Heartbeat", {})
 
 
+async def test_a_centre_that_takes_too_long_counts_as_out(version: str, status: Status) -> None:
+    async with running(replace(FAST, ask_s=0.2)) as world, world.station(version) as station:
+        never = asyncio.Event()
+        world.centre.before = lambda report: (
+            never.wait() if isinstance(report, StatusChanged) else None
+        )
+        async with world.station(version, "/x/CS-2") as other:
+            await station.send(2, "s", "StatusNotification", status())
+            # Asked in between and answered: only the one that waits is given up.
+            assert "currentTime" in await other.ask("Heartbeat", {})
+            assert (await station.ended())[0] == 1013
+            assert [f for f in world.seen if f[:2] == ("CS 1", "out")] == []
+            world.centre.before = None
+            await asyncio.sleep(FAST.outage_probe_s)
+            assert "currentTime" in await other.ask("Heartbeat", {})
+
+
 async def test_a_station_that_dislikes_close_frames_is_cut_without_one(status: Status) -> None:
     config = replace(FAST, no_close_frame=frozenset({"CS 1"}))
     async with running(config) as world, world.station() as station:
