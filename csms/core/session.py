@@ -6,7 +6,8 @@ start, so a meter that is reset in mid-session loses nothing that was seen and n
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any
 
 from csms.core.messages import SessionEnded, SessionReport, SessionStarted, SessionUpdated
 from csms.core.model import (
@@ -98,19 +99,35 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     A report older than what is known (live messages overtake queued ones) adds nothing to the
     present state; its samples are kept by the store all the same.
     """
+    fold = _Fold(session)
     seq_no = session.last_seq_no if report.seq_no is None else report.seq_no
-    session = replace(
-        session,
-        charging_state=(
-            report.charging_state
-            if report.charging_state and seq_no >= session.last_seq_no
-            else session.charging_state
-        ),
-        last_seq_no=max(seq_no, session.last_seq_no),
-        flags=_with(session.flags, *report.flags),
-    )
-    session = _with_samples(session, report.samples)
-    return _ended(session, report) if isinstance(report, SessionEnded) else session
+    charging_state = session.charging_state
+    if report.charging_state and seq_no >= session.last_seq_no:
+        charging_state = report.charging_state
+    fold.flag(report.flags)
+    fold.add(report.samples)
+    if not isinstance(report, SessionEnded):
+        return replace(
+            session,
+            charging_state=charging_state,
+            last_seq_no=max(seq_no, session.last_seq_no),
+            **fold.changes(),
+        )
+    if report.meter_stop_wh is not None:
+        stop = MeterSample(at=report.at, context="Transaction.End", energy_wh=report.meter_stop_wh)
+        fold.add((stop,))
+    if report.at < session.started_at:
+        fold.flag(("ends_before_start",))
+    ended: dict[str, Any] = {
+        "state": SessionState.ENDED,
+        "ended_at": max(report.at, session.started_at),
+        "stop_reason": report.stop_reason,
+        "charging_state": "Idle",
+        "last_seq_no": max(seq_no, session.last_seq_no),
+        "power_w": 0.0,
+        "current_a": (),
+    }
+    return replace(session, **(fold.changes() | ended))
 
 
 def sampled(session: Session, samples: tuple[MeterSample, ...]) -> Session:
@@ -132,69 +149,103 @@ def closed_administratively(session: Session, *, now: datetime, reason: str) -> 
     )
 
 
-def _ended(session: Session, report: SessionEnded) -> Session:
-    stop_wh = report.meter_stop_wh
-    if stop_wh is not None:
-        session = _with_samples(
-            session, (MeterSample(at=report.at, context="Transaction.End", energy_wh=stop_wh),)
-        )
-    return replace(
-        session,
-        state=SessionState.ENDED,
-        ended_at=max(report.at, session.started_at),
-        stop_reason=report.stop_reason,
-        charging_state="Idle",
-        power_w=0.0,
-        current_a=(),
-        flags=_with(session.flags, "ends_before_start")
-        if report.at < session.started_at
-        else session.flags,
-    )
-
-
 def _with_samples(session: Session, samples: tuple[MeterSample, ...]) -> Session:
-    for sample in sorted(samples, key=lambda s: s.at):
-        session = _with_sample(session, sample)
-    return session
-
-
-def _with_sample(session: Session, sample: MeterSample) -> Session:
-    if session.sample_at is not None and sample.at < session.sample_at:
+    if not samples:
         return session
-    energy_wh, last_wh, flags = _risen(session, sample)
-    start_wh = session.meter_start_wh
-    if start_wh is None and sample.energy_wh is not None:
-        start_wh = sample.energy_wh
-        flags = _with(flags, "meter_start_assumed")
-    is_open = session.state is SessionState.OPEN
-    return replace(
-        session,
-        meter_start_wh=start_wh,
-        meter_last_wh=last_wh,
-        energy_wh=energy_wh,
-        power_w=sample.power_w if is_open and sample.power_w is not None else session.power_w,
-        current_a=sample.current_a if is_open and sample.current_a else session.current_a,
-        soc=session.soc if sample.soc is None else sample.soc,
-        sample_at=sample.at,
-        flags=_with(flags, *sample.flags),
+    fold = _Fold(session)
+    fold.add(samples)
+    return replace(session, **fold.changes())
+
+
+class _Fold:
+    """The measured part of a session while samples are added to it.
+
+    A Session has some forty fields, so that making one costs more than all of this: it is made
+    once per report, not once per step.
+    """
+
+    __slots__ = (
+        "_current_a",
+        "_energy_wh",
+        "_flags",
+        "_is_open",
+        "_meter_last_wh",
+        "_meter_start_wh",
+        "_power_w",
+        "_sample_at",
+        "_soc",
     )
 
+    def __init__(self, session: Session) -> None:
+        self._meter_start_wh = session.meter_start_wh
+        self._meter_last_wh = session.meter_last_wh
+        self._energy_wh = session.energy_wh
+        self._power_w = session.power_w
+        self._current_a = session.current_a
+        self._soc = session.soc
+        self._sample_at = session.sample_at
+        self._flags = session.flags
+        self._is_open = session.state is SessionState.OPEN
 
-def _risen(session: Session, sample: MeterSample) -> tuple[float, float | None, tuple[str, ...]]:
-    """Return (energy_wh, meter_last_wh, flags) after the register reading of `sample`."""
-    reading, last = sample.energy_wh, session.meter_last_wh
-    if reading is None or last is None:
-        return session.energy_wh, last if reading is None else reading, session.flags
-    rise = reading - last
-    if rise < 0:
-        # A reset or a swapped meter: the new register is the base, what was seen stays.
-        return session.energy_wh, reading, _with(session.flags, "register_fell")
-    flags = session.flags
-    if session.sample_at is not None:
-        hours = max((sample.at - session.sample_at) / timedelta(hours=1), 1 / 3600)
-        if rise / hours > MAX_STEP_W:
-            flags = _with(flags, "register_jump")
-    return session.energy_wh + rise, reading, flags
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of a session that samples may change."""
+        return {
+            "meter_start_wh": self._meter_start_wh,
+            "meter_last_wh": self._meter_last_wh,
+            "energy_wh": self._energy_wh,
+            "power_w": self._power_w,
+            "current_a": self._current_a,
+            "soc": self._soc,
+            "sample_at": self._sample_at,
+            "flags": self._flags,
+        }
+
+    def flag(self, flags: tuple[str, ...]) -> None:
+        """Add what is not flagged yet."""
+        if flags:
+            self._flags = _with(self._flags, *flags)
+
+    def add(self, samples: tuple[MeterSample, ...]) -> None:
+        """Add `samples` in the order of their instants."""
+        for sample in sorted(samples, key=_at) if len(samples) > 1 else samples:
+            self._add(sample)
+
+    def _add(self, sample: MeterSample) -> None:
+        if self._sample_at is not None and sample.at < self._sample_at:
+            return
+        if sample.energy_wh is not None:
+            self._read(sample.energy_wh, sample.at)
+        if self._is_open:
+            if sample.power_w is not None:
+                self._power_w = sample.power_w
+            if sample.current_a:
+                self._current_a = sample.current_a
+        if sample.soc is not None:
+            self._soc = sample.soc
+        self._sample_at = sample.at
+        self.flag(sample.flags)
+
+    def _read(self, reading_wh: float, at: datetime) -> None:
+        """Add what the register rose since it was last read."""
+        last_wh, self._meter_last_wh = self._meter_last_wh, reading_wh
+        if last_wh is not None:
+            rise_wh = reading_wh - last_wh
+            if rise_wh < 0:
+                # A reset or a swapped meter: the new register is the base, what was seen stays.
+                self.flag(("register_fell",))
+            else:
+                if self._sample_at is not None:
+                    seconds = max((at - self._sample_at).total_seconds(), 1.0)
+                    if rise_wh * 3600.0 / seconds > MAX_STEP_W:
+                        self.flag(("register_jump",))
+                self._energy_wh += rise_wh
+        if self._meter_start_wh is None:
+            self._meter_start_wh = reading_wh
+            self.flag(("meter_start_assumed",))
+
+
+def _at(sample: MeterSample) -> datetime:
+    return sample.at
 
 
 def _with(flags: tuple[str, ...], *more: str) -> tuple[str, ...]:

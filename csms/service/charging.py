@@ -79,43 +79,39 @@ class Charging:
 
     async def reported(self, report: SessionReport) -> SessionReply:
         """Keep a transaction message and answer it; a repeat gets the answer of the first."""
-        fresh_id = new_id("s", report.received_at)
-        reply, effect = await self.store.write(lambda tx: self._work(tx, report, fresh_id))
+        reply, effect = await self.store.write(lambda tx: self._work(tx, report))
         if effect is not None:
             self.changed(effect)
         return reply
 
-    def _work(
-        self, tx: Tx, report: SessionReport, fresh_id: str
-    ) -> tuple[SessionReply, Effect | None]:
+    def _work(self, tx: Tx, report: SessionReport) -> tuple[SessionReply, Effect | None]:
         if report.version is OcppVersion.V16:
-            return self._work_16(tx, report, fresh_id)
+            return self._work_16(tx, report)
         session = sessions.by_transaction(tx, report.station_id, report.transaction_id)
         stored = sessions.append_event(tx, report)
         if stored is EventStored.REPEAT and session is not None:
             return _repeated(session, report), None
         if stored is EventStored.CONFLICT:
             report = replace(report, flags=(*report.flags, "seq_no_conflict"))
-        return self._apply(tx, session, report, fresh_id)
+        return self._apply(tx, session, report)
 
-    def _work_16(
-        self, tx: Tx, report: SessionReport, fresh_id: str
-    ) -> tuple[SessionReply, Effect | None]:
+    def _work_16(self, tx: Tx, report: SessionReport) -> tuple[SessionReply, Effect | None]:
         if isinstance(report, SessionStarted):
             known = sessions.find_start(tx, report)
             if known is not None:
                 return _repeated(known, report), None
-            reply, effect = self._apply(tx, None, report, fresh_id)
+            reply, effect = self._apply(tx, None, report)
             sessions.append_event(tx, report, transaction_id=reply.transaction_id)
             return reply, effect
         session = self._session_16(tx, report)
         if session is None:
             self._orphan(tx, report)
             return SessionReply(transaction_id=report.transaction_id), None
-        report = replace(report, transaction_id=session.transaction_id)
+        if report.transaction_id != session.transaction_id:
+            report = replace(report, transaction_id=session.transaction_id)
         if sessions.append_event(tx, report) is EventStored.REPEAT:
             return _repeated(session, report), None
-        return self._apply(tx, session, report, fresh_id)
+        return self._apply(tx, session, report)
 
     def _session_16(self, tx: Tx, report: SessionReport) -> Session | None:
         """Return the session a 1.6 message means, looked up under its own station only."""
@@ -145,14 +141,14 @@ class Charging:
         )
 
     def _apply(
-        self, tx: Tx, session: Session | None, report: SessionReport, fresh_id: str
+        self, tx: Tx, session: Session | None, report: SessionReport
     ) -> tuple[SessionReply, Effect | None]:
         original = report
         report = _with_clock(report)
         authorization: Authorization | None = None
         before = session
         if session is None:
-            session, authorization = self._open(tx, report, fresh_id)
+            session, authorization = self._open(tx, report)
         else:
             session, authorization = self._identified(tx, session, report)
         if isinstance(report, SessionStarted):
@@ -178,16 +174,14 @@ class Charging:
             why = "session ended"
         return reply, Effect(session=session, why=why)
 
-    def _open(
-        self, tx: Tx, report: SessionReport, fresh_id: str
-    ) -> tuple[Session, Authorization | None]:
+    def _open(self, tx: Tx, report: SessionReport) -> tuple[Session, Authorization | None]:
         authorization = None
         self._end_leftovers(tx, report)
         if report.id_token is not None and not isinstance(report, SessionEnded):
             authorization = self._decided(tx, report, is_start=True)
         session = folds.started(
             report,
-            session_id=fresh_id,
+            session_id=new_id("s", report.received_at),
             site_id=stations.site_id_of_station(tx, report.station_id),
             authorization=authorization,
         )
