@@ -213,6 +213,7 @@ url = "sqlite:///{database}"
 [gateway]
 port = {port}
 admitted_per_s = 1000.0
+frames_per_s = 0.0
 [api]
 port = {api_port}
 [planner]

@@ -75,6 +75,10 @@ class GatewaySettings(_Section):
     heartbeat_interval_s: Annotated[int, Field(ge=10, le=86400)] = 300
     command_timeout_s: Positive = 30.0
     admitted_per_s: Positive = 100.0
+    frames_per_s: Annotated[float, Field(ge=0)] = 20.0
+    """Steady rate of messages of one station; beyond it reading pauses. 0 lifts the limit."""
+    frames_burst: Annotated[int, Field(ge=1)] = 200
+    """Messages a station may send at once after a silence."""
     allow_profile_0: bool = False
     """Accept stations without a password from other hosts as well: only for a closed network."""
     tls_certificate_file: Path | None = None
