@@ -43,6 +43,8 @@ from simulators.variables import Settings as StationSettings
 START = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)
 VERSIONS = ("1.6", "2.0.1")
 WAIT_S = 15.0
+HELD_KWH = 12.0
+"""What a driver's car of 60 kWh holds when it arrives at 20 %."""
 
 
 async def eventually(
@@ -179,7 +181,7 @@ class World:
         return card_of(number)
 
     async def trip(self, number: int, *, departs_in: timedelta, energy_kwh: float) -> None:
-        """Declare or replace the trip of a driver, `energy_kwh` into the battery."""
+        """Declare or replace a driver's trip; the battery misses `energy_kwh` for it."""
         changed = await self.system.enrolment.put_trips(
             [
                 Trip(
@@ -187,7 +189,7 @@ class World:
                     holder_did=did_of(number),
                     vehicle_id=f"v{number}",
                     departs_at=self.clock.now() + departs_in,
-                    energy_kwh=energy_kwh,
+                    energy_kwh=energy_kwh + HELD_KWH,
                     reserve_share=0.0,
                 )
             ],
