@@ -23,6 +23,8 @@ TRACE_SHARE = 0.02
 """Up to this share of all needs missing, cars trade slots to make room for each other."""
 MOST_TRADES = 300
 """How many such trades are tried: the rest of a need is then left to other means."""
+MOST_MOVES = 400
+"""How many ways of making way for a car that misses its need are tried."""
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
@@ -80,6 +82,8 @@ def _legal(grid: Grid, power: Floats, limit_kw: Floats, peak_kw: float) -> Float
         if not missed_kwh(grid, power).any():
             break
         _serve(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=peak_kw + above))
+    if missed_kwh(grid, power).any():
+        _make_way(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=np.inf))
     return power
 
 
@@ -300,6 +304,55 @@ def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) ->
                 power[j, to] += energy / float(hours[j, to])
                 free[to] -= energy / float(hours[j, to])
                 short[i] -= moved_kw * float(hours[i, k])
+
+
+def _make_way(grid: Grid, power: Floats, room: _Room) -> None:
+    """Let cars that miss a need have slots of cars that can charge at another time, in place.
+
+    A need comes before any price: a car of no higher class gives up a slot, down to its minimum or
+    altogether, if all it gives up fits elsewhere in its own stay.
+    """
+    tries = MOST_MOVES
+    short = missed_kwh(grid, power)
+    order = np.lexsort((grid.laxity_h, -grid.rank))
+    for i in order[short[order] > ENERGY_KWH].tolist():
+        slots = np.flatnonzero((grid.inside_h[i] > 0) & (grid.cap_kw[i] - power[i] > EPSILON_KW))
+        for k in slots[np.argsort(grid.cost[i][slots], kind="stable")].tolist():
+            giving = (power[:, k] > 0) & (grid.rank <= grid.rank[i]) & (short <= ENERGY_KWH)
+            for j in np.flatnonzero(giving)[np.argsort(-grid.laxity_h[giving])].tolist():
+                if short[i] <= ENERGY_KWH or tries <= 0:
+                    break
+                if j != i:
+                    tries -= 1
+                    short[i] -= _gives_way(grid, power, room, i=i, j=j, k=k, short_kwh=short[i])
+
+
+def _gives_way(
+    grid: Grid, power: Floats, room: _Room, *, i: int, j: int, k: int, short_kwh: float
+) -> float:
+    """Move what car `j` draws in slot `k` elsewhere for car `i`; return what `i` gains, kWh."""
+    elsewhere = np.delete(np.arange(grid.shape[1]), k)
+    before, hours = power[j].copy(), float(grid.inside_h[i, k])
+    for level in (float(max(grid.least_kw[j], grid.guard_kw[j])), 0.0):
+        if before[k] <= level + EPSILON_KW:
+            continue
+        row = before.copy()
+        row[k] = level
+        energy = float((before[k] - level) * grid.inside_h[j, k])
+        room.book(j, before, row)
+        moved, left = _placed(grid, room, j, row=row, energy_kwh=energy, slots=elsewhere)
+        room.book(j, row, moved)
+        most = min(float(room.upper(i, power[i])[k]), float(power[i, k]) + short_kwh / hours)
+        rises = most > power[i, k] + EPSILON_KW and most >= grid.least_kw[i] - EPSILON_KW
+        if left <= ENERGY_KWH and moved[k] <= level + EPSILON_KW and rises:
+            risen = power[i].copy()
+            risen[k] = most
+            gained = (most - float(power[i, k])) * hours
+            room.book(i, power[i], risen)
+            power[i], power[j] = risen, moved
+            return gained
+        room.book(j, moved, before)
+    return 0.0
 
 
 def _placed(
