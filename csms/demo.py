@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -190,6 +191,7 @@ async def run_demo(
 ) -> dict[str, object] | None:
     """Run the demo; return its figures once the day is over, None if it was stopped before."""
     set_up_logging(level="warning", format_="console")
+    _end_on_sigterm()
     speed = speed or (ONCE_SPEED if once else LIVE_SPEED)
     if once:
         port, ocpp_port = 0, 0
@@ -207,6 +209,13 @@ async def run_demo(
             if not is_quiet:
                 _greet(demo, system)
             return await _live(demo, system, zero=zero, once=once, is_quiet=is_quiet)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end the demo as Ctrl-C does: stations, database and all."""
+    task = asyncio.current_task()
+    if task is not None and sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _prepared(folder: Path, *, speed: float, port: int, ocpp_port: int, limit_kw: float) -> Demo:

@@ -32,7 +32,7 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
 
     Each car's energy is gathered within hours of equal price, which spares pauses. Where that
     misses more than need be, every block keeps what the solver gave it; where minimum currents
-    are what makes cars miss much of it, least laxity is tried, which starts fewer of them.
+    still make cars miss much of it, least laxity is tried, which starts fewer of them.
     """
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
@@ -45,15 +45,17 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     missed = float(missed_kwh(grid, power).sum())
     aimed = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
     loss = missed - float(aimed.sum())
-    if not grid.least_kw.any():
-        if loss <= ENERGY_KWH or len(bands.first) == len(blocks.first):
-            return power
+    if loss <= ENERGY_KWH:
+        return power
+    if len(bands.first) != len(blocks.first):
         other = _legal(grid, _split(grid, blocks, energy, *limits), *limits)
-    else:
-        if loss <= LOST_SHARE * float(grid.due_kwh.sum()):
-            return power
+        if _misses_less(grid, other, power):
+            power, loss = other, loss + float(missed_kwh(grid, other).sum()) - missed
+    if grid.least_kw.any() and loss > LOST_SHARE * float(grid.due_kwh.sum()):
         other = filled_in_turn(grid, Strategy.LEAST_LAXITY, grid.room_kw)
-    return other if _misses_less(grid, other, power) else power
+        if _misses_less(grid, other, power):
+            power = other
+    return power
 
 
 def _misses_less(grid: Grid, power: Floats, than: Floats) -> bool:
@@ -309,8 +311,8 @@ def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) ->
 def _make_way(grid: Grid, power: Floats, room: _Room) -> None:
     """Let cars that miss a need have slots of cars that can charge at another time, in place.
 
-    A need comes before any price: a car of no higher class gives up a slot, down to its minimum or
-    altogether, if all it gives up fits elsewhere in its own stay.
+    A need comes before any price: cars of no higher class give up a slot, down to their minimum
+    or altogether, as far as what they give up fits elsewhere in their own stay.
     """
     tries = MOST_MOVES
     short = missed_kwh(grid, power)
@@ -318,41 +320,70 @@ def _make_way(grid: Grid, power: Floats, room: _Room) -> None:
     for i in order[short[order] > ENERGY_KWH].tolist():
         slots = np.flatnonzero((grid.inside_h[i] > 0) & (grid.cap_kw[i] - power[i] > EPSILON_KW))
         for k in slots[np.argsort(grid.cost[i][slots], kind="stable")].tolist():
+            if short[i] <= ENERGY_KWH or tries <= 0:
+                break
             giving = (power[:, k] > 0) & (grid.rank <= grid.rank[i]) & (short <= ENERGY_KWH)
-            for j in np.flatnonzero(giving)[np.argsort(-grid.laxity_h[giving])].tolist():
-                if short[i] <= ENERGY_KWH or tries <= 0:
-                    break
-                if j != i:
-                    tries -= 1
-                    short[i] -= _gives_way(grid, power, room, i=i, j=j, k=k, short_kwh=short[i])
+            donors = np.flatnonzero(giving)
+            donors = donors[np.argsort(-grid.laxity_h[donors], kind="stable")]
+            tries -= len(donors)
+            short[i] -= _given_way(
+                grid, power, room, i=i, k=k, donors=donors.tolist(), short_kwh=float(short[i])
+            )
 
 
-def _gives_way(
-    grid: Grid, power: Floats, room: _Room, *, i: int, j: int, k: int, short_kwh: float
+def _given_way(
+    grid: Grid,
+    power: Floats,
+    room: _Room,
+    *,
+    i: int,
+    k: int,
+    donors: list[int],
+    short_kwh: float,
 ) -> float:
-    """Move what car `j` draws in slot `k` elsewhere for car `i`; return what `i` gains, kWh."""
+    """Let `donors`, one after the other, leave slot `k` to car `i`; return what `i` gains, kWh.
+
+    Nothing is changed where all of them together do not make room enough.
+    """
+    hours, now_kw = float(grid.inside_h[i, k]), float(power[i, k])
+    wanted_kw = max(now_kw + short_kwh / hours, float(grid.least_kw[i]))
+    moved: dict[int, Floats] = {}
+    for j in donors:
+        if float(room.upper(i, power[i])[k]) >= wanted_kw - EPSILON_KW:
+            break
+        after = _without_slot(grid, power, room, j=j, k=k)
+        if after is not None:
+            moved[j], power[j] = power[j].copy(), after
+    most = min(float(room.upper(i, power[i])[k]), wanted_kw)
+    if most > now_kw + EPSILON_KW and most >= grid.least_kw[i] - EPSILON_KW:
+        risen = power[i].copy()
+        risen[k] = most
+        room.book(i, power[i], risen)
+        power[i] = risen
+        return min((most - now_kw) * hours, short_kwh)
+    for j, before in moved.items():
+        room.book(j, power[j], before)
+        power[j] = before
+    return 0.0
+
+
+def _without_slot(grid: Grid, power: Floats, room: _Room, *, j: int, k: int) -> Floats | None:
+    """Return the row of car `j` with less or nothing in slot `k`, booked; None if it cannot."""
     elsewhere = np.delete(np.arange(grid.shape[1]), k)
-    before, hours = power[j].copy(), float(grid.inside_h[i, k])
-    for level in (float(max(grid.least_kw[j], grid.guard_kw[j])), 0.0):
+    before = power[j]
+    for level in (0.0, float(max(grid.least_kw[j], grid.guard_kw[j]))):
         if before[k] <= level + EPSILON_KW:
             continue
         row = before.copy()
         row[k] = level
         energy = float((before[k] - level) * grid.inside_h[j, k])
         room.book(j, before, row)
-        moved, left = _placed(grid, room, j, row=row, energy_kwh=energy, slots=elsewhere)
-        room.book(j, row, moved)
-        most = min(float(room.upper(i, power[i])[k]), float(power[i, k]) + short_kwh / hours)
-        rises = most > power[i, k] + EPSILON_KW and most >= grid.least_kw[i] - EPSILON_KW
-        if left <= ENERGY_KWH and moved[k] <= level + EPSILON_KW and rises:
-            risen = power[i].copy()
-            risen[k] = most
-            gained = (most - float(power[i, k])) * hours
-            room.book(i, power[i], risen)
-            power[i], power[j] = risen, moved
-            return gained
-        room.book(j, moved, before)
-    return 0.0
+        after, left = _placed(grid, room, j, row=row, energy_kwh=energy, slots=elsewhere)
+        if left <= ENERGY_KWH and after[k] <= level + EPSILON_KW:
+            room.book(j, row, after)
+            return after
+        room.book(j, row, before)
+    return None
 
 
 def _placed(
