@@ -33,6 +33,7 @@ from csms.core.model import (
 )
 from csms.service.authorization import Authorizer
 from csms.service.ids import new_id
+from csms.service.matching import matched
 from csms.store import journal, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_meter, append_samples
