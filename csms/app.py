@@ -205,7 +205,13 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     bus.attach_notices(notices)
     keys = tenant_keys(settings.identity, settings.store.url)
     background = Background()
-    devices = Devices(store=store, bus=bus, clock=clock, automation=settings.planner.automation)
+    devices = Devices(
+        store=store,
+        bus=bus,
+        clock=clock,
+        automation=settings.planner.automation,
+        wait_s=settings.gateway.command_timeout_s,
+    )
     forecasting = Forecasting(
         store=store,
         clock=clock,

@@ -13,6 +13,7 @@ import structlog
 from csms.bus import Bus
 from csms.clock import Clock
 from csms.core.messages import (
+    DEFAULT_WAIT_S,
     Command,
     CommandResult,
     Outcome,
@@ -41,7 +42,17 @@ _PAST = timedelta(seconds=2)
 class Devices:
     """Sends commands and keeps their outcomes; settles stations that come up."""
 
-    def __init__(self, *, store: Store, bus: Bus, clock: Clock, automation: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        automation: bool,
+        wait_s: float = DEFAULT_WAIT_S,
+    ) -> None:
+        """`wait_s` is how long a station may take over a command that names no wait of its own."""
+        self.wait_s = wait_s
         self.store = store
         self.bus = bus
         self.clock = clock
@@ -49,6 +60,8 @@ class Devices:
 
     async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
         """Send `command`, keep what came of it, return its record's id and the result."""
+        if command.wait_s == DEFAULT_WAIT_S:
+            command = replace(command, wait_s=self.wait_s)
         payload = (
             command.payload_json
             if isinstance(command, RawCall)
