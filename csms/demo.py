@@ -65,7 +65,7 @@ MOVED = timedelta(days=(AS_DATE - REAL_DAY).days, hours=SHIFT_H)
 HISTORY = timedelta(weeks=8)
 LIMIT_KW = 44.0
 BUILDING_KW = 4.0
-ONCE_SPEED = 480.0
+ONCE_SPEED = 300.0
 LIVE_SPEED = 60.0
 BEFORE_REAL_S = 4.0
 """Machine seconds between the start and the first arrival: the stations connect and boot."""

@@ -88,7 +88,7 @@ async def list_stations(store: Store, settings: Settings) -> list[dict[str, obje
                 "link": str(s.link_state),
                 "version": str(s.version or "-"),
                 "model": f"{s.vendor} {s.model}".strip() or "-",
-                "last_seen_at": s.last_seen_at,
+                "last_seen_at": s.last_seen_at or "-",
             }
             for s in stations.list_stations(tx)
         ]
@@ -207,7 +207,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidInput(f"{path}: cannot be read: {why}") from error
 
 
 async def import_file(store: Store, settings: Settings, kind: str, file: Path) -> int:
@@ -232,8 +233,9 @@ async def import_file(store: Store, settings: Settings, kind: str, file: Path) -
 
 def case_from_file(path: Path) -> PlanningCase:
     """Return the planning case in a JSON file; raise InvalidInput with the file and the field."""
+    text = _text(path)
     try:
-        return PlanningCase.from_json(_text(path))
+        return PlanningCase.from_json(text)
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
 
