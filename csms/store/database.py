@@ -37,7 +37,7 @@ from csms.store.connections import (
     writing_engine,
 )
 from csms.store.schema import upgrade
-from csms.store.statements import Memory, Tx
+from csms.store.statements import Memory, Postponed, Tx
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ MAX_QUEUED = 20_000
 MAX_REMEMBERED = 20_000
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
+_UNKNOWN = -1
 
 
 class _Unit:
@@ -86,7 +87,13 @@ class Store:
         self._hold_s = hold_s
         self._window_s = window_s
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
+        # Units go from list to list: `_fresh` is the loop's, `_rest` and `_group` the writer's.
+        self._fresh: list[_Unit] = []
+        self._rest: list[_Unit] = []
+        self._came = 0
+        self._taken = 0
+        self._has_ended = False
+        self._queue: SimpleQueue[list[_Unit] | None] = SimpleQueue()
         self._is_healthy = True
         self._is_closed = False
         self._why = ""
@@ -124,7 +131,7 @@ class Store:
     @property
     def queued(self) -> int:
         """How many units wait for the writer."""
-        return self._queue.qsize()
+        return self._came - self._taken
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction and return its result once that is durable.
@@ -135,11 +142,23 @@ class Store:
         """
         if self.failed.is_set() or self._is_closed:
             raise StoreUnavailable(self._why or "the store is closed")
-        if self._queue.qsize() >= MAX_QUEUED:
+        if self.queued >= MAX_QUEUED:
             raise StoreUnavailable(f"{MAX_QUEUED} writes are waiting already")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Unit(work, future))
+        self._fresh.append(_Unit(work, future))
+        self._came += 1
+        if len(self._fresh) == 1:
+            # What this turn of the loop brings goes over together: the writer is woken once, and
+            # does not begin on the first while the loop reads the others.
+            self._loop.call_soon(self._hand_over)
         return await future
+
+    def _hand_over(self) -> None:
+        if self._fresh:
+            self._queue.put(self._fresh)
+            self._fresh = []
+            if self._has_ended:
+                self._refuse(self._left(), self._why)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one snapshot of the database, on a connection that cannot write.
@@ -156,6 +175,7 @@ class Store:
         if self._is_closed:
             return
         self._is_closed = True
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._readers.shutdown)
@@ -222,20 +242,25 @@ class Store:
 
     def _take(self) -> tuple[list[_Unit], bool]:
         """Return everything that is queued, after waiting for the first, and whether to end."""
-        group: list[_Unit] = []
+        group, self._rest = self._rest, []
+        closing = False
         try:
-            # A store that failed tries by itself whether it can write again.
-            unit = self._queue.get(timeout=None if self._is_healthy else self._delay_s)
-            if self._window_s and unit is not None:
-                time.sleep(self._window_s)
-            while unit is not None:
-                group.append(unit)
-                if len(group) == MAX_GROUP:
-                    return group, False
-                unit = self._queue.get_nowait()
+            while len(group) < MAX_GROUP and not closing:
+                if group:
+                    units = self._queue.get_nowait()
+                else:
+                    # A store that failed tries by itself whether it can write again.
+                    units = self._queue.get(timeout=None if self._is_healthy else self._delay_s)
+                    if self._window_s:
+                        time.sleep(self._window_s)
+                closing = units is None
+                group += units or ()
         except Empty:
-            return group, False
-        return group, True
+            pass
+        self._rest = group[MAX_GROUP:]
+        del group[MAX_GROUP:]
+        self._taken += len(group)
+        return group, closing
 
     def _record(self, group: list[_Unit]) -> None:
         """Settle every unit of `group`, in order; an empty group is a test of health."""
@@ -258,12 +283,17 @@ class Store:
                 self._settle(units)
             elif len(units) == 1:
                 self._settle(units)
+            elif bad == _UNKNOWN:
+                work.extendleft([unit] for unit in reversed(units))
             else:
                 parts = units[:bad], units[bad : bad + 1], units[bad + 1 :]
                 work.extendleft(part for part in reversed(parts) if part)
 
     def _attempt(self, units: list[_Unit]) -> int | None:
-        """Run and commit `units`; return the place of one that raised, after a rollback."""
+        """Run and commit `units`; return the place of one that raised, after a rollback.
+
+        The place is _UNKNOWN where a statement put off by one of several units failed.
+        """
         writer = self._writer
         began = time.monotonic()
         place = 0
@@ -275,15 +305,22 @@ class Store:
                 units[place].error = None
                 units[place].result = units[place].work(tx)
                 place += 1
+            tx.catch_up()
         except Exception as error:
-            if writer.abandon(error) is not Fault.WORK:
-                raise _Passing(said(error)) from error
+            cause = error.cause if isinstance(error, Postponed) else error
+            if writer.abandon(cause) is not Fault.WORK:
+                raise _Passing(said(cause)) from error
             if not units:
                 raise
+            if isinstance(error, Postponed):
+                if len(units) > 1:
+                    # Whose it was shows when each unit has a transaction of its own.
+                    return _UNKNOWN
+                place = 0
             unit = units[place]
-            unit.error = error
+            unit.error = cause
             unit.tries += 1
-            if isinstance(error, IntegrityError) and len(units) == 1 and unit.tries < 3:
+            if isinstance(cause, IntegrityError) and len(units) == 1 and unit.tries < 3:
                 # Another node may have stored the same thing first; the next look will find it.
                 return self._attempt(units)
             return place
@@ -321,16 +358,19 @@ class Store:
     def _give_up(self, why: str) -> None:
         self._why = why
         self._is_healthy = False
+        self._has_ended = True
         waiting = [unit for unit in self._group if not unit.is_settled]
         self._tell(self.failed.set)
+        self._refuse(waiting + self._rest + self._left(), why)
+
+    def _left(self) -> list[_Unit]:
+        """Return what is in the queue and nobody will take any more."""
+        left: list[_Unit] = []
         while True:
             try:
-                unit = self._queue.get_nowait()
+                left += self._queue.get_nowait() or ()
             except Empty:
-                break
-            if unit is not None:
-                waiting.append(unit)
-        self._refuse(waiting, why)
+                return left
 
     def _settle(self, units: list[_Unit]) -> None:
         for unit in units:
@@ -428,9 +468,13 @@ class _Writer:
         self._memory.clear()
         self._version = -1
         connection, self._connection = self._connection, None
-        self._raw = self._cursor = None
+        cursor, self._cursor = self._cursor, None
+        self._raw = None
         if connection is not None:
             try:
+                # A cursor that an error still refers to would keep SQLite's lock.
+                if cursor is not None:
+                    cursor.close()
                 connection.invalidate()
                 connection.close()
             except Exception as error:

@@ -40,10 +40,8 @@ _INSERT_STATION = Hot(
 
 def append_samples(tx: Tx, session: Session, samples: Sequence[MeterSample]) -> None:
     """Store the samples of a session; one with the same instant and context is kept as it is."""
-    if len(samples) == 1:
-        tx.run(_INSERT, (session.number, *_stored(samples[0])))
-    elif samples:
-        tx.run_all(_INSERT, [(session.number, *_stored(sample)) for sample in samples])
+    for sample in samples:
+        tx.later(_INSERT, (session.number, *_stored(sample)))
 
 
 def append_meter(tx: Tx, station_id: str, evse_id: int, samples: Sequence[MeterSample]) -> None:

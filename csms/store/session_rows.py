@@ -1,6 +1,8 @@
 """A session as a row and back, and the hot statements on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import TypeDecorator, or_, select, type_coerce, update
@@ -29,6 +31,19 @@ _T = tables.session
 # What an index holds changes seldom. SQLite rewrites an index whenever a statement names one of
 # its columns, changed or not, so these have a statement of their own that runs only on a change.
 _INDEXED = ("site_id", "id_token", "holder_did", "state", "ended_at")
+_MEASURED = (
+    "meter_start_wh",
+    "meter_last_wh",
+    "energy_wh",
+    "power_w",
+    "current_a",
+    "soc",
+    "sample_at",
+    "charging_state",
+    "last_seq_no",
+    "flags",
+)
+"""What a message in the middle of a session changes."""
 _PLAIN = (
     "evse_id",
     "connector_id",
@@ -170,6 +185,28 @@ def plain_values(session: Session) -> tuple[Any, ...]:
     )
 
 
+unmeasured: Callable[[Session], tuple[Any, ...]] = attrgetter(
+    *(f.name for f in fields(Session) if f.name not in _MEASURED)
+)
+"""Return all of a session that `measured_values` leaves out."""
+
+
+def measured_values(session: Session) -> tuple[Any, ...]:
+    """Return what a message in the middle of a session changes."""
+    return (
+        session.meter_start_wh,
+        session.meter_last_wh,
+        session.energy_wh,
+        session.power_w,
+        text_from(session.current_a),
+        session.soc,
+        us_or_none(session.sample_at),
+        session.charging_state,
+        session.last_seq_no,
+        text_from(session.flags),
+    )
+
+
 SELECT = select(*(_T.c[name] for name in COLUMNS))
 
 STORED_SELECT = select(
@@ -254,6 +291,12 @@ UPDATE = Hot(
         update(_T).values(parameters(_T, _PLAIN)).where(_T.c.number == parameter(_T.c.number))
     ),
     (*_PLAIN, "number"),
+)
+UPDATE_MEASURED = Hot(
+    lambda insert: (
+        update(_T).values(parameters(_T, _MEASURED)).where(_T.c.number == parameter(_T.c.number))
+    ),
+    (*_MEASURED, "number"),
 )
 UPDATE_INDEXED = Hot(
     lambda insert: (

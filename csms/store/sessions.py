@@ -10,14 +10,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal_column, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 
 from csms.core.errors import Conflict, UnknownSession
-from csms.core.messages import SessionReport, SessionStarted
+from csms.core.messages import SessionReport, SessionStarted, SessionUpdated
 from csms.core.model import OcppVersion, Session, SessionState
 from csms.store import session_rows as rows
 from csms.store import tables
-from csms.store.columns import text_from, us_from
+from csms.store.columns import EPOCH, at_from, text_from, us_from
 from csms.store.pages import Page, newest_first
 from csms.store.statements import Hot, Tx, parameter, parameters
 
@@ -119,9 +119,17 @@ def save(tx: Tx, session: Session) -> None:
 
     Raises UnknownSession if it was never opened.
     """
+    before: Session | None = tx.memory.get((session.station_id, session.transaction_id))
+    if (
+        before is not None
+        and before.number == session.number
+        and rows.unmeasured(before) == rows.unmeasured(session)
+    ):
+        tx.later(rows.UPDATE_MEASURED, (*rows.measured_values(session), session.number))
+        _remembered(tx, session)
+        return
     if not tx.run(rows.UPDATE, (*rows.plain_values(session), session.number)):
         raise UnknownSession(f"no session {session.session_id}")
-    before: Session | None = tx.memory.get((session.station_id, session.transaction_id))
     indexed = rows.indexed_values(session)
     if before is None or before.number != session.number or rows.indexed_values(before) != indexed:
         tx.run(rows.UPDATE_INDEXED, (*indexed, session.number))
@@ -299,6 +307,18 @@ _INSERT_EVENT = Hot(
     ),
     _EVENT,
 )
+_NEW_EVENT = (*_EVENT, "is_conflict")
+_INSERT_NEW_EVENT = Hot(
+    lambda insert: insert(_E).values(parameters(_E, _NEW_EVENT)).on_conflict_do_nothing(),
+    _NEW_EVENT,
+)
+_LATEST = Hot(
+    lambda insert: select(func.max(_E.c.seq_no), func.max(_E.c.at)).where(
+        _E.c.station_id == parameter(_E.c.station_id),
+        _E.c.transaction_id == parameter(_E.c.transaction_id),
+    ),
+    ("station_id", "transaction_id"),
+)
 
 
 def append_event(tx: Tx, report: SessionReport, *, transaction_id: str = "") -> EventStored:
@@ -308,25 +328,51 @@ def append_event(tx: Tx, report: SessionReport, *, transaction_id: str = "") -> 
     message is known by station, transaction and number, its content compared by digest; in 1.6 by
     station, transaction and digest.
     """
-    row = tx.row(
-        _INSERT_EVENT,
-        (
-            report.station_id,
-            transaction_id or report.transaction_id,
-            -1 if report.seq_no is None else report.seq_no,
-            report.digest,
-            report.action,
-            us_from(report.at),
-            us_from(report.received_at),
-            report.trigger,
-            report.is_offline,
-            report.payload,
-            text_from(report.flags),
-        ),
+    transaction_id = transaction_id or report.transaction_id
+    values = (
+        report.station_id,
+        transaction_id,
+        -1 if report.seq_no is None else report.seq_no,
+        report.digest,
+        report.action,
+        us_from(report.at),
+        us_from(report.received_at),
+        report.trigger,
+        report.is_offline,
+        report.payload,
+        text_from(report.flags),
     )
+    if _comes_after_all(tx, report, transaction_id):
+        tx.later(_INSERT_NEW_EVENT, (*values, False))
+        return EventStored.NEW
+    row = tx.row(_INSERT_EVENT, values)
     if row is None:
         return EventStored.REPEAT
     return EventStored.CONFLICT if row[0] else EventStored.NEW
+
+
+def _comes_after_all(tx: Tx, report: SessionReport, transaction_id: str) -> bool:
+    """Return whether nothing on record can be the same message, without looking for it.
+
+    It is so for a number above all numbers of its transaction; in 1.6 for a time after all its
+    times, since a repeat has the time of the first. Only an update without a sample has no time
+    of its own. Highest number and time are remembered from message to message.
+    """
+    if tx.dialect != "sqlite":
+        # Other nodes write too: nothing is remembered, and looking is what this saves.
+        return False
+    if report.seq_no is None and not report.samples and isinstance(report, SessionUpdated):
+        return False
+    key = ("latest event", report.station_id, transaction_id)
+    known: tuple[int, datetime] | None = tx.memory.get(key)
+    if known is None:
+        found = tx.row(_LATEST, (report.station_id, transaction_id))
+        assert found is not None, "an aggregate returned no row"
+        known = (-1, EPOCH) if found[0] is None else (found[0], at_from(found[1]))
+    highest, latest_at = known
+    number = -1 if report.seq_no is None else report.seq_no
+    tx.memory.put(key, (max(number, highest), max(report.at, latest_at)))
+    return number > highest if report.seq_no is not None else report.at > latest_at
 
 
 def events_of(tx: Tx, station_id: str, transaction_id: str) -> list[StoredEvent]:

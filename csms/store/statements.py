@@ -5,7 +5,9 @@ A `Hot` statement is built from the same tables, compiled once per dialect and h
 driver's own cursor as text with a tuple. It takes and returns stored values (columns.py).
 """
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -29,6 +31,9 @@ Insert = Callable[[Table], Any]
 
 _INSERTS: Mapping[str, Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _PREFIX = "p_"
+_ROW = re.compile(r"VALUES (\((?:\?, )*\?\))")
+_MOST_ROWS = 32
+"""Rows in one statement: with 30 values each they stay far below SQLite's 32,766 parameters."""
 
 
 def parameter(column: ColumnElement[Any], name: str = "") -> BindParameter[Any]:
@@ -50,6 +55,7 @@ class Hot:
         self._build = build
         self._names = tuple(names)
         self._forms: dict[str, tuple[str, Callable[[Sequence[Any]], Any] | None]] = {}
+        self._many: dict[int, str] = {}
 
     def form(self, dialect: str) -> tuple[str, Callable[[Sequence[Any]], Any] | None]:
         """Return the SQL text and how to reorder the values, None where they fit as they are."""
@@ -57,6 +63,18 @@ class Hot:
         if found is None:
             found = self._forms[dialect] = self._compiled(dialect)
         return found
+
+    def many(self, rows: int) -> str | None:
+        """Return SQLite's text for `rows` rows in one statement, None if there is no such text."""
+        text = self._many.get(rows)
+        if text is None:
+            single, _ = self.form("sqlite")
+            found = _ROW.search(single)
+            if found is None:
+                return None
+            repeated = ", ".join([found[1]] * rows)
+            text = self._many[rows] = single[: found.start(1)] + repeated + single[found.end(1) :]
+        return text
 
     def _compiled(self, dialect: str) -> tuple[str, Callable[[Sequence[Any]], Any] | None]:
         compiler: Dialect = (
@@ -117,25 +135,82 @@ class Memory:
         self._touched.clear()
 
 
+class Postponed(Exception):
+    """A statement that was put off failed: which unit asked for it is not known any more."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Tx:
     """An open transaction: the only thing of the database that a function in here sees.
 
     A unit of work must touch nothing but its Tx: it may be run twice, and only one run counts.
     Whoever changes remembered rows by a statement of their own has to clear `memory`.
+
+    What is put off with `later` is written before anything else is run and before the commit, so
+    nobody sees the difference but the clock: the rows of a whole group go in by one statement,
+    during which the loop has the interpreter to itself.
     """
 
-    __slots__ = ("_connection", "_cursor", "dialect", "memory")
+    __slots__ = ("_connection", "_cursor", "_later", "dialect", "memory")
 
     def __init__(self, connection: Connection, cursor: Any, memory: Memory) -> None:
         self._connection = connection
         self._cursor = cursor
+        self._later: dict[Hot, list[Sequence[Any]]] = {}
         self.dialect = connection.dialect.name
         self.memory = memory
+
+    def later(self, statement: Hot, values: Sequence[Any]) -> None:
+        """Run a hot statement whose result nobody needs, at the latest before the commit.
+
+        Statements put off keep their order among themselves only: rows of one must not depend on
+        another's.
+        """
+        rows = self._later.get(statement)
+        if rows is None:
+            self._later[statement] = [values]
+        else:
+            rows.append(values)
+
+    def catch_up(self) -> None:
+        """Run what was put off; raises Postponed, from what went wrong."""
+        if not self._later:
+            return
+        pending, self._later = self._later, {}
+        try:
+            for statement, rows in pending.items():
+                self._run_together(statement, rows)
+        except Exception as error:
+            raise Postponed(error) from error
+
+    def _run_together(self, statement: Hot, rows: list[Sequence[Any]]) -> None:
+        text, order = statement.form(self.dialect)
+        if order is not None:
+            rows = [order(row) for row in rows]
+        begin = 0
+        if self.dialect == "sqlite":
+            # Each call gives the interpreter to the loop and waits to get it back: few calls. In
+            # powers of two, so that few texts are compiled.
+            size = _MOST_ROWS
+            while size > 1:
+                together = statement.many(size) if len(rows) - begin >= size else None
+                if together is None:
+                    size //= 2
+                    continue
+                chunk = rows[begin : begin + size]
+                self._cursor.execute(together, tuple(chain.from_iterable(chunk)))
+                begin += size
+        if begin < len(rows):
+            self._cursor.executemany(text, rows[begin:])
 
     def execute(
         self, statement: Executable, values: Sequence[Mapping[str, Any]] | None = None
     ) -> CursorResult[Any]:
         """Run a Core statement, once or for each mapping in `values`."""
+        self.catch_up()
         result: CursorResult[Any] = self._connection.execute(statement, values)
         return result
 
@@ -160,21 +235,25 @@ class Tx:
             if rest
             else statement.on_conflict_do_nothing(index_elements=list(key))
         )
+        self.catch_up()
         self._connection.execute(statement, list(rows))
 
     def run(self, statement: Hot, values: Sequence[Any]) -> int:
         """Run a hot statement and return how many rows it touched."""
+        self.catch_up()
         text, order = statement.form(self.dialect)
         self._cursor.execute(text, values if order is None else order(values))
         return int(self._cursor.rowcount)
 
     def run_all(self, statement: Hot, rows: Sequence[Sequence[Any]]) -> None:
         """Run a hot statement once for each tuple."""
+        self.catch_up()
         text, order = statement.form(self.dialect)
         self._cursor.executemany(text, rows if order is None else [order(r) for r in rows])
 
     def row(self, statement: Hot, values: Sequence[Any]) -> Row | None:
         """Run a hot statement and return its first row, None if it has none."""
+        self.catch_up()
         text, order = statement.form(self.dialect)
         self._cursor.execute(text, values if order is None else order(values))
         found: Row | None = self._cursor.fetchone()
@@ -182,6 +261,7 @@ class Tx:
 
     def rows(self, statement: Hot, values: Sequence[Any]) -> list[Row]:
         """Run a hot statement and return all its rows."""
+        self.catch_up()
         text, order = statement.form(self.dialect)
         self._cursor.execute(text, values if order is None else order(values))
         found: list[Row] = self._cursor.fetchall()

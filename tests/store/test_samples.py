@@ -1,7 +1,7 @@
 """Meter samples are kept once, and folded into quarter hours without losing energy."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -50,6 +50,40 @@ async def quarters(store: Store, until_s: float = 4 * 3600) -> list[tuple[float,
 
 
 # --- samples -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 33, 71])
+async def test_any_number_of_samples_is_kept_each_as_it_was(store: Store, count: int) -> None:
+    taken = [a_sample(n, energy_wh=float(n), current_a=(1.0, n / 2)) for n in range(count)]
+    await store.write(lambda tx: charge(tx, taken))
+    assert await store.read(lambda tx: samples.samples(tx, "s1")) == taken
+
+
+async def test_what_a_unit_put_off_is_seen_by_whatever_it_reads(store: Store) -> None:
+    def work(tx: Tx) -> list[MeterSample]:
+        charge(tx, [a_sample(1), a_sample(2)])
+        return samples.samples(tx, "s1")
+
+    assert await store.write(work) == [a_sample(1), a_sample(2)]
+
+
+async def test_a_sample_that_cannot_be_stored_fails_its_own_unit_only(store: Store) -> None:
+    session = await store.write(lambda tx: charge(tx, []))
+    nowhere = replace(session, number=None)  # type: ignore[arg-type]
+
+    def keep(of: Session, seconds: float) -> Callable[[Tx], None]:
+        return lambda tx: samples.append_samples(tx, of, [a_sample(seconds)])
+
+    results = await asyncio.gather(
+        *(store.write(keep(session, n)) for n in range(3)),
+        store.write(keep(nowhere, 3)),
+        *(store.write(keep(session, n)) for n in range(4, 7)),
+        return_exceptions=True,
+    )
+    assert [isinstance(r, Exception) for r in results] == [False] * 3 + [True] + [False] * 3
+    assert "session_number" in str(results[3])
+    kept = await store.read(lambda tx: samples.samples(tx, "s1"))
+    assert [s.at for s in kept] == [later(n) for n in (0, 1, 2, 4, 5, 6)]
 
 
 async def test_a_sample_comes_back_as_it_was_and_is_kept_once(store: Store) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from csms.core.errors import Conflict, InvalidInput, UnknownSession
-from csms.core.messages import SessionStarted
+from csms.core.messages import SessionStarted, SessionUpdated
 from csms.core.model import (
     Assurance,
     AuthorizationStatus,
@@ -27,6 +27,7 @@ from tests.store.values import (
     EPOCH,
     NOON,
     TRANSACTION,
+    a_sample,
     a_session,
     a_start,
     a_start16,
@@ -216,6 +217,62 @@ async def test_1_6_messages_are_told_apart_by_content_and_never_conflict(store: 
     ]
     events = await store.read(lambda tx: sessions.events_of(tx, "CS1", "17"))
     assert [event.seq_no for event in events] == [None, None]
+
+
+async def test_what_came_before_a_restart_is_known_after_it(database_url: str) -> None:
+    first = await Store.open(database_url)
+    for number in range(3):
+        await first.write(lambda tx, n=number: sessions.append_event(tx, an_update(n)))
+    await first.close()
+    second = await Store.open(database_url)
+
+    async def append(number: int, payload: str = "") -> EventStored:
+        report = an_update(number, **({"payload": payload} if payload else {}))
+        return await second.write(lambda tx: sessions.append_event(tx, report))
+
+    assert await append(1) is EventStored.REPEAT
+    assert await append(2, '{"other":2}') is EventStored.CONFLICT
+    assert await append(3) is EventStored.NEW
+    assert await append(3) is EventStored.REPEAT
+    await second.close()
+
+
+async def test_a_1_6_repeat_is_known_however_late_it_comes(store: Store) -> None:
+    def reading(minute: int) -> SessionUpdated:
+        return an_update(
+            None,
+            version=OcppVersion.V16,
+            transaction_id="17",
+            at=later(60 * minute),
+            samples=(a_sample(60 * minute, energy_wh=float(minute)),),
+            payload=f'{{"minute":{minute}}}',
+        )
+
+    order = (1, 3, 2, 3, 1, 2, 4, 4)
+    stored = [
+        await store.write(lambda tx, m=m: sessions.append_event(tx, reading(m))) for m in order
+    ]
+    repeat, new = EventStored.REPEAT, EventStored.NEW
+    assert stored == [new, new, new, repeat, repeat, repeat, new, repeat]
+    events = await store.read(lambda tx: sessions.events_of(tx, "CS1", "17"))
+    assert [event.at for event in events] == [later(60 * m) for m in (1, 3, 2, 4)]
+
+
+async def test_a_station_whose_clock_stands_still_loses_no_1_6_message(store: Store) -> None:
+    def said(number: int) -> SessionUpdated:
+        return an_update(
+            None,
+            version=OcppVersion.V16,
+            transaction_id="17",
+            at=EPOCH,
+            samples=(a_sample(at=EPOCH, energy_wh=float(number)),),
+            payload=f'{{"n":{number}}}',
+        )
+
+    for number in (1, 2, 1, 3):
+        await store.write(lambda tx, n=number: sessions.append_event(tx, said(n)))
+    events = await store.read(lambda tx: sessions.events_of(tx, "CS1", "17"))
+    assert [event.payload for event in events] == ['{"n":1}', '{"n":2}', '{"n":3}']
 
 
 async def test_events_keep_what_was_said(store: Store) -> None:
