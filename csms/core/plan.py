@@ -24,7 +24,8 @@ class PlanningSession:
     it is cheap. `min_kw` is the least power other than 0, `max_kw` the least of EVSE, cable, car
     and what the car was seen to take. `guard_kw` is what the station allows by itself once its
     schedule runs out. `fixed_kw` is (slots,) for a car we cannot control: it draws that whatever
-    we wish. `current_kw` is the limit in force now (None: none set).
+    we wish. `current_kw` is the limit in force now (None: none set), `in_force_kw` the row that the
+    station follows if nothing is sent, as far as its schedule reaches (at most slots,).
     """
 
     session_id: str
@@ -44,6 +45,7 @@ class PlanningSession:
     current_kw: float | None = None
     fixed_kw: tuple[float, ...] | None = None
     is_assumed: bool = False
+    in_force_kw: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,8 @@ class PlanningCase:
     """Everything the planner may look at.
 
     `edges_at` has one entry more than there are slots; slot k is [edges_at[k], edges_at[k+1]).
-    The first slot may be shorter than the rest: it starts at `now_at`. Series are (slots,):
+    The first slot may be shorter than the rest, starting at `now_at`; just before a boundary the
+    first slot starts there, and nothing changes until then. Series are (slots,):
     `limit_kw` the site's limit, `base_load_kw` what the building is expected to draw at most,
     `reserved_kw` headroom kept for forecast arrivals (given up before a need is missed),
     `idle_guard_kw` the guards of EVSEs without a session (never given up: they hold without us).

@@ -278,11 +278,15 @@ def allowed_kw(plan: Plan, session_id: str, at: datetime) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """The row a station has accepted for a session: `power_kw` (slots,) between `edges_at`."""
+    """The row a station has accepted for a session: `power_kw` (slots,) between `edges_at`.
+
+    `above_share` is how far above it a car may be measured and still follow it.
+    """
 
     edges_at: tuple[datetime, ...]
     power_kw: tuple[float, ...]
     accepted_at: datetime
+    above_share: float = 0.01
 
     def at(self, at: datetime) -> float | None:
         """Return the power allowed at `at`, None outside the row."""
@@ -294,9 +298,9 @@ class InForce:
 def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str:
     """Return how the session's last sample differs from its row: "above", "below" or "".
 
-    Above means more than 1 % + 10 W over what the plan allows (what stations were seen to keep
-    to); below means the car takes less than it was given by more than `tolerance_kw`, so that the
-    rest can be handed to others.
+    Above means more than the row's `above_share` + 10 W over what the plan allows (stations were
+    seen to keep to 1 %); below means the car takes less than it was given by more than
+    `tolerance_kw`, so that the rest can be handed to others.
     """
     if session.power_w is None or session.sample_at is None:
         return ""
@@ -304,7 +308,7 @@ def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str
     if planned_kw is None:
         return ""
     power_kw = session.power_w / 1000.0
-    if power_kw > planned_kw * 1.01 + 0.01:
+    if power_kw > planned_kw * (1.0 + row.above_share) + 0.01:
         return "above"
     if power_kw < planned_kw - tolerance_kw:
         return "below"

@@ -1,9 +1,10 @@
 """From what the store holds to one PlanningCase per site; every fallback is marked in its notes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from math import inf, isfinite
 
 from csms.core.errors import NotFound
 from csms.core.model import (
@@ -22,7 +23,10 @@ from csms.core.model import (
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import slot_start
 from csms.planning.demand import held_kwh, need
+from csms.planning.profile import row_of
 from csms.planning.taper import charging_time
+from csms.service.links import UNKNOWN_EVSE_KW
+from csms.service.slots import carbon_series, edges, highest, price_series
 from csms.store import identities, plans, series, sessions, stations, trips
 from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
@@ -30,10 +34,9 @@ from csms.store.statements import Tx
 CARBON_EUR_PER_KG = 0.10
 """What a carbon-conscious driver's plan pays for a kilogram of CO2 not emitted."""
 
-FLAT_EUR_PER_KWH = 0.30
 
-READY_BEFORE = timedelta(minutes=15)
-READY_SHARE = 0.25
+READY_BEFORE = timedelta(minutes=30)
+READY_SHARE = 0.5
 """A car is planned to be ready this long before it leaves, or this share of its slack."""
 
 
@@ -76,21 +79,25 @@ class Car:
     holder: Holder | None
     trip: Trip | None
     installed: InstalledSchedule | None
+    doubtful: tuple[InstalledSchedule, ...] = ()
+    """Schedules the station may hold instead: never answered, or accepted before it restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One site as it is now."""
+    """One site as it is now; `others` are open sessions that nobody may charge in."""
 
     site: Site
     evses: tuple[Evse, ...]
     stations: Mapping[str, Station]
     cars: tuple[Car, ...]
+    others: tuple[Session, ...] = ()
     prices: Sequence[Price]
     carbon: Sequence[CarbonIntensity]
     base_load_kw: Mapping[datetime, float]
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def snapshot(tx: Tx, site_id: str, *, now: datetime, horizon_h: float, carbon_id: str) -> Snapshot:
@@ -100,38 +107,55 @@ def snapshot(tx: Tx, site_id: str, *, now: datetime, horizon_h: float, carbon_id
     evses = stations.evses_of_site(tx, site_id)
     by_place = {(e.station_id, e.evse_id): e for e in evses}
     present = sessions.open_sessions_of_site(tx, site_id)
-    installed = plans.accepted_schedules(tx, [s.session_id for s in present])
-    cars = []
+    ids = [s.session_id for s in present]
+    installed, doubtful = plans.accepted_schedules(tx, ids), plans.doubtful_schedules(tx, ids)
+    cars, others = [], []
+    notes: list[str] = []
     for session in present:
-        evse = by_place.get((session.station_id, session.evse_id))
         station = known.get(session.station_id)
-        if evse is None or station is None or not session.is_authorized:
+        if station is None or not session.is_authorized:
+            others.append(session)
             continue
         in_force = installed.get(session.session_id)
+        unsure = doubtful.get(session.session_id, ())
         if in_force is not None and station.booted_at and in_force.sent_at < station.booted_at:
-            # What a station kept of its schedules over a restart is unknown: they are sent again.
+            # What a station kept of its schedules over a restart is unknown: they are sent again,
+            # and until then count as kept.
+            unsure = (in_force, *unsure)
             in_force = None
-        cars.append(
-            Car(
-                session=session,
-                station=station,
-                evse=evse,
-                vehicle=identities.find_vehicle(tx, session.vehicle_id),
-                holder=identities.holder_of_did(tx, session.holder_did),
-                trip=_trip(tx, session.trip_id),
-                installed=in_force,
-            )
+        car = Car(
+            session=session,
+            station=station,
+            evse=by_place.get((session.station_id, session.evse_id))
+            or _undescribed(session, evses),
+            vehicle=identities.find_vehicle(tx, session.vehicle_id),
+            holder=identities.holder_of_did(tx, session.holder_did),
+            trip=_trip(tx, session.trip_id),
+            installed=in_force,
+            doubtful=unsure,
         )
+        cars.append(_sound(car, notes))
     start, until = slot_start(now), now + timedelta(hours=horizon_h + 2)
     return Snapshot(
         site=site,
         evses=tuple(evses),
         stations=known,
         cars=tuple(cars),
+        others=tuple(others),
         prices=series.prices(tx, site.tariff_id, start, until),
         carbon=series.carbon(tx, carbon_id, start, until),
         base_load_kw=dict(series.loads(tx, site_id, start, until)),
+        notes=tuple(notes),
     )
+
+
+def _undescribed(session: Session, evses: Sequence[Evse]) -> Evse:
+    """Return the EVSE of a session whose station never described it: like its others, unguarded."""
+    like = next(
+        (e for e in evses if e.station_id == session.station_id),
+        Evse(station_id=session.station_id, evse_id=session.evse_id, max_kw=UNKNOWN_EVSE_KW),
+    )
+    return replace(like, evse_id=session.evse_id, guard_kw=None)
 
 
 def _trip(tx: Tx, trip_id: str) -> Trip | None:
@@ -142,19 +166,6 @@ def _trip(tx: Tx, trip_id: str) -> Trip | None:
         return trips.get_trip(tx, trip_id)
     except NotFound:
         return None
-
-
-def edges(now: datetime, *, horizon_h: float, slot_s: int) -> tuple[datetime, ...]:
-    """Return `now`, then the slot boundaries up to the horizon.
-
-    A first slot of under a minute is joined to the next: no station follows that finely.
-    """
-    step = timedelta(seconds=slot_s)
-    first = slot_start(now, slot_s=slot_s) + step
-    if first - now < timedelta(seconds=60):
-        first += step
-    count = round(horizon_h * 3600 / slot_s)
-    return (now, *(first + step * i for i in range(count)))
 
 
 def planning_case(
@@ -168,13 +179,10 @@ def planning_case(
     """Return the whole input of the planner for one site."""
     edges_at = edges(now, horizon_h=horizon_h, slot_s=slot_s)
     starts = edges_at[:-1]
-    notes: list[str] = []
-    prices = _prices(known.prices, edges_at, notes)
-    carbon = _carbon(known.carbon, edges_at)
-    base_kw = tuple(
-        max(known.base_load_kw.get(slot_start(at, slot_s=slot_s), known.site.base_load_kw), 0.0)
-        for at in starts
-    )
+    notes = list(known.notes)
+    prices = price_series(known.prices, edges_at, notes)
+    carbon = carbon_series(known.carbon, edges_at)
+    base_kw = highest(known.base_load_kw, edges_at, otherwise=known.site.base_load_kw)
     cars = tuple(
         _planning_session(car, known.site, surroundings, edges_at=edges_at, now=now)
         for car in known.cars
@@ -186,9 +194,7 @@ def planning_case(
         edges_at=edges_at,
         limit_kw=(known.site.limit_kw,) * len(starts),
         base_load_kw=base_kw,
-        reserved_kw=tuple(
-            surroundings.reserved_kw.get(slot_start(at, slot_s=slot_s), 0.0) for at in starts
-        ),
+        reserved_kw=highest(surroundings.reserved_kw, edges_at, otherwise=0.0),
         idle_guard_kw=idle_guard_kw(known),
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
@@ -203,29 +209,74 @@ def idle_guard_kw(known: Snapshot) -> float:
     """Return what EVSEs without a planned session may draw by themselves, kW.
 
     An EVSE whose station was here and never took its guard counts with all it can deliver; a
-    station that never booted is not there yet.
+    station that never linked is not there yet. What is drawn beyond that counts as drawn.
     """
     planned = {(c.session.station_id, c.session.evse_id) for c in known.cars}
-    return sum(
-        guard_kw(evse, known.stations[evse.station_id])
+    idle = {
+        (evse.station_id, evse.evse_id): guard_kw(evse, known.stations[evse.station_id])
         for evse in known.evses
         if (evse.station_id, evse.evse_id) not in planned
-    )
+    }
+    for session in known.others:
+        place = (session.station_id, session.evse_id)
+        if place not in planned:
+            idle[place] = max(idle.get(place, 0.0), _drawn_kw(session))
+    return sum(idle.values())
+
+
+def _drawn_kw(session: Session) -> float:
+    """Return what a session was last seen to draw, kW."""
+    drawn_kw = (session.power_w or 0.0) / 1000.0
+    return max(drawn_kw, 0.0) if isfinite(drawn_kw) else 0.0
 
 
 def guard_kw(evse: Evse, station: Station) -> float:
     """Return the power an EVSE may draw without a schedule of ours, kW."""
     if evse.guard_kw is not None:
         return min(evse.guard_kw, evse.max_kw)
-    return evse.max_kw if station.booted_at is not None else 0.0
+    # A station that comes back without a boot is as real as one that boots.
+    was_here = station.booted_at is not None or station.linked_at is not None
+    return evse.max_kw if was_here else 0.0
 
 
 def in_force_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
-    """Return what a car's station lets it draw if we say nothing more, (slots,) kW."""
+    """Return the most a car's station lets it draw if we say nothing more, (slots,) kW.
+
+    Where more than one schedule may be in force, the larger counts in each slot. A car without a
+    schedule that is seen to draw more than its guard counts with that.
+    """
     without = guard_kw(car.evse, car.station)
+    found = [_allowed_kw(known, edges_at, without=without) for known in car.doubtful]
+    if car.installed is not None:
+        found.append(_allowed_kw(car.installed, edges_at, without=without))
+    else:
+        found.append((max(without, _drawn_kw(car.session)),) * (len(edges_at) - 1))
+    most = (max(column) for column in zip(*found, strict=True))
+    return tuple(min(kw, max(car.evse.max_kw, _drawn_kw(car.session))) for kw in most)
+
+
+def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
+    """Return the least a car's station may allow now, whichever schedule it holds, (slots,) kW."""
+    without = guard_kw(car.evse, car.station)
+    held = [*car.doubtful, *([car.installed] if car.installed is not None else [])]
+    found = [
+        row_of(
+            known.schedule,
+            edges_at=edges_at,
+            phases=usable_phases(car),
+            voltage_v=site.voltage_v,
+            after_kw=without,
+        )
+        for known in held
+    ]
     if car.installed is None:
-        return (without,) * (len(edges_at) - 1)
-    known = car.installed
+        found.append((without,) * (len(edges_at) - 1))
+    return tuple(min(column) for column in zip(*found, strict=True))
+
+
+def _allowed_kw(
+    known: InstalledSchedule, edges_at: tuple[datetime, ...], *, without: float
+) -> tuple[float, ...]:
     rows = list(zip(known.edges_at, known.edges_at[1:], known.row_kw, strict=False))
     found = []
     for start, end in pairwise(edges_at):
@@ -233,8 +284,24 @@ def in_force_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[f
         if not rows or end > known.edges_at[-1]:
             # The schedule runs out within the slot: then the guard holds.
             during.append(without)
-        found.append(min(max(during, default=without), car.evse.max_kw))
+        found.append(max(during, default=without))
     return tuple(found)
+
+
+def followed_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
+    """Return the row of the one schedule that is surely in force, as far as it reaches."""
+    if car.installed is None or car.doubtful:
+        return ()
+    reach = sum(end <= car.installed.edges_at[-1] for end in edges_at[1:])
+    if not reach:
+        return ()
+    return row_of(
+        car.installed.schedule,
+        edges_at=edges_at[: reach + 1],
+        phases=usable_phases(car),
+        voltage_v=site.voltage_v,
+        after_kw=guard_kw(car.evse, car.station),
+    )
 
 
 def usable_phases(car: Car) -> int:
@@ -253,6 +320,35 @@ def max_kw(car: Car) -> float:
     # An AC EVSE limits the current of each phase: a car on one phase of three gets a third.
     share = usable_phases(car) / car.evse.phases
     return min(car.evse.max_kw * share, car.vehicle.max_kw)
+
+
+def _sound(car: Car, notes: list[str]) -> Car:
+    """Return `car` without a vehicle or trip whose numbers are none: one record stops no site."""
+    vehicle, trip = car.vehicle, car.trip
+    if vehicle is not None and not _is_sound(vehicle):
+        notes.append(f"vehicle of {car.session.session_id} has impossible figures: not used")
+        vehicle = None
+    told = (
+        (trip.distance_km, trip.energy_kwh, trip.reserve_share, trip.preferred_soc) if trip else ()
+    )
+    if not all(isfinite(number) for number in told if number is not None):
+        notes.append(f"trip of {car.session.session_id} has impossible figures: not used")
+        trip = None
+    return replace(car, vehicle=vehicle, trip=trip)
+
+
+def _is_sound(vehicle: Vehicle) -> bool:
+    positive = (
+        vehicle.battery_kwh,
+        vehicle.max_kw,
+        vehicle.max_dc_kw,
+        vehicle.phases,
+        vehicle.min_current_a,
+        vehicle.efficiency,
+        vehicle.max_soc,
+    )
+    others = (vehicle.consumption_wh_per_km, vehicle.soc or 0.0)
+    return all(0 < n < inf for n in positive) and all(0 <= n < inf for n in others)
 
 
 def _planning_session(
@@ -298,6 +394,7 @@ def _planning_session(
         current_kw=in_force[0] if car.installed is not None else None,
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
+        in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),
     )
 
 
@@ -322,7 +419,7 @@ def _ready_by(
     at_full_power = timedelta(hours=wanted.required_kwh / max_kw)
     slack = max(wanted.departs_at - now - took, timedelta(0))
     margin = min(READY_BEFORE, slack * READY_SHARE)
-    earliest = min(now + took, wanted.departs_at)
+    earliest = min(now + at_full_power, wanted.departs_at)
     return max(wanted.departs_at - (took - at_full_power) - margin, earliest)
 
 
@@ -340,44 +437,3 @@ def _fixed_kw(
     if is_away or not car.station.automation or car.session.session_id in surroundings.held:
         return in_force
     return None
-
-
-def _prices(
-    known: Sequence[Price], edges_at: tuple[datetime, ...], notes: list[str]
-) -> tuple[float, ...]:
-    values = _series([(p.starts_at, p.until, p.eur_per_kwh) for p in known], edges_at)
-    given = [v for v in values if v is not None]
-    flat = sum(given) / len(given) if given else FLAT_EUR_PER_KWH
-    missing = next((k for k, v in enumerate(values) if v is None), None)
-    if missing is not None:
-        at = edges_at[missing]
-        notes.append(f"prices missing from {at:%Y-%m-%dT%H:%MZ}: {flat:.4f} EUR/kWh assumed")
-    return tuple(flat if v is None else v for v in values)
-
-
-def _carbon(known: Sequence[CarbonIntensity], edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
-    values = _series([(c.starts_at, c.until, c.kg_per_kwh) for c in known], edges_at)
-    given = [v for v in values if v is not None]
-    flat = sum(given) / len(given) if given else 0.0
-    return tuple(flat if v is None else v for v in values)
-
-
-def _series(
-    rows: Sequence[tuple[datetime, datetime, float]], edges_at: tuple[datetime, ...]
-) -> list[float | None]:
-    """Return the time-weighted mean of `rows` in each slot, None where nothing covers it."""
-    values: list[float | None] = []
-    k = 0
-    for start, end in pairwise(edges_at):
-        while k < len(rows) and rows[k][1] <= start:
-            k += 1
-        covered_s, total = 0.0, 0.0
-        j = k
-        while j < len(rows) and rows[j][0] < end:
-            overlap_s = (min(end, rows[j][1]) - max(start, rows[j][0])).total_seconds()
-            if overlap_s > 0:
-                covered_s += overlap_s
-                total += overlap_s * rows[j][2]
-            j += 1
-        values.append(total / covered_s if covered_s > 0 else None)
-    return values

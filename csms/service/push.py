@@ -7,8 +7,8 @@ new, and a raise waits for the answers to the reductions that pay for it.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -17,7 +17,15 @@ from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
 from csms.planning.profile import same_schedule, schedule
-from csms.service.cases import Car, Snapshot, guard_kw, in_force_kw, usable_phases
+from csms.service.cases import (
+    Car,
+    Snapshot,
+    followed_kw,
+    guard_kw,
+    in_force_kw,
+    least_kw,
+    usable_phases,
+)
 from csms.service.devices import Devices
 from csms.store import plans
 from csms.store.database import Store
@@ -55,6 +63,8 @@ class _Change:
     old: Row
     new: Row
     planned: Row
+    least: Row
+    unit: str
 
 
 class Pusher:
@@ -73,7 +83,7 @@ class Pusher:
         in_force = {c.session.session_id: _counted(c, known, case) for c in known.cars}
         changes = self._changes(known, case, plan, in_force, pushed)
         while changes:
-            batch = _fitting(changes, in_force, case)
+            batch, step_id = _fitting(changes, in_force, case), ""
             if batch:
                 changes = [c for c in changes if c not in batch]
             else:
@@ -81,19 +91,19 @@ class Pusher:
                 if step is None:
                     # Only raises are left, and others hold the room: the next plan sees it.
                     break
-                batch = [step]
-            results = await asyncio.gather(
-                *(self._send(known, case, change, plan_id=plan_id) for change in batch)
-            )
+                batch, step_id = [step], step.car.session.session_id
+            results = await self._send_all(known, case, batch, plan_id=plan_id)
             failed = False
             for change, result in zip(batch, results, strict=True):
                 session_id = change.car.session.session_id
                 if result.is_accepted:
                     in_force[session_id] = change.new
+                    edges_at, row = _from_now(known, case, change.car, change.planned)
                     pushed.accepted[session_id] = InForce(
-                        edges_at=case.edges_at,
-                        power_kw=change.planned,
+                        edges_at=edges_at,
+                        power_kw=row,
                         accepted_at=self.clock.now(),
+                        above_share=_above_share(change.unit),
                     )
                     continue
                 # Whether the old or the new one is in force is unknown until it says so.
@@ -105,6 +115,8 @@ class Pusher:
                 changes = []
             for change in changes:
                 change.old = in_force[change.car.session.session_id]
+                if change.car.session.session_id == step_id:
+                    change.least = batch[0].planned
         return pushed
 
     def _changes(
@@ -122,9 +134,11 @@ class Pusher:
                 continue
             new_schedule = self._schedule(known, case, car, planned.power_kw)
             old_schedule = car.installed.schedule if car.installed else None
-            if old_schedule is not None and same_schedule(
-                old_schedule, new_schedule, now=case.now_at
-            ):
+            # As of now: the plan is older than the schedule, which does not reach back to it.
+            is_same = old_schedule is not None and same_schedule(
+                old_schedule, new_schedule, now=self.clock.now()
+            )
+            if is_same and not car.doubtful:
                 pushed.unchanged.append(session.session_id)
                 continue
             floor = guard_kw(car.evse, car.station)
@@ -134,6 +148,8 @@ class Pusher:
                     old=in_force[session.session_id],
                     new=tuple(max(kw, floor) for kw in planned.power_kw),
                     planned=planned.power_kw,
+                    least=least_kw(car, known.site, case.edges_at),
+                    unit=new_schedule.unit,
                 )
             )
         return found
@@ -142,9 +158,10 @@ class Pusher:
         self, known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
     ) -> Schedule:
         is_dc = car.evse.current_type == "DC"
+        edges_at, from_now_kw = _from_now(known, case, car, row)
         return schedule(
-            row,
-            case.edges_at,
+            from_now_kw,
+            edges_at,
             limits=car.station.limits,
             profile_id=PROFILE_ID + car.session.number % _PROFILE_RANGE,
             phases=usable_phases(car),
@@ -154,11 +171,39 @@ class Pusher:
             prefers_w=is_dc,
         )
 
+    async def _send_all(
+        self, known: Snapshot, case: PlanningCase, batch: Sequence[_Change], *, plan_id: int
+    ) -> list[CommandResult]:
+        """Send a batch and wait for all of it, also where one of it fails for good."""
+        sent = await asyncio.gather(
+            *(self._send(known, case, change, plan_id=plan_id) for change in batch),
+            return_exceptions=True,
+        )
+        results = []
+        for result in sent:
+            if isinstance(result, BaseException):
+                raise result
+            results.append(result)
+        return results
+
     async def _send(
         self, known: Snapshot, case: PlanningCase, change: _Change, *, plan_id: int
     ) -> CommandResult:
         session = change.car.session
         wanted = self._schedule(known, case, change.car, change.planned)
+        edges_at, row = _from_now(known, case, change.car, change.planned)
+        # On record before it goes out: whatever happens to us meanwhile, it may be in force.
+        kept = InstalledSchedule(
+            session_id=session.session_id,
+            profile_id=wanted.profile_id,
+            schedule=wanted,
+            edges_at=edges_at,
+            row_kw=row,
+            sent_at=self.clock.now(),
+            outcome=Outcome.SENT,
+            plan_id=plan_id,
+        )
+        install_id = await self.store.write(lambda tx: plans.insert_installed(tx, kept))
         command_id, result = await self.devices.run(
             SetSchedule(
                 station_id=session.station_id,
@@ -168,22 +213,8 @@ class Pusher:
             ),
             asked_by="planner",
         )
-        at = self.clock.now()
         await self.store.write(
-            lambda tx: plans.insert_installed(
-                tx,
-                InstalledSchedule(
-                    session_id=session.session_id,
-                    profile_id=wanted.profile_id,
-                    schedule=wanted,
-                    edges_at=case.edges_at,
-                    row_kw=change.planned,
-                    sent_at=at,
-                    outcome=result.outcome,
-                    command_id=command_id,
-                    plan_id=plan_id,
-                ),
-            )
+            lambda tx: plans.finish_installed(tx, install_id, result.outcome, command_id=command_id)
         )
         if not result.is_accepted:
             log.warning(
@@ -194,6 +225,37 @@ class Pusher:
                 status=result.status or result.error_code or result.why_not_sent,
             )
         return result
+
+
+def _from_now(
+    known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
+) -> tuple[tuple[datetime, ...], Row]:
+    """Return the edges and the row to send: until the plan's first slot all stays as it is."""
+    if case.edges_at[0] <= case.now_at:
+        return case.edges_at, tuple(row)
+    until_then = (case.now_at, case.edges_at[0])
+    present = followed_kw(car, known.site, until_then)
+    guard = guard_kw(car.evse, car.station)
+    return (case.now_at, *case.edges_at), (present[0] if present else guard, *row)
+
+
+def in_force(installed: InstalledSchedule) -> InForce:
+    """Return a stored schedule that was accepted as the row that its car follows."""
+    return InForce(
+        edges_at=installed.edges_at,
+        power_kw=installed.row_kw,
+        accepted_at=installed.sent_at,
+        above_share=_above_share(installed.schedule.unit),
+    )
+
+
+def _above_share(unit: str) -> float:
+    """Return how far above its row a car may be measured and still follow it.
+
+    A station that keeps to amperes draws more where the mains are above their nominal voltage,
+    by up to a tenth (EN 50160): that is the site's voltage, not a station that ignores us.
+    """
+    return 0.1 if unit == "A" else 0.01
 
 
 def _counted(car: Car, known: Snapshot, case: PlanningCase) -> Row:
@@ -226,15 +288,18 @@ def _fitting(
     """Return the changes that can be in flight together, reductions first.
 
     A change fits when the site keeps its limit in every slot with it counted at the larger of old
-    and new. One that only reduces always goes: it can make nothing worse.
+    and new. Where the limit is passed already, only what is surely a reduction goes.
     """
     room = _room(case)
     total = [sum(column) for column in zip(*in_force.values(), strict=True)]
     batch = []
     for change in sorted(changes, key=lambda c: sum(c.new) - sum(c.old)):
         extra = [max(new - old, 0.0) for new, old in zip(change.new, change.old, strict=True)]
+        rises = [
+            new > was + _TOLERANCE_KW for new, was in zip(change.planned, change.least, strict=True)
+        ]
         fits = all(
-            more <= _TOLERANCE_KW or total[k] + more <= room[k] + _TOLERANCE_KW
+            not (more > _TOLERANCE_KW or rises[k]) or total[k] + more <= room[k] + _TOLERANCE_KW
             for k, more in enumerate(extra)
         )
         if fits:
@@ -250,11 +315,12 @@ def _given_back(change: _Change) -> float:
 def _reduction(changes: Sequence[_Change]) -> _Change | None:
     """Return a step that frees room where changes wait for each other, None if none can.
 
-    The car that gives back most in some slots first gets the lesser of old and new in each.
+    The car that gives back most in some slots first gets the least of old and new in each, old
+    being the least of what its station may hold: that is a reduction whatever is in force.
     """
     giver = max(changes, key=_given_back)
     if _given_back(giver) <= _TOLERANCE_KW:
         return None
     less = tuple(min(o, n) for o, n in zip(giver.old, giver.new, strict=True))
-    planned = tuple(min(p, kw) for p, kw in zip(giver.planned, less, strict=True))
-    return _Change(car=giver.car, old=giver.old, new=less, planned=planned)
+    planned = tuple(min(p, kw) for p, kw in zip(giver.planned, giver.least, strict=True))
+    return replace(giver, new=less, planned=planned)

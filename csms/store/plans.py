@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from csms.core.errors import NotFound
 from csms.core.messages import Outcome, Schedule, SchedulePeriod
@@ -181,6 +181,47 @@ def accepted_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, Installe
     )
     found = tx.execute(select(_I).where(_I.c.install_id.in_(newest)))
     return {row.session_id: _installed_from(row) for row in found}
+
+
+DOUBTFUL = (Outcome.SENT, Outcome.NO_ANSWER, Outcome.INVALID_ANSWER, Outcome.CALL_ERROR)
+"""Outcomes after which a station may hold a schedule without having said so."""
+
+
+def doubtful_schedules(
+    tx: Tx, session_ids: Sequence[str]
+) -> dict[str, tuple[InstalledSchedule, ...]]:
+    """Return, for each session, what was sent after its last accepted schedule and may be held."""
+    accepted = (
+        select(_I.c.session_id, func.max(_I.c.install_id).label("newest"))
+        .where(_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)
+        .group_by(_I.c.session_id)
+        .subquery()
+    )
+    found = tx.execute(
+        select(_I)
+        .outerjoin(accepted, accepted.c.session_id == _I.c.session_id)
+        .where(
+            _I.c.session_id.in_(session_ids),
+            _I.c.outcome.in_(DOUBTFUL),
+            _I.c.install_id > func.coalesce(accepted.c.newest, 0),
+        )
+        .order_by(_I.c.install_id)
+    )
+    doubtful: dict[str, tuple[InstalledSchedule, ...]] = {}
+    for row in found:
+        doubtful[row.session_id] = (*doubtful.get(row.session_id, ()), _installed_from(row))
+    return doubtful
+
+
+def finish_installed(
+    tx: Tx, install_id: int, outcome: Outcome, *, command_id: int | None = None
+) -> None:
+    """Store what became of a schedule that was kept as sent before it went out."""
+    tx.execute(
+        update(_I)
+        .where(_I.c.install_id == install_id)
+        .values(outcome=outcome, command_id=command_id)
+    )
 
 
 def list_installed(tx: Tx, session_id: str, *, limit: int = 100) -> list[InstalledSchedule]:
