@@ -329,13 +329,17 @@ class Schedule:
     min_rate: float | None = None
 
 
+DEFAULT_WAIT_S = 30.0
+"""Stands for no wait of the command's own: whoever sends it knows how long to wait."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What we ask of a station. `link_id` 0 means whichever link it has now."""
 
     station_id: str
     link_id: int = 0
-    wait_s: float = 30.0
+    wait_s: float = DEFAULT_WAIT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
