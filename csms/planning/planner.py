@@ -6,6 +6,7 @@ are replaced by least-laxity filling, and the plan says so ("fallback").
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from csms.planning.grid import Floats, Grid, grid_of
 from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
 from csms.planning.solver import ITERATION_LIMIT, Solver, blocks_of, solve
+from csms.planning.steady import steadied
 
 LIMIT_TOLERANCE_KW = 1e-6
 
@@ -33,11 +35,47 @@ def plan(
     value = np.zeros(grid.shape[1])
     if case.strategy is not Strategy.OPTIMAL:
         return explained(grid, _checked(grid, by_rule(grid, case.strategy)), value, status="rule")
-    optimal = _optimal(grid, solver, iteration_limit)
+    why = ""
+    try:
+        optimal = _optimal(grid, solver, iteration_limit)
+    except Exception as error:
+        # A solver is a part that may be exchanged; what it does must not leave cars without plan.
+        optimal, why = None, f"the solver failed: {error!r}"[:200]
     if optimal is None:
         power = _checked(grid, by_rule(grid, Strategy.LEAST_LAXITY))
-        return explained(grid, power, value, status="fallback")
+        found = explained(grid, power, value, status="fallback")
+        return replace(found, notes=(*found.notes, why)) if why else found
     return explained(grid, optimal[0], optimal[1], status="optimal")
+
+
+def fallback(case: PlanningCase, *, why: str) -> Plan:
+    """Return the plan of `case` by least laxity, where another planner failed: `why` is its note.
+
+    Raises InvalidInput like `plan`.
+    """
+    made = plan(replace(case, strategy=Strategy.LEAST_LAXITY))
+    return replace(made, strategy=case.strategy, status="fallback", notes=(*made.notes, why[:200]))
+
+
+def faults_of(case: PlanningCase, made: Plan) -> str:
+    """Return what makes `made` no plan of `case` that may leave, "" if nothing does.
+
+    A planner may be a plug-in: its rows are checked against the case alone.
+    """
+    if made.edges_at != case.edges_at or made.site_id != case.site_id:
+        return "the plan is of another case"
+    if [s.session_id for s in made.sessions] != [s.session_id for s in case.sessions]:
+        return "the sessions are not those of the case"
+    if any(len(s.power_kw) != case.slots for s in made.sessions):
+        return "rows and slots differ in number"
+    try:
+        made.to_json()
+    except ValueError as error:
+        return f"figures are not numbers: {error}"
+    grid = grid_of(case)
+    power = np.array([s.power_kw for s in made.sessions], dtype=np.float64).reshape(grid.shape)
+    # A car that cannot be controlled draws what it draws, whatever its row says.
+    return faults(grid, np.where(grid.is_fixed[:, None], 0.0, power))
 
 
 def uncontrolled(case: PlanningCase, *, energy_kwh: Sequence[float] | None = None) -> Plan:
@@ -84,9 +122,23 @@ def faults(grid: Grid, power_kw: Floats) -> str:
 
 def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, Floats] | None:
     """Return rows and the value of the limit per slot, None if the solver cannot be trusted."""
-    blocks = blocks_of(grid)
     if not grid.shape[0]:
         return np.zeros(grid.shape), np.zeros(grid.shape[1])
+    solved = _solved(grid, solver, iteration_limit)
+    if solved is None:
+        return None
+
+    def around(case: PlanningCase) -> Floats | None:
+        found = _solved(grid_of(case), solver, iteration_limit)
+        return None if found is None else found[0]
+
+    power, value = solved
+    steady = steadied(grid, power, around=around)
+    return (power if faults(grid, steady) else steady), value
+
+
+def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, Floats] | None:
+    blocks = blocks_of(grid)
     solution = solver(grid, blocks, iteration_limit=iteration_limit)
     shape = (grid.shape[0], len(blocks.lengths))
     if not solution.is_solved or solution.power_kw.shape != shape:
@@ -96,8 +148,7 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     power = rows_of(grid, blocks, solution)
     if faults(grid, power):
         return None
-    value = np.minimum(np.repeat(solution.limit_value, blocks.lengths), MISSED_EUR_PER_KWH)
-    return power, value
+    return power, np.minimum(np.repeat(solution.limit_value, blocks.lengths), MISSED_EUR_PER_KWH)
 
 
 def _checked(grid: Grid, power: Floats) -> Floats:

@@ -1,0 +1,149 @@
+"""Rows that stations follow already are kept where a new plan is hardly better.
+
+An optimum has many equals: each new plan would swap cars between slots of one price, and each
+swap is a message to a station and a step in current for a car. A row in force stays if it gives
+the same energy at the same cost and the cars without such a row lose nothing by it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csms.core.plan import PlanningCase
+from csms.planning.grid import Floats, Grid
+from csms.planning.rules import missed_kwh
+
+SLACK_KWH_PER_H = 0.25
+MOST_SLACK_KWH = 0.4
+"""Energy a kept row may miss for now: the sooner a car leaves, the less; none in the last quarter
+of an hour. The plans to come make it up."""
+EXTRA_KWH = 0.15
+RESERVE_KWH = 1.0
+"""Headroom for arrivals that kept rows may take beyond what new ones would."""
+LOST_KWH = 0.05
+COST_EUR = 0.01
+COST_SHARE = 0.01
+_TOLERANCE_KW = 1e-6
+
+Flags = NDArray[np.bool_]
+Rows = Callable[[PlanningCase], Floats | None]
+
+
+def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
+    """Return `power_kw` (N, K) with rows in force instead of new ones where that costs nothing.
+
+    `around` plans a case in which the kept rows are fixed. Where that serves the other cars worse,
+    fewer rows are kept and the other cars have their new ones.
+    """
+    old = power_kw.copy()
+    for i, session in enumerate(grid.case.sessions):
+        known = session.in_force_kw[: grid.shape[1]]
+        old[i, : len(known)] = known
+    kept = _may_stay(grid, old) & _as_good(grid, old, power_kw)
+    if not kept.any():
+        return power_kw
+    both = np.where(kept[:, None], old, power_kw)
+    if not _is_within(grid, both, power_kw):
+        sessions = tuple(
+            replace(s, fixed_kw=tuple(old[i].tolist())) if kept[i] else s
+            for i, s in enumerate(grid.case.sessions)
+        )
+        others = around(replace(grid.case, sessions=sessions))
+        if others is None:
+            return _fewer(grid, old, power_kw, kept)
+        both = np.where(kept[:, None], old, others)
+        if not (_is_within(grid, both, power_kw) and _serves_all(grid, both, power_kw, ~kept)):
+            return _fewer(grid, old, power_kw, kept)
+    return both
+
+
+def _sums(grid: Grid, power_kw: Floats) -> Floats:
+    """Return what rows take of what all share: of the room, and of the peak where that counts."""
+    shared = grid.shared_kw(power_kw)
+    return np.hstack([shared, power_kw]) if grid.demand_charge > 0 else shared
+
+
+def _most(grid: Grid, power_kw: Floats) -> Floats:
+    """Return what all rows together may take: what is free in a slot, or what `power_kw` takes."""
+    taken = grid.shared_kw(power_kw).sum(axis=0)
+    most: Floats = np.maximum(grid.room_kw - grid.reserved_kw, taken)
+    if not grid.demand_charge > 0:
+        return most
+    peak = max(grid.first_peak_kw, float((power_kw.sum(axis=0) + grid.base_kw).max()))
+    return np.concatenate([most, peak - grid.base_kw])
+
+
+def _is_within(grid: Grid, power_kw: Floats, new: Floats) -> bool:
+    """Return whether rows keep the limit, and of headroom and peak what `new` keeps of them."""
+    total, instead = grid.shared_kw(power_kw).sum(axis=0), grid.shared_kw(new).sum(axis=0)
+    if float((total - grid.room_kw).max()) > _TOLERANCE_KW:
+        return False
+    free = grid.room_kw - grid.reserved_kw
+    used = float((np.maximum(total - free, 0.0) * grid.hours).sum())
+    if used > float((np.maximum(instead - free, 0.0) * grid.hours).sum()) + RESERVE_KWH:
+        return False
+    most, load = _most(grid, new), _sums(grid, power_kw).sum(axis=0)
+    k = len(grid.hours)
+    return bool((load[k:] <= most[k:] + _TOLERANCE_KW).all())
+
+
+def _fewer(grid: Grid, old: Floats, new: Floats, kept: Flags) -> Floats:
+    """Return rows of which as many are old as fit beside the others' new ones."""
+    kept, has = kept.copy(), _sums(grid, new)
+    more = _sums(grid, old) - has
+    over = has.sum(axis=0) + more[kept].sum(axis=0) - _most(grid, new)
+    dropped = []
+    while float(over.max()) > _TOLERANCE_KW:
+        k = int(np.argmax(over))
+        i = int(np.argmax(np.where(kept, more[:, k], -np.inf)))
+        if not kept[i] or more[i, k] <= 0:
+            return new
+        kept[i] = False
+        over -= more[i]
+        dropped.append(i)
+    for i in dropped:
+        if float((over + more[i]).max()) <= _TOLERANCE_KW:
+            kept[i] = True
+            over += more[i]
+    return np.where(kept[:, None], old, new)
+
+
+def _may_stay(grid: Grid, old: Floats) -> Flags:
+    """Return which cars have a row in force that a plan may hold, (N,)."""
+    has_row = np.array([bool(s.in_force_kw) for s in grid.case.sessions], dtype=np.bool_)
+    is_legal = np.isfinite(old) & (old >= 0) & (old <= grid.cap_kw + _TOLERANCE_KW)
+    is_legal &= (old == 0) | (old >= grid.least_kw[:, None] - _TOLERANCE_KW)
+    return np.asarray(has_row & ~grid.is_fixed & is_legal.all(axis=1), dtype=np.bool_)
+
+
+def _serves_all(grid: Grid, power_kw: Floats, new: Floats, cars: Flags) -> bool:
+    """Return whether `cars` taken together are served as well by `power_kw` as by `new`."""
+    lost = missed_kwh(grid, power_kw) - missed_kwh(grid, new)
+    if any(lost[cars & (grid.rank == rank)].sum() > LOST_KWH for rank in set(grid.rank.tolist())):
+        return False
+    gives, wants = (power_kw * grid.inside_h)[cars], (new * grid.inside_h)[cars]
+    if float(gives.sum() - wants.sum()) < -MOST_SLACK_KWH:
+        return False
+    cost = grid.cost[cars]
+    would = float((wants * cost).sum())
+    mean = would / max(float(wants.sum()), 1e-9)
+    dearer = float((gives * cost).sum()) - would - float(gives.sum() - wants.sum()) * mean
+    return dearer <= COST_EUR * int(cars.sum()) + COST_SHARE * abs(would)
+
+
+def _as_good(grid: Grid, old: Floats, new: Floats) -> Flags:
+    """Return which cars are served by their `old` row as well as by their `new` one, (N,)."""
+    gives, wants = (old * grid.inside_h).sum(axis=1), (new * grid.inside_h).sum(axis=1)
+    left_h = grid.inside_h.sum(axis=1)
+    slack = np.clip(SLACK_KWH_PER_H * (left_h - 0.25), 0.0, MOST_SLACK_KWH) + 1e-6
+    costs = (old * grid.inside_h * grid.cost).sum(axis=1)
+    would = (new * grid.inside_h * grid.cost).sum(axis=1)
+    dearer = costs - would - (gives - wants) * would / np.maximum(wants, 1e-9)
+    return np.asarray(
+        (gives >= wants - slack)
+        & (gives <= wants + EXTRA_KWH)
+        & (dearer <= COST_EUR + COST_SHARE * np.abs(would)),
+        dtype=np.bool_,
+    )
