@@ -20,6 +20,9 @@ STALE = timedelta(minutes=10)
 _SAMPLES = 2
 _MARGIN = 1.1
 _MARGIN_KW = 0.3
+_STANDBY_KW = 0.1
+_LOWER = 0.9
+"""A bound that falls by less than this is not worth a new plan."""
 
 
 class Follower:
@@ -35,6 +38,10 @@ class Follower:
     def accepted(self, session_id: str, row: InForce) -> None:
         """Take note that the station accepted a new schedule."""
         self._in_force[session_id] = row
+
+    def remembered(self, session_id: str, row: InForce) -> None:
+        """Take up a schedule that was accepted before this process began."""
+        self._in_force.setdefault(session_id, row)
 
     def forget(self, session_id: str) -> None:
         """Drop what was learned of a session that ended."""
@@ -58,7 +65,9 @@ class Follower:
         seen = self.observed.setdefault(session.session_id, Observed())
         seen.power_kw = power_kw
         left = has_left_plan(session, row, tolerance_kw=self._tolerance_kw)
-        seen.above = seen.above + 1 if left == "above" else 0
+        # What a paused station takes for itself is no sign of a car that charges.
+        is_above = left == "above" and power_kw > _STANDBY_KW
+        seen.above = seen.above + 1 if is_above else 0
         seen.below = seen.below + 1 if left == "below" else 0
         if seen.above >= _SAMPLES and not seen.is_ignoring:
             seen.is_ignoring = True
@@ -69,8 +78,11 @@ class Follower:
             return "a car keeps to its schedule again"
         if seen.below >= _SAMPLES:
             seen.below = 0
-            seen.cap_kw = power_kw * _MARGIN + _MARGIN_KW
-            return "a car takes less than it was given"
+            cap_kw = power_kw * _MARGIN + _MARGIN_KW
+            if seen.cap_kw is None or cap_kw < seen.cap_kw * _LOWER:
+                # The least current may keep a row above the cap: that is no news each time.
+                seen.cap_kw = cap_kw
+                return "a car takes less than it was given"
         if seen.cap_kw is not None and power_kw > seen.cap_kw * 0.97 - 0.1:
             seen.cap_kw = None
             return "a car takes all it was given again"

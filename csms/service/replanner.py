@@ -6,6 +6,7 @@ touches during a run cause one more. A plan that fails leaves the last accepted 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,11 +18,12 @@ from csms.core.errors import StoreUnavailable
 from csms.core.messages import Notice
 from csms.core.model import Event, Session
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
 from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
 from csms.service.charging import Effect
 from csms.service.following import Follower
-from csms.service.push import Pushed, Pusher
+from csms.service.push import Pushed, Pusher, in_force
 from csms.store import journal, plans
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -32,6 +34,10 @@ log = structlog.get_logger(__name__)
 Planner = Callable[[PlanningCase], Plan]
 Reserve = Callable[[str, datetime], Mapping[datetime, float]]
 Planned = Callable[[Snapshot, PlanningCase, Plan], None]
+
+LONGEST_PLAN_S = 60.0
+"""Machine seconds after which a planner counts as hanging; the built-in one takes milliseconds."""
+MOST_EVENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,8 @@ class _SiteState:
     why: list[str] = field(default_factory=list)
     is_running: bool = False
     held: set[str] = field(default_factory=set)
-    retries: int = 0
+    cars: set[str] = field(default_factory=set)
+    hanging: asyncio.Future[tuple[Plan, float]] | None = None
 
 
 class Replanner:
@@ -70,6 +77,7 @@ class Replanner:
         reserve: Reserve,
         planned: Planned,
         planner: Planner = plan_optimally,
+        longest_plan_s: float = LONGEST_PLAN_S,
     ) -> None:
         self.store = store
         self.pusher = pusher
@@ -80,10 +88,11 @@ class Replanner:
         self.reserve = reserve
         self.planned = planned
         self.planner = planner
+        self.longest_plan_s = longest_plan_s
         self.follower = Follower(tolerance_kw=options.tolerance_kw, ignoring=self._ignoring)
         self._sites: dict[str, _SiteState] = {}
         self._work = asyncio.Event()
-        self._events: list[Event] = []
+        self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
 
     # --- what makes a site due -----------------------------------------------------------------
 
@@ -100,7 +109,6 @@ class Replanner:
         """Make a site due: a slot is about to begin. Stations that failed are tried again."""
         state = self._sites.setdefault(site_id, _SiteState())
         state.held.clear()
-        state.retries = 0
         self.touch(site_id, "slot")
 
     def changed(self, effect: Effect) -> None:
@@ -182,29 +190,69 @@ class Replanner:
             )
         )
         state = self._sites.setdefault(site_id, _SiteState())
+        self._remember(state, known)
         surroundings = Surroundings(
             observed=dict(self.follower.observed),
             reserved_kw=self.reserve(site_id, now),
             held=frozenset(state.held),
         )
-
-        def work() -> tuple[PlanningCase, Plan, float]:
-            began = time.thread_time()
-            case = planning_case(
-                known,
-                surroundings,
-                now=now,
-                horizon_h=options.horizon_h,
-                slot_s=options.slot_s,
-            )
-            return case, self.planner(case), time.thread_time() - began
-
-        case, made, cpu_s = await asyncio.to_thread(work)
+        case = await asyncio.to_thread(
+            planning_case,
+            known,
+            surroundings,
+            now=now,
+            horizon_h=options.horizon_h,
+            slot_s=options.slot_s,
+        )
+        made, cpu_s = await self._made(case, state)
         return known, case, made, cpu_s
+
+    def _remember(self, state: _SiteState, known: Snapshot) -> None:
+        """Let go of cars that left, however they did, and know those from before a restart."""
+        present = {car.session.session_id: car.installed for car in known.cars}
+        for session_id in state.cars - present.keys():
+            self.follower.forget(session_id)
+            state.held.discard(session_id)
+        state.cars = set(present)
+        for session_id, installed in present.items():
+            if installed is not None:
+                self.follower.remembered(session_id, in_force(installed))
+
+    async def _made(self, case: PlanningCase, state: _SiteState) -> tuple[Plan, float]:
+        """Return a plan that keeps the case's laws, and what it took, CPU seconds.
+
+        A planner may be a plug-in: where it raises, hangs or returns rubbish, least laxity steps in
+        and the plan says why. One that hangs is not called again before it has come back.
+        """
+
+        def timed(planner: Planner) -> tuple[Plan, float]:
+            began = time.thread_time()
+            return planner(case), time.thread_time() - began
+
+        if state.hanging is None or state.hanging.done():
+            state.hanging = None
+            running = asyncio.ensure_future(asyncio.to_thread(timed, self.planner))
+            try:
+                async with asyncio.timeout(self.longest_plan_s):
+                    made, cpu_s = await asyncio.shield(running)
+                why = faults_of(case, made)
+            except TimeoutError:
+                state.hanging = running
+                running.add_done_callback(_late)
+                why = f"no plan within {self.longest_plan_s:g} s"
+            except Exception as error:
+                log.exception("planner failed", site_id=case.site_id)
+                why = f"the planner failed: {error!r}"
+            if not why:
+                return made, cpu_s
+        else:
+            why = "the planner is still busy with an earlier case"
+        log.error("plan by least laxity instead", site_id=case.site_id, why=why)
+        return await asyncio.to_thread(timed, lambda of: fallback(of, why=why))
 
     async def _plan_and_push(self, site_id: str, state: _SiteState, why: str) -> None:
         known, case, made, cpu_s = await self._plan(site_id)
-        events, self._events = self._events, []
+        events = tuple(self._events)
 
         def work(tx: Tx) -> int:
             for event in events:
@@ -212,6 +260,9 @@ class Replanner:
             return plans.insert_plan(tx, case, made, why=why, cpu_s=cpu_s)
 
         plan_id = await self.store.write(work)
+        for event in events:
+            if self._events and self._events[0] is event:
+                self._events.popleft()
         self.metrics.plan_seconds.observe(cpu_s)
         self.metrics.plans.labels(status=made.status).inc()
         self.metrics.shortfall_kwh.labels(site=site_id).set(made.shortfall_kwh)
@@ -254,6 +305,12 @@ class Replanner:
         for session_id, outcome in pushed.failed.items():
             self.metrics.profiles.labels(outcome=str(outcome)).inc()
             state.held.add(session_id)
-        if pushed.failed and state.retries < 3:
-            state.retries += 1
+        if pushed.failed:
+            # A held car is not sent to again before the next slot, so this comes to an end.
             self.touch(site_id, "a station did not take its schedule")
+
+
+def _late(running: asyncio.Future[tuple[Plan, float]]) -> None:
+    """Take the outcome of a planner that nobody waits for any more."""
+    if not running.cancelled() and running.exception() is not None:
+        log.error("planner failed late", why=repr(running.exception()))
