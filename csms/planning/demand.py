@@ -56,7 +56,7 @@ def need(
     car = vehicle or Vehicle(vehicle_id="")
     if trip is not None:
         return _of_trip(session, trip, car, is_assumed=vehicle is None or trip.source == "assumed")
-    if session.need_wh is not None and session.departs_at is not None:
+    if session.need_wh is not None:
         return _of_wish(session, now=now)
     return _of_habits(session, car, now=now, habits=habits, max_kw=max_kw, zone=zone)
 
@@ -113,7 +113,8 @@ def _of_trip(session: Session, trip: Trip, vehicle: Vehicle, *, is_assumed: bool
 def _of_wish(session: Session, *, now: datetime) -> Need:
     required = max((session.need_wh or 0.0) / 1000.0 - session.energy_kwh, 0.0)
     preferred = max((session.preferred_wh or 0.0) / 1000.0 - session.energy_kwh, required)
-    is_assumed = session.need_source == "assumed"
+    # A car may state its energy and not when it leaves.
+    is_assumed = session.need_source == "assumed" or session.departs_at is None
     departs_at = session.departs_at or session.started_at + DEFAULT_STAY
     return Need(
         required_kwh=required,

@@ -174,3 +174,11 @@ def test_a_need_never_exceeds_what_the_battery_can_take(
     wanted = need(replace(STAY, energy_wh=taken_wh), trip(km), vehicle, now=NOW)
     assert 0.0 <= wanted.required_kwh <= wanted.preferred_kwh + 1e-9
     assert wanted.required_kwh <= battery_kwh / vehicle.efficiency + 1e-9
+
+
+def test_energy_that_a_car_states_counts_though_it_does_not_say_when_it_leaves() -> None:
+    stated = replace(STAY, need_wh=15_000.0, preferred_wh=15_000.0, need_source="car")
+    wanted = need(stated, None, None, now=NOW)
+    assert wanted.required_kwh == 15.0
+    assert wanted.is_assumed
+    assert wanted.departs_at > NOW
