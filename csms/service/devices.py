@@ -23,7 +23,7 @@ from csms.core.messages import (
     SchedulePeriod,
     SetGuard,
 )
-from csms.core.model import Event, Evse, Site, Station
+from csms.core.model import Event, Evse, LinkState, Site, Station
 from csms.core.units import a_from_w, floor_to
 from csms.planning.guard import Guard, guards, worst_case_kw
 from csms.store import commands, journal, stations
@@ -100,6 +100,40 @@ class Devices:
         wanted = [g for g in guards(site, list(known.values())) if g.station_id == station_id]
         return await self._guard(station, site, own, wanted)
 
+    async def fit_guards(self, site_id: str) -> bool:
+        """Lower guards that stations keep from when the site had more for each; True if any fell.
+
+        A limit that is lowered or a station that joins leaves less for all: without this the
+        guards would add up to more than their share. Raising waits until a station settles.
+        """
+        site, evses, known = await self.store.read(
+            lambda tx: (
+                stations.get_site(tx, site_id),
+                stations.evses_of_site(tx, site_id),
+                {s.station_id: s for s in stations.list_stations(tx, site_id=site_id)},
+            )
+        )
+        fell = False
+        for evse, guard in zip(evses, guards(site, evses), strict=True):
+            station = known[evse.station_id]
+            is_here = station.link_state is LinkState.ONLINE and station.limits.supports_profiles
+            may_send = self.automation and station.automation and is_here
+            is_too_high = evse.guard_kw is not None and guard.power_kw < evse.guard_kw - 0.05
+            if not (may_send and is_too_high):
+                continue
+            result = await self._send_guard(
+                station,
+                site,
+                evse_id=evse.evse_id,
+                power_kw=guard.power_kw,
+                phases=evse.phases,
+                is_dc=evse.current_type == "DC",
+            )
+            if result.is_accepted:
+                await self._keep_guard(evse.station_id, guard)
+                fell = True
+        return fell
+
     async def _learn(
         self, station: Station, own: tuple[Evse, ...]
     ) -> tuple[Station, tuple[Evse, ...]]:
@@ -119,8 +153,11 @@ class Devices:
         """Set the station's maximum, then each EVSE's default; return whether all took."""
         maximum_kw = sum(e.max_kw for e in own)
         phases = max(e.phases for e in own)
-        await self._send_guard(station, site, evse_id=0, power_kw=maximum_kw, phases=phases)
-        phases_of = {e.evse_id: e.phases for e in own}
+        is_dc = any(e.current_type == "DC" for e in own)
+        await self._send_guard(
+            station, site, evse_id=0, power_kw=maximum_kw, phases=phases, is_dc=is_dc
+        )
+        own_of = {e.evse_id: e for e in own}
         all_took = True
         for guard in wanted:
             result = await self._send_guard(
@@ -128,7 +165,8 @@ class Devices:
                 site,
                 evse_id=guard.evse_id,
                 power_kw=guard.power_kw,
-                phases=phases_of[guard.evse_id],
+                phases=own_of[guard.evse_id].phases,
+                is_dc=own_of[guard.evse_id].current_type == "DC",
             )
             if result.is_accepted:
                 await self._keep_guard(station.station_id, guard)
@@ -143,9 +181,18 @@ class Devices:
         )
 
     async def _send_guard(
-        self, station: Station, site: Site, *, evse_id: int, power_kw: float, phases: int
+        self,
+        station: Station,
+        site: Site,
+        *,
+        evse_id: int,
+        power_kw: float,
+        phases: int,
+        is_dc: bool,
     ) -> CommandResult:
-        unit = station.limits.units[0] if station.limits.units else "A"
+        # Amperes of direct current say nothing about power: watts where a station takes them.
+        wanted = ("W", "A") if is_dc else station.limits.units
+        unit = next((u for u in wanted if u in station.limits.units), "A")
         if unit == "A":
             current_a = a_from_w(power_kw * 1000.0, phases=phases, voltage_v=site.voltage_v)
             limit = floor_to(current_a, max(station.limits.step_a, 0.1))

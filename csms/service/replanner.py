@@ -269,6 +269,8 @@ class Replanner:
         pushed = Pushed()
         if self.options.automation:
             pushed = await self.pusher.push(known, case, made, plan_id=plan_id)
+            if await self.pusher.devices.fit_guards(site_id):
+                self.touch(site_id, "guards lowered")
         self._after_push(site_id, state, pushed)
         self.planned(known, case, made)
         log.info(

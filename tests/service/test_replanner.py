@@ -146,6 +146,19 @@ async def test_others_get_their_schedules_however_many_stations_fail(store: Stor
     assert set(place.field.schedules) == {"c5"}
 
 
+async def test_guards_fall_with_the_limit_they_are_a_share_of(store: Store) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 15.0, "c1": 15.0}), HandClock())
+    await place.build(limit_kw=30.0)
+    loop, fell = replanner(place), asyncio.Event()
+    place.field.took = lambda: fell.set() if sum_of_guards(place) <= 0.2 * 30.0 else None
+    loop.touch(SITE, "site changed")
+    await run_until(loop, fell)
+
+
+def sum_of_guards(place: Depot) -> float:
+    return sum(place.field.guards_kw[name] or 0.0 for name in ("c0", "c1"))
+
+
 async def test_cars_that_leave_are_forgotten_however_they_leave(store: Store) -> None:
     place = await site(store)
     session = await place.arrive("c0")
