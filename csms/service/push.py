@@ -14,8 +14,10 @@ import structlog
 
 from csms.clock import Clock
 from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
+from csms.core.model import LinkState
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
+from csms.core.units import slot_start
 from csms.planning.profile import same_schedule, schedule
 from csms.service.cases import (
     Car,
@@ -117,7 +119,32 @@ class Pusher:
                 change.old = in_force[change.car.session.session_id]
                 if change.car.session.session_id == step_id:
                     change.least = batch[0].planned
+        await self._remind(known, case, pushed, plan_id=plan_id)
         return pushed
+
+    async def _remind(
+        self, known: Snapshot, case: PlanningCase, pushed: Pushed, *, plan_id: int
+    ) -> None:
+        """Send cars that draw more than their schedule allows that schedule again, once per slot.
+
+        A station may have lost it. The car counts with what it draws until its meter shows less,
+        whatever the station answers.
+        """
+        slot_began = slot_start(case.now_at)
+        reminders = []
+        for car, session in zip(known.cars, case.sessions, strict=True):
+            if car.installed is None or session.fixed_kw is None or not _may_send(car):
+                continue
+            row = in_force_kw(car, known.site, case.edges_at)
+            if car.installed.sent_at < slot_began and session.fixed_kw[0] > row[0]:
+                unit = car.installed.schedule.unit
+                reminders.append(
+                    _Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
+                )
+        results = await self._send_all(known, case, reminders, plan_id=plan_id)
+        for change, result in zip(reminders, results, strict=True):
+            if not result.is_accepted:
+                pushed.failed[change.car.session.session_id] = result.outcome
 
     def _changes(
         self,
@@ -256,6 +283,13 @@ def _above_share(unit: str) -> float:
     by up to a tenth (EN 50160): that is the site's voltage, not a station that ignores us.
     """
     return 0.1 if unit == "A" else 0.01
+
+
+def _may_send(car: Car) -> bool:
+    """Return whether a car's station can be sent schedules now."""
+    station = car.station
+    is_here = station.link_state is LinkState.ONLINE
+    return is_here and station.automation and station.limits.supports_profiles
 
 
 def _counted(car: Car, known: Snapshot, case: PlanningCase) -> Row:

@@ -30,7 +30,7 @@ from csms.core.model import (
     StationLimits,
 )
 from csms.planning.planner import plan
-from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.cases import Observed, Surroundings, planning_case, snapshot
 from csms.service.devices import Devices
 from csms.service.push import Pushed, Pusher
 from csms.store import links, plans, sessions, stations
@@ -140,6 +140,7 @@ class Depot:
         self.devices = Devices(store=store, bus=bus, clock=clock, automation=True)
         self.pusher = Pusher(store=store, devices=self.devices, clock=clock)
         self.held: set[str] = set()
+        self.observed: dict[str, Observed] = {}
         self.count = 0
 
     async def build(self, *, limit_kw: float, base_load_kw: float = 0.0) -> None:
@@ -235,7 +236,7 @@ class Depot:
         )
         case = planning_case(
             known,
-            Surroundings(held=frozenset(self.held)),
+            Surroundings(held=frozenset(self.held), observed=self.observed),
             now=now,
             horizon_h=horizon_h,
             slot_s=900,

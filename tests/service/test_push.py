@@ -14,7 +14,7 @@ from csms.core.errors import StoreUnavailable
 from csms.core.messages import Outcome, SetSchedule
 from csms.core.model import AuthorizationStatus, Session
 from csms.core.session import closed_administratively
-from csms.service.cases import Snapshot, in_force_kw, snapshot
+from csms.service.cases import Observed, Snapshot, in_force_kw, snapshot
 from csms.store import plans, sessions, stations
 from csms.store.database import Store
 from tests.service.field import NOW, SITE, Depot, Field, HandClock, obey
@@ -160,6 +160,23 @@ async def test_a_plan_that_took_long_to_make_sends_nothing_anew(store: Store) ->
     pushed = await place.plan_and_push(takes_s=40.0)
     assert pushed.unchanged == ["s1"]
     assert pushed.sent == 0
+
+
+async def test_a_car_that_ignores_its_schedule_gets_it_again_once_per_slot(store: Store) -> None:
+    place = await depot(store, count=2)
+    await place.arrive("c0", need_kwh=2.0, leaves_h=6.0)
+    await place.plan_and_push()
+    told = place.field.schedules.pop("c0")
+    place.observed["s1"] = Observed(is_ignoring=True, power_kw=22.0)
+    place.clock.advance(minutes=20)
+    await place.arrive("c1", need_kwh=60.0, leaves_h=3.0)
+    await place.plan_and_push()
+    await place.plan_and_push()
+    assert [c.station_id for c in place.field.sent].count("c0") == 2
+    assert place.field.schedules["c0"].profile_id == told.profile_id
+    now = place.clock.now()
+    assert place.field.station_kw("c0", now) < 22.0
+    assert place.field.station_kw("c1", now) <= LIMIT_KW - 22.0 + 1e-6
 
 
 async def test_a_limit_that_falls_is_kept_by_lowering_first(store: Store) -> None:
