@@ -204,6 +204,7 @@ class Depot:
         status: AuthorizationStatus = AuthorizationStatus.ACCEPTED,
         evse_id: int = 1,
         power_w: float | None = None,
+        vehicle_id: str = "",
     ) -> Session:
         """Plug a car in."""
         self.count += 1
@@ -224,6 +225,7 @@ class Depot:
             preferred_wh=need_kwh * 1000,
             need_source="trip",
             power_w=power_w,
+            vehicle_id=vehicle_id,
             sample_at=at if power_w is not None else None,
         )
         return await self.store.write(lambda tx: sessions.open_session(tx, session))

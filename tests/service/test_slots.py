@@ -1,0 +1,71 @@
+"""Slots of a case, and what series and records say in them: one bad number stops no site."""
+
+from datetime import timedelta
+from itertools import pairwise
+from math import inf, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csms.core.model import Price, Vehicle
+from csms.planning.planner import plan
+from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.slots import edges, highest, price_series
+from csms.store import identities
+from csms.store.database import Store
+from tests.service.field import NOW, SITE, Depot, Field, HandClock
+
+HOUR = NOW.replace(minute=0)
+
+
+@given(passed_s=st.integers(0, 7200), slot_s=st.sampled_from([300, 900, 1800]))
+def test_slots_begin_now_or_at_a_boundary_and_none_is_shorter_than_a_minute(
+    passed_s: int, slot_s: int
+) -> None:
+    now = HOUR + timedelta(seconds=passed_s)
+    found = edges(now, horizon_h=6.0, slot_s=slot_s)
+    lengths = [(b - a).total_seconds() for a, b in pairwise(found)]
+    assert 0 <= (found[0] - now).total_seconds() < 60
+    assert min(lengths) >= 60
+    assert max(lengths) <= slot_s
+    assert all(at.timestamp() % slot_s == 0 for at in found[1:])
+
+
+def test_a_slot_counts_with_the_highest_load_it_touches() -> None:
+    load = {HOUR + timedelta(minutes=15 * k): float(k) for k in range(8)}
+    assert highest(load, edges(HOUR, horizon_h=1.0, slot_s=1800), otherwise=9.0) == (1.0, 3.0)
+    before = HOUR + timedelta(minutes=14, seconds=40)
+    assert highest(load, edges(before, horizon_h=0.5, slot_s=900), otherwise=9.0) == (1.0, 2.0)
+    assert highest({HOUR: nan}, (HOUR, HOUR + timedelta(minutes=15)), otherwise=9.0) == (9.0,)
+
+
+def test_a_price_that_is_no_number_is_a_missing_one() -> None:
+    end = HOUR + timedelta(minutes=30)
+    half = HOUR + timedelta(minutes=15)
+    notes: list[str] = []
+    known = [
+        Price(starts_at=HOUR, until=half, eur_per_kwh=0.2),
+        Price(starts_at=half, until=end, eur_per_kwh=nan),
+    ]
+    assert price_series(known, (HOUR, half, end), notes) == (0.2, 0.2)
+    assert notes
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"battery_kwh": 0.0}, {"efficiency": 0.0}, {"max_kw": inf}, {"phases": 0}]
+)
+async def test_one_impossible_vehicle_leaves_no_car_without_a_plan(
+    store: Store, wrong: dict[str, float]
+) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 4.14, "c1": 4.14}), HandClock())
+    await place.build(limit_kw=30.0)
+    vehicle = Vehicle(vehicle_id="v", soc=0.5, **wrong)  # type: ignore[arg-type]
+    await store.write(lambda tx: identities.upsert_vehicle(tx, vehicle))
+    await place.arrive("c0", vehicle_id="v")
+    await place.arrive("c1")
+    known = await store.read(lambda tx: snapshot(tx, SITE, now=NOW, horizon_h=6.0, carbon_id=""))
+    case = planning_case(known, Surroundings(), now=NOW, horizon_h=6.0, slot_s=900)
+    assert any("impossible" in note for note in case.notes)
+    assert all(s.energy_kwh > 1.0 for s in plan(case).sessions)
+    assert len(case.to_json()) > 0
