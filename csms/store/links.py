@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 
 from csms.core.errors import UnknownStation
 from csms.core.model import LinkState, OcppVersion
@@ -178,9 +178,13 @@ def _set(tx: Tx, station_id: str, **values: str) -> None:
 
 
 def note_unknown_station(tx: Tx, station_id: str, *, remote_address: str, at: datetime) -> None:
-    """Count an attempt of an unregistered station; the oldest leave an inbox of 100."""
+    """Count an attempt of an unregistered station; the oldest leave an inbox of 100.
+
+    An identity is the same in any case, as it is once it is registered: the first spelling stays.
+    """
+    known = tx.execute(select(_U.c.station_id).where(_is_unknown(station_id))).scalar()
     statement = tx.insert(_U).values(
-        station_id=station_id,
+        station_id=known or station_id,
         remote_address=remote_address,
         attempts=1,
         first_at=at,
@@ -212,4 +216,8 @@ def list_unknown_stations(tx: Tx) -> list[UnknownStationSeen]:
 
 def forget_unknown_station(tx: Tx, station_id: str) -> bool:
     """Take a station out of the inbox; return whether it was in."""
-    return bool(tx.execute(delete(_U).where(_U.c.station_id == station_id)).rowcount)
+    return bool(tx.execute(delete(_U).where(_is_unknown(station_id))).rowcount)
+
+
+def _is_unknown(station_id: str) -> ColumnElement[bool]:
+    return func.lower(_U.c.station_id) == station_id.lower()
