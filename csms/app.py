@@ -44,6 +44,7 @@ from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.settings import IdentitySettings, Settings
 from csms.store import links, stations
+from csms.store.connections import parsed
 from csms.store.database import Store
 from csms.store.statements import Tx
 from csms.telemetry import Metrics
@@ -333,8 +334,11 @@ def planning_options(settings: Settings) -> PlanningOptions:
 
 
 def check_parts(settings: Settings) -> None:
-    """Build what only fails when it is built: clock, TLS, providers. Raises ConfigError."""
+    """Build what only fails when it is built: clock, store, TLS, providers. Raises ConfigError."""
     clock_from(settings)
+    if database_path(settings.store.url) is None:
+        # A SQLite store's folder is made when it is opened; a server's URL has to be right.
+        parsed(settings.store.url)
     _tls(settings)
     fetcher = Fetcher()
     for name, options in settings.tariff.items():

@@ -106,9 +106,13 @@ def show(value: object, *, as_json: bool) -> None:
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Run the central system until SIGTERM."""
+    from csms.app import check_parts
     from csms.app import serve as serve_
 
-    run(serve_(settings_from(config)))
+    settings = settings_from(config)
+    # What `check` would refuse must not come up only when it is needed first.
+    check_parts(settings)
+    run(serve_(settings))
 
 
 @app.command()
