@@ -45,7 +45,31 @@ def plan(
         power = _checked(grid, by_rule(grid, Strategy.LEAST_LAXITY))
         found = explained(grid, power, value, status="fallback")
         return replace(found, notes=(*found.notes, why)) if why else found
-    return explained(grid, optimal[0], optimal[1], status="optimal")
+    rows, best, value = optimal
+    made = explained(grid, rows, value, status="optimal")
+    if rows is best:
+        return made
+    return _made_up(made, explained(grid, best, value, status="optimal"))
+
+
+def _made_up(made: Plan, best: Plan) -> Plan:
+    """Return `made`, whose rows in force were kept, with the shortfalls of the `best` rows.
+
+    What a row misses that stays only for steadiness is made up by the plans to come, so no driver
+    is told of it; what even the best rows miss is a shortfall.
+    """
+    rows = tuple(
+        row
+        if row.shortfall_kwh <= other.shortfall_kwh
+        else replace(
+            row,
+            shortfall_kwh=other.shortfall_kwh,
+            shortfall_reason=other.shortfall_reason,
+            finishes_at=other.finishes_at,
+        )
+        for row, other in zip(made.sessions, best.sessions, strict=True)
+    )
+    return replace(made, sessions=rows)
 
 
 def fallback(case: PlanningCase, *, why: str) -> Plan:
@@ -120,10 +144,16 @@ def faults(grid: Grid, power_kw: Floats) -> str:
     return "the limit is passed" if over.any() else ""
 
 
-def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, Floats] | None:
-    """Return rows and the value of the limit per slot, None if the solver cannot be trusted."""
+def _optimal(
+    grid: Grid, solver: Solver, iteration_limit: int
+) -> tuple[Floats, Floats, Floats] | None:
+    """Return rows, the best rows and the limit's value per slot; None without a sound solution.
+
+    The rows differ from the best ones where a row in force is kept for steadiness.
+    """
     if not grid.shape[0]:
-        return np.zeros(grid.shape), np.zeros(grid.shape[1])
+        none = np.zeros(grid.shape)
+        return none, none, np.zeros(grid.shape[1])
     solved = _solved(grid, solver, iteration_limit)
     if solved is None:
         return None
@@ -134,7 +164,7 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
 
     power, value = solved
     steady = steadied(grid, power, around=around)
-    return (power if faults(grid, steady) else steady), value
+    return (power if faults(grid, steady) else steady), power, value
 
 
 def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, Floats] | None:

@@ -42,6 +42,11 @@ def schedule(
     `starts_at` is a whole second slightly in the past, since some stations allow full power for a
     moment when a schedule starts just now. `prefers_w` is for DC, which has no phases to count.
     """
+    if limits.max_periods <= 1:
+        # One value for the whole horizon would be its least, often nothing at all. So it holds for
+        # as long as the row stays the same, and is renewed before that is over.
+        same = next((k for k, kw in enumerate(row_kw) if kw != row_kw[0]), len(row_kw))
+        row_kw, edges_at = row_kw[:same], edges_at[: same + 1]
     wanted = ("W", "A") if prefers_w else ("A", "W")
     unit = next((u for u in wanted if u in limits.units), "A")
     pieces = periods(

@@ -76,17 +76,22 @@ def test_a_run_of_equal_slots_is_one_period() -> None:
     assert told.duration_s == 96 * 900 + TAIL_S
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("most", [2, 3, 4, 5])
 def test_too_many_periods_are_merged_below_the_plan(most: int) -> None:
     told = cut(ROW, limits=StationLimits(max_periods=most), tail_kw=4.14)
     assert len(told.periods) <= most
     for k, kw in enumerate(ROW):
         assert allowed_kw(told, EDGES[k]) <= kw + 1e-9
-    if most > 1:
-        assert told.periods[0].limit == 16.0
-        assert told.periods[1].start_s == 8 * 900
+    assert told.periods[0].limit == 16.0
+    assert told.periods[1].start_s == 8 * 900
     if most >= 3:
         assert allowed_kw(told, EDGES[96]) == pytest.approx(4.14)
+
+
+def test_a_station_with_one_period_gets_it_for_as_long_as_the_row_stays_the_same() -> None:
+    told = cut(ROW, limits=StationLimits(max_periods=1), tail_kw=4.14)
+    assert [(p.start_s, p.limit) for p in told.periods] == [(0, 16.0)]
+    assert told.duration_s == 8 * 900
 
 
 def test_the_guard_follows_the_plan_as_an_explicit_tail() -> None:
