@@ -356,6 +356,22 @@ async def test_saving_changes_what_a_report_changed(store: Store) -> None:
     assert await store.read(lambda tx: sessions.open_sessions_of_site(tx, "depot")) == []
 
 
+async def test_of_several_saves_in_one_group_the_last_counts(store: Store) -> None:
+    def open_all(tx: Tx) -> list[Session]:
+        return [sessions.open_session(tx, a_session(f"s{n}")) for n in range(5)]
+
+    opened = await store.write(open_all)
+
+    def save_all(tx: Tx) -> None:
+        for energy_wh in (1.0, 2.0, 3.0):
+            for n, session in enumerate(opened):
+                sessions.save(tx, replace(session, energy_wh=energy_wh + n))
+
+    await store.write(save_all)
+    found = [await store.read(lambda tx, n=n: sessions.get(tx, f"s{n}")) for n in range(5)]
+    assert [session.energy_wh for session in found] == [3.0, 4.0, 5.0, 6.0, 7.0]
+
+
 async def test_a_session_that_was_never_opened_cannot_be_saved(store: Store) -> None:
     with pytest.raises(UnknownSession):
         await store.write(lambda tx: sessions.save(tx, a_session(number=99)))
