@@ -41,6 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value."
 
 def main() -> None:
     """Run the command; known errors are one line on stderr and exit code 2."""
+    set_up_logging(level="warning", format_="console")
     try:
         app(standalone_mode=True)
     except TascoError as error:

@@ -15,7 +15,14 @@ from csms.app import running
 from csms.core.errors import InvalidInput
 from csms.core.model import Evse, OcppVersion
 from csms.service.enrolment import StationRegistration
-from csms.settings import ApiSettings, GatewaySettings, PlannerSettings, Settings, StoreSettings
+from csms.settings import (
+    ApiSettings,
+    ForecastSettings,
+    GatewaySettings,
+    PlannerSettings,
+    Settings,
+    StoreSettings,
+)
 from csms.store import journal, sessions
 
 _ANSWER_S = 20.0
@@ -49,6 +56,7 @@ async def _replay(by_station: dict[tuple[str, str], list[str]], folder: Path) ->
         gateway=GatewaySettings(port=0),
         api=ApiSettings(port=0),
         planner=PlannerSettings(automation=False),
+        forecast=ForecastSettings(enabled=False),
     )
     answers: Counter[str] = Counter()
     exchanged: list[dict[str, object]] = []
