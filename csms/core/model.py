@@ -355,6 +355,8 @@ class Session:
     power_w: float | None = None
     current_a: tuple[float, ...] = ()
     soc: float | None = None
+    soc_wh: float = 0.0
+    """Energy taken when `soc` was read; what came since is on top of it."""
     sample_at: datetime | None = None
     charging_state: str = ""
     last_seq_no: int = -1

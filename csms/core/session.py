@@ -189,6 +189,7 @@ class _Fold:
         "_power_w",
         "_sample_at",
         "_soc",
+        "_soc_wh",
     )
 
     def __init__(self, session: Session) -> None:
@@ -198,6 +199,7 @@ class _Fold:
         self._power_w = session.power_w
         self._current_a = session.current_a
         self._soc = session.soc
+        self._soc_wh = session.soc_wh
         self._sample_at = session.sample_at
         self._flags = session.flags
         self._is_open = session.state is SessionState.OPEN
@@ -211,6 +213,7 @@ class _Fold:
             "power_w": self._power_w,
             "current_a": self._current_a,
             "soc": self._soc,
+            "soc_wh": self._soc_wh,
             "sample_at": self._sample_at,
             "flags": self._flags,
         }
@@ -237,6 +240,7 @@ class _Fold:
                 self._current_a = sample.current_a
         if sample.soc is not None:
             self._soc = sample.soc
+            self._soc_wh = self._energy_wh
         self._sample_at = sample.at
         self.flag(sample.flags)
 

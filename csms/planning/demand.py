@@ -75,10 +75,12 @@ def trip_kwh(trip: Trip, vehicle: Vehicle) -> float:
 def held_kwh(session: Session, vehicle: Vehicle) -> float | None:
     """Return what the battery holds now, kWh, None if nobody ever said.
 
-    A reading by the station is current; one from before the plug-in grows with the meter.
+    A reading, by the station or from before the plug-in, grows with what the meter shows since.
     """
     if session.soc is not None:
-        return session.soc * vehicle.battery_kwh
+        since_kwh = max(session.energy_wh - session.soc_wh, 0.0) / 1000.0
+        held = session.soc * vehicle.battery_kwh + since_kwh * vehicle.efficiency
+        return min(held, vehicle.battery_kwh)
     if vehicle.soc is None:
         return None
     held = vehicle.soc * vehicle.battery_kwh

@@ -286,8 +286,10 @@ def _with_wish(session: Session, report: NeedReported) -> Session:
     A declared trip stays: it is what the driver promised. The car's energy is added on top of
     what it has taken so far.
     """
+    if report.soc is not None:
+        session = replace(session, soc=report.soc, soc_wh=session.energy_wh)
     if session.need_source == "trip":
-        return replace(session, soc=session.soc if report.soc is None else report.soc)
+        return session
     need_wh = session.need_wh
     if report.energy_wh is not None:
         need_wh = session.energy_wh + report.energy_wh / 0.9
@@ -296,7 +298,6 @@ def _with_wish(session: Session, report: NeedReported) -> Session:
         departs_at=report.departs_at or session.departs_at,
         need_wh=need_wh,
         preferred_wh=max(need_wh or 0.0, session.preferred_wh or 0.0),
-        soc=session.soc if report.soc is None else report.soc,
         need_source="car",
     )
 

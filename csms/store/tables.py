@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from csms.core.messages import Outcome
@@ -388,6 +389,7 @@ session = Table(
     nullable_column("power_w", Float),
     Column("current_a", Values, nullable=False),
     nullable_column("soc", Float),
+    float_column("soc_wh", server_default=text("0")),
     nullable_column("sample_at", Instant),
     text_column("charging_state"),
     Column("last_seq_no", BigInteger, nullable=False),

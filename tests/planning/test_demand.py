@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csms.core.model import OcppVersion, Session, Trip, Vehicle
-from csms.planning.demand import DEFAULT_REQUIRED_KWH, concept_plan, need
+from csms.planning.demand import DEFAULT_REQUIRED_KWH, concept_plan, held_kwh, need
 from tests.planning.cases import NOW, at
 
 STAY = Session(
@@ -94,7 +94,7 @@ def test_losses_are_counted_once_between_meter_and_battery() -> None:
 
 
 def test_a_reading_of_the_station_beats_counting() -> None:
-    seen = replace(STAY, energy_wh=5000.0, soc=0.4)
+    seen = replace(STAY, energy_wh=5000.0, soc=0.4, soc_wh=5000.0)
     assert need(seen, trip(), EXACT, now=NOW).required_kwh == pytest.approx(25.92 - 24.0)
 
 
@@ -182,3 +182,11 @@ def test_energy_that_a_car_states_counts_though_it_does_not_say_when_it_leaves()
     assert wanted.required_kwh == 15.0
     assert wanted.is_assumed
     assert wanted.departs_at > NOW
+
+
+def test_a_state_of_charge_that_was_read_once_grows_with_the_meter() -> None:
+    car = replace(EXACT, soc=None, battery_kwh=50.0)
+    once = replace(STAY, soc=0.4, energy_wh=10_000.0)
+    assert held_kwh(once, car) == pytest.approx(30.0)
+    again = replace(once, soc=0.7, soc_wh=10_000.0)
+    assert held_kwh(again, car) == pytest.approx(35.0)
