@@ -122,13 +122,20 @@ def _stored(tx: Tx, site_id: str, start: datetime, until: datetime, carbon: str)
             break
         page = sessions.list_sessions(tx, site_id=site_id, limit=200, cursor=page.cursor)
     for session in found.sessions:
-        accepted = [
-            i.sent_at
-            for i in plans.list_installed(tx, session.session_id, limit=1000)
-            if i.outcome is Outcome.ACCEPTED
-        ]
-        if accepted:
-            found.first_at[session.session_id] = min(accepted)
+        first = min(
+            (
+                i
+                for i in plans.list_installed(tx, session.session_id, limit=1000)
+                if i.outcome is Outcome.ACCEPTED
+            ),
+            key=lambda i: i.install_id,
+            default=None,
+        )
+        if first is not None:
+            answered_at = (
+                commands.get_command(tx, first.command_id).finished_at if first.command_id else None
+            )
+            found.first_at[session.session_id] = answered_at or first.sent_at
         for event in events_of(tx, session.station_id, session.transaction_id):
             found.events.append(_row(event))
     found.quarters = energy.energy_by_quarter(tx, site_id, start, until)
@@ -254,7 +261,8 @@ def _alone_kwh(scenario: Scenario, stay: Stay, place: Place) -> float:
     battery, energy_wh = Battery(vehicle=stay.vehicle, soc=stay.soc), 0.0
     left_s = (stay.departs_at - stay.arrives_at).total_seconds()
     while left_s > 0:
-        step_s = min(30.0, left_s)
+        # Power falls within a step; at two seconds that is under a watt-hour a stay.
+        step_s = min(2.0, left_s)
         power_w = battery_power_w(
             battery,
             limit_a=evse.max_limit,

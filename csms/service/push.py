@@ -41,6 +41,8 @@ PROFILE_ID = 1_000
 _PROFILE_RANGE = 800_000
 _PAST = timedelta(seconds=2)
 _TOLERANCE_KW = 1e-6
+WORTH_KW = 0.05
+"""A raise of less than this in every slot is not worth a message."""
 
 Row = tuple[float, ...]
 
@@ -90,10 +92,11 @@ class Pusher:
                 changes = [c for c in changes if c not in batch]
             else:
                 step = _reduction(changes)
-                if step is None:
-                    # Only raises are left, and others hold the room: the next plan sees it.
-                    break
-                batch, step_id = [step], step.car.session.session_id
+                if step is not None:
+                    batch, step_id = [step], step.car.session.session_id
+                else:
+                    # Only raises are left, and what others hold is a little more than planned.
+                    batch, changes = _as_far_as_it_fits(changes, in_force, case), []
             results = await self._send_all(known, case, batch, plan_id=plan_id)
             failed = False
             for change, result in zip(batch, results, strict=True):
@@ -340,6 +343,30 @@ def _fitting(
             batch.append(change)
             total = [t + more for t, more in zip(total, extra, strict=True)]
     return batch
+
+
+def _as_far_as_it_fits(
+    changes: Sequence[_Change], in_force: Mapping[str, Row], case: PlanningCase
+) -> list[_Change]:
+    """Return raises cut down, slot by slot, to the room that is really free.
+
+    Rows in force differ from the plan by roundings and small steps that are not worth a message;
+    a car must not wait for its whole raise because of a few watts.
+    """
+    room = _room(case)
+    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    cut = []
+    for change in sorted(changes, key=lambda c: c.car.session.started_at):
+        free = [max(most - load, 0.0) for most, load in zip(room, total, strict=True)]
+        new = tuple(min(n, o + f) for n, o, f in zip(change.new, change.old, free, strict=True))
+        planned = tuple(
+            min(p, n) if total[k] <= room[k] + _TOLERANCE_KW else min(p, change.least[k])
+            for k, (p, n) in enumerate(zip(change.planned, new, strict=True))
+        )
+        if any(p > o + WORTH_KW for p, o in zip(planned, change.least, strict=True)):
+            cut.append(replace(change, new=new, planned=planned))
+            total = [t + max(n - o, 0.0) for t, n, o in zip(total, new, change.old, strict=True)]
+    return cut
 
 
 def _given_back(change: _Change) -> float:
