@@ -125,13 +125,10 @@ class PlannerSettings(_Section):
 
     automation: bool = True
     """Off: nothing is sent to any station unasked."""
-    type: str = "builtin"
     slot_s: Literal[300, 900, 1800, 3600] = 900
     horizon_h: Annotated[float, Field(ge=1, le=72)] = 24.0
     collect_s: Annotated[float, Field(ge=0, le=60)] = 2.0
-    tolerance_kwh: Positive = 0.5
     tolerance_kw: Positive = 1.0
-    demand_charge: bool = True
 
 
 class ForecastSettings(_Section):
@@ -188,7 +185,6 @@ class Settings(BaseSettings):
         default_factory=lambda: _default_source("fixed", eur_per_kwh=0.30)
     )
     carbon: dict[str, Source] = Field(default_factory=lambda: _default_source("none"))
-    weather: Source = Field(default_factory=lambda: {"type": "none"})
     telemetry: TelemetrySettings = TelemetrySettings()
     clock: ClockSettings = ClockSettings()
 

@@ -254,6 +254,7 @@ async def planned_site(
             now=now,
             horizon_h=options.horizon_h,
             carbon_id=options.carbon_of.get(site_id, "default"),
+            demand_charge_eur_per_kw=options.demand_charge_eur_per_kw.get(site_id, 0.0),
         )
     )
     case = planning_case(

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import inf, isfinite
+from zoneinfo import ZoneInfo
 
 from csms.core.errors import NotFound
 from csms.core.model import (
@@ -27,7 +28,7 @@ from csms.planning.profile import row_of
 from csms.planning.taper import charging_time
 from csms.service.links import UNKNOWN_EVSE_KW
 from csms.service.slots import carbon_series, edges, highest, price_series
-from csms.store import identities, plans, series, sessions, stations, trips
+from csms.store import energy, identities, plans, series, sessions, stations, trips
 from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
 
@@ -100,7 +101,15 @@ class Snapshot:
     notes: tuple[str, ...] = ()
 
 
-def snapshot(tx: Tx, site_id: str, *, now: datetime, horizon_h: float, carbon_id: str) -> Snapshot:
+def snapshot(
+    tx: Tx,
+    site_id: str,
+    *,
+    now: datetime,
+    horizon_h: float,
+    carbon_id: str,
+    demand_charge_eur_per_kw: float = 0.0,
+) -> Snapshot:
     """Load one site; raise UnknownSite."""
     site = stations.get_site(tx, site_id)
     known = {s.station_id: s for s in stations.list_stations(tx, site_id=site_id)}
@@ -145,8 +154,21 @@ def snapshot(tx: Tx, site_id: str, *, now: datetime, horizon_h: float, carbon_id
         prices=series.prices(tx, site.tariff_id, start, until),
         carbon=series.carbon(tx, carbon_id, start, until),
         base_load_kw=dict(series.loads(tx, site_id, start, until)),
+        demand_charge_eur_per_kw=demand_charge_eur_per_kw,
+        billed_peak_kw=_billed_peak_kw(tx, site, now) if demand_charge_eur_per_kw > 0 else 0.0,
         notes=tuple(notes),
     )
+
+
+def _billed_peak_kw(tx: Tx, site: Site, now: datetime) -> float:
+    """Return the highest quarter hour of the month so far, cars and building, kW."""
+    local = now.astimezone(ZoneInfo(site.time_zone))
+    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+    quarters = energy.energy_by_quarter(tx, site.site_id, month, now)
+    if not quarters:
+        return 0.0
+    base = dict(series.loads(tx, site.site_id, month, now))
+    return max(q.energy_kwh * 4.0 + base.get(q.starts_at, site.base_load_kw) for q in quarters)
 
 
 def _undescribed(session: Session, evses: Sequence[Evse]) -> Evse:

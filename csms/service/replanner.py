@@ -187,6 +187,7 @@ class Replanner:
                 now=now,
                 horizon_h=options.horizon_h,
                 carbon_id=options.carbon_of.get(site_id, "default"),
+                demand_charge_eur_per_kw=options.demand_charge_eur_per_kw.get(site_id, 0.0),
             )
         )
         state = self._sites.setdefault(site_id, _SiteState())

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csms.core.model import Price, Vehicle
+from csms.core.model import MeterSample, Price, Vehicle
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.slots import edges, highest, price_series
-from csms.store import identities
+from csms.store import energy, identities, sessions
 from csms.store.database import Store
+from csms.store.samples import append_samples
+from csms.store.statements import Tx
 from tests.service.field import NOW, SITE, Depot, Field, HandClock
 
 HOUR = NOW.replace(minute=0)
@@ -69,3 +71,37 @@ async def test_one_impossible_vehicle_leaves_no_car_without_a_plan(
     assert any("impossible" in note for note in case.notes)
     assert all(s.energy_kwh > 1.0 for s in plan(case).sessions)
     assert len(case.to_json()) > 0
+
+
+async def test_a_demand_charge_counts_from_the_months_highest_quarter_hour(store: Store) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 4.14}), HandClock())
+    await place.build(limit_kw=30.0)
+    car = await place.arrive("c0")
+    quarter, later = HOUR + timedelta(hours=1), NOW + timedelta(hours=3)
+
+    def charged(tx: Tx) -> None:
+        session = sessions.get(tx, car.session_id)
+        append_samples(
+            tx,
+            session,
+            [
+                MeterSample(at=quarter, energy_wh=0.0),
+                MeterSample(at=quarter + timedelta(minutes=15), energy_wh=2000.0),
+            ],
+        )
+        energy.fold_energy(tx, SITE, quarter, later)
+
+    await store.write(charged)
+
+    without = await store.read(
+        lambda tx: snapshot(tx, SITE, now=later, horizon_h=6.0, carbon_id="")
+    )
+    assert without.billed_peak_kw == 0.0
+    known = await store.read(
+        lambda tx: snapshot(
+            tx, SITE, now=later, horizon_h=6.0, carbon_id="", demand_charge_eur_per_kw=10.0
+        )
+    )
+    case = planning_case(known, Surroundings(), now=later, horizon_h=6.0, slot_s=900)
+    assert case.demand_charge_eur_per_kw == 10.0
+    assert case.billed_peak_kw == pytest.approx(8.0 + known.site.base_load_kw)
