@@ -43,7 +43,7 @@ from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.settings import IdentitySettings, Settings
-from csms.store import links, stations
+from csms.store import access, links, stations
 from csms.store.connections import parsed
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -500,5 +500,9 @@ async def serve(settings: Settings) -> None:
             api=f"http://{settings.api.host}:{system.api_port}/",
             sites=len(settings.site),
         )
+        if not await system.store.read(access.list_api_tokens):
+            log.warning(
+                "nobody can log in yet", make_a_token="tasco api-token add LABEL --role operator"
+            )
         await stop.wait()
         log.info("stopping")
