@@ -8,9 +8,10 @@ import secrets
 import signal
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -70,7 +71,10 @@ def clock_from(settings: Settings) -> Clock:
         raise ConfigError(f"clock.start is {settings.clock.start!r}; {error}") from error
     if start.tzinfo is None:
         raise ConfigError(f"clock.start is {settings.clock.start!r}; it needs an offset or Z")
-    return Clock(start=start, speed=settings.clock.speed)
+    clock = settings.clock
+    if clock.zero:
+        start += timedelta(seconds=(time.time() - clock.zero) * clock.speed)
+    return Clock(start=start, speed=clock.speed)
 
 
 def tenant_keys(identity: IdentitySettings, store_url: str) -> TenantKeys:

@@ -1,10 +1,13 @@
 """The process's clock: real, or a day that runs faster."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from csms.app import clock_from
 from csms.clock import Clock
+from csms.settings import load
 
 START = datetime(2024, 10, 3, 6, tzinfo=UTC)
 
@@ -28,3 +31,13 @@ def test_machine_time_is_when_the_clock_will_show_an_instant() -> None:
 def test_a_clock_that_stands_still_is_refused() -> None:
     with pytest.raises(ValueError, match="speed is 0"):
         Clock(speed=0)
+
+
+def test_processes_that_share_a_zero_agree_on_the_time() -> None:
+    environment = {
+        "TASCO_CLOCK__START": "2024-10-03T06:00:00Z",
+        "TASCO_CLOCK__SPEED": "60",
+        "TASCO_CLOCK__ZERO": str(time.time() - 10),
+    }
+    clock = clock_from(load(None, environment))
+    assert abs(clock.now() - START - timedelta(minutes=10)) < timedelta(seconds=30)
