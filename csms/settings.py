@@ -153,7 +153,7 @@ class ClockSettings(_Section):
     start: str = ""
     speed: Positive = 1.0
     zero: Annotated[float, Field(ge=0)] = 0.0
-    """Unix time at which it showed `start`, for processes that share it; 0 is when this one began."""
+    """Unix time at which it showed `start`, shared by processes; 0: when this one began."""
 
 
 Source = dict[str, Any]
