@@ -113,13 +113,13 @@ def snapshot(
     """Load one site; raise UnknownSite."""
     site = stations.get_site(tx, site_id)
     known = {s.station_id: s for s in stations.list_stations(tx, site_id=site_id)}
-    evses = stations.evses_of_site(tx, site_id)
+    notes: list[str] = []
+    evses = _reported(stations.evses_of_site(tx, site_id), notes)
     by_place = {(e.station_id, e.evse_id): e for e in evses}
     present = sessions.open_sessions_of_site(tx, site_id)
     ids = [s.session_id for s in present]
     installed, doubtful = plans.accepted_schedules(tx, ids), plans.doubtful_schedules(tx, ids)
     cars, others = [], []
-    notes: list[str] = []
     for session in present:
         station = known.get(session.station_id)
         if station is None or not session.is_authorized:
@@ -158,6 +158,22 @@ def snapshot(
         billed_peak_kw=_billed_peak_kw(tx, site, now) if demand_charge_eur_per_kw > 0 else 0.0,
         notes=tuple(notes),
     )
+
+
+def _reported(evses: Sequence[Evse], notes: list[str]) -> list[Evse]:
+    """Return the EVSEs that are there: a station reports the state of each one it has.
+
+    One that was registered and never reported, while others of its station were, would hold room
+    for a guard that it cannot take. If it does exist, its first message brings it back.
+    """
+    reporting = {e.station_id for e in evses if e.status_at is not None}
+    found = []
+    for evse in evses:
+        if evse.status_at is None and evse.guard_kw is None and evse.station_id in reporting:
+            notes.append(f"EVSE {evse.evse_id} of {evse.station_id} never reported: not counted")
+        else:
+            found.append(evse)
+    return found
 
 
 def _billed_peak_kw(tx: Tx, site: Site, now: datetime) -> float:

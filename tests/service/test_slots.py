@@ -1,5 +1,6 @@
 """Slots of a case, and what series and records say in them: one bad number stops no site."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from math import inf, nan
@@ -8,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csms.core.messages import StatusChanged
 from csms.core.model import MeterSample, Price, Vehicle
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.slots import edges, highest, price_series
-from csms.store import energy, identities, sessions
+from csms.store import energy, identities, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_samples
 from csms.store.statements import Tx
@@ -105,3 +107,24 @@ async def test_a_demand_charge_counts_from_the_months_highest_quarter_hour(store
     case = planning_case(known, Surroundings(), now=later, horizon_h=6.0, slot_s=900)
     assert case.demand_charge_eur_per_kw == 10.0
     assert case.billed_peak_kw == pytest.approx(8.0 + known.site.base_load_kw)
+
+
+async def test_an_evse_that_its_station_never_reported_holds_no_room(store: Store) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 4.14}), HandClock())
+    await place.build(limit_kw=30.0)
+    await place.arrive("c0")
+    told = StatusChanged(
+        station_id="c0", received_at=NOW, at=NOW, evse_id=1, connector_id=1, status="Charging"
+    )
+
+    def seen(tx: Tx) -> None:
+        one = stations.evses_of_station(tx, "c0")[0]
+        stations.set_status(tx, told, default=one)
+        stations.upsert_evse(tx, replace(one, evse_id=2, guard_kw=None, status_at=None))
+
+    await store.write(seen)
+    known = await store.read(lambda tx: snapshot(tx, SITE, now=NOW, horizon_h=6.0, carbon_id=""))
+    case = planning_case(known, Surroundings(), now=NOW, horizon_h=6.0, slot_s=900)
+    assert case.idle_guard_kw < 20.0
+    assert any("EVSE 2 of c0 never reported" in note for note in case.notes)
+    assert plan(case).sessions[0].energy_kwh > 1.0
