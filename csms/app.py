@@ -229,9 +229,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         settings, store, clock, devices, forecasting, metrics, notices.show, offering
     )
     authorizer = Authorizer(store=store, policies=settings.access_policies(), keys=keys)
-    charging = Charging(
-        store=store, authorizer=authorizer, changed=replanner.changed, notify=notices.show
-    )
+    charging = Charging(store=store, authorizer=authorizer, changed=replanner.changed)
     link_desk = LinkDesk(
         store=store,
         clock=clock,

@@ -24,11 +24,6 @@ def a_from_w(power_w: float, *, phases: int, voltage_v: float) -> float:
     return power_w / (phases * voltage_v)
 
 
-def kwh_from_wh(energy_wh: float) -> float:
-    """Return kWh."""
-    return energy_wh / 1000.0
-
-
 def floor_to(value: float, step: float) -> float:
     """Return `value` rounded down to a multiple of `step`, in the step's own decimals."""
     # Down, never to nearest: a plan at the site limit must not exceed it after rounding. The

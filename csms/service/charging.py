@@ -6,7 +6,7 @@ transaction; what has to happen afterwards is returned and done when the record 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -16,7 +16,6 @@ from csms.core.messages import (
     NeedReply,
     NeedReported,
     Noted,
-    Notice,
     SessionEnded,
     SessionReply,
     SessionReport,
@@ -71,12 +70,10 @@ class Charging:
         store: Store,
         authorizer: Authorizer,
         changed: Callable[[Effect], None],
-        notify: Callable[[Notice], None],
     ) -> None:
         self.store = store
         self.authorizer = authorizer
         self.changed = changed
-        self.notify = notify
 
     async def reported(self, report: SessionReport) -> SessionReply:
         """Keep a transaction message and answer it; a repeat gets the answer of the first."""
@@ -353,9 +350,3 @@ def _why(before: Session | None, now: Session) -> str:
     if now.is_authorized and not before.is_authorized:
         return "session authorized"
     return ""
-
-
-def overdue(session: Session, *, now: datetime, quiet: timedelta) -> bool:
-    """Return whether an open session has been silent for longer than `quiet`."""
-    last = session.sample_at or session.started_at
-    return session.state is SessionState.OPEN and now - last > quiet

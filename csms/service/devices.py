@@ -25,7 +25,7 @@ from csms.core.messages import (
 )
 from csms.core.model import Event, Evse, LinkState, Site, Station
 from csms.core.units import a_from_w, floor_to
-from csms.planning.guard import Guard, guards, worst_case_kw
+from csms.planning.guard import Guard, guards
 from csms.store import commands, journal, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -269,8 +269,3 @@ def _load(
         tuple(stations.evses_of_station(tx, station_id)),
         tuple(stations.evses_of_site(tx, station.site_id)),
     )
-
-
-def cut_off_kw(site: Site, evses: tuple[Evse, ...]) -> float:
-    """Return the site's load with all stations cut off and a car at every EVSE, kW."""
-    return worst_case_kw(site, evses)
