@@ -10,6 +10,7 @@ import orjson
 from csms.api.auth import ROLES, new_token, token_hash, token_prefix
 from csms.app import clock_from, planning_options, tenant_keys
 from csms.clock import Clock
+from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput, NotFound
 from csms.core.model import Evse, Holder, TokenRecord
 from csms.core.plan import Plan, PlanningCase
@@ -270,6 +271,12 @@ def describe_plan(case: PlanningCase, made: Plan) -> str:
         f"peak {made.peak_kw:.2f} kW  cost {made.cost_eur:.2f} EUR  "
         f"co2 {made.co2_kg:.2f} kg  shortfall {made.shortfall_kwh:.2f} kWh",
     ]
+    for circuit in case.circuits:
+        lines.append(f"circuit {circuit.circuit_id}{_limits_of(circuit)}")
+    for bound in made.bindings:
+        place = bound.circuit_id or "site"
+        worth = f", worth up to {max(bound.value_eur):.3f} EUR" if bound.value_eur else ""
+        lines.append(f"binding {place} {bound.limit} in {len(bound.slots)} slots{worth}")
     most_kw = max((kw for s in made.sessions for kw in s.power_kw), default=0.0)
     for wanted, row in zip(case.sessions, made.sessions, strict=True):
         bar = "".join(_BLOCKS[round(8 * kw / most_kw) if most_kw else 0] for kw in row.power_kw)
@@ -280,6 +287,14 @@ def describe_plan(case: PlanningCase, made: Plan) -> str:
             f"{missing if row.shortfall_kwh > 0 else ''}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in (*case.notes, *made.notes))])
+
+
+def _limits_of(circuit: Circuit) -> str:
+    """Return a circuit's place and limits in words, the least of each series."""
+    words = f" under {circuit.parent_id or 'the site'}"
+    if circuit.limit_a:
+        words += "  " + "/".join(f"{min(series):g}" for series in circuit.limit_a if series) + " A"
+    return words + (f"  {min(circuit.limit_kw):g} kW" if circuit.limit_kw else "")
 
 
 # --- frames --------------------------------------------------------------------------------------

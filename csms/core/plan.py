@@ -4,16 +4,12 @@ Both are plain tuples, so that the store keeps them, the service compares them w
 the planner, and the same file gives the same plan bit for bit (JSON floats round-trip exactly).
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import datetime
 
-from csms.core.errors import InvalidInput
+from csms.core import plain_json
+from csms.core.circuit import Cap, Circuit, LimitRow
 from csms.core.model import Strategy
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +17,12 @@ class PlanningSession:
     """One car in a planning case. Powers and energies are at the meter.
 
     `required_kwh` is still needed before `departs_at`; `preferred_kwh` (>= required) is wanted if
-    it is cheap. `min_kw` is the least power other than 0, `max_kw` the least of EVSE, cable, car
-    and what the car was seen to take. `guard_kw` is what the station allows by itself once its
-    schedule runs out. `fixed_kw` is (slots,) for a car we cannot control: it draws that whatever
-    we wish. `current_kw` is the limit in force now (None: none set), `in_force_kw` the row that the
-    station follows if nothing is sent, as far as its schedule reaches (at most slots,).
+    it is cheap: at most `max_price_per_kwh`. `min_kw` is the least power other than 0, `max_kw` the
+    least of EVSE, cable, car and what the car was seen to take. `guard_kw` is what the station
+    allows by itself once its schedule runs out. `fixed_kw` is (slots,) for a car we cannot control:
+    it draws that whatever we wish. `current_kw` is the limit in force now (None: none set),
+    `in_force_kw` the row that the station follows if nothing is sent, as far as its schedule
+    reaches (at most slots,).
     """
 
     session_id: str
@@ -39,13 +36,38 @@ class PlanningSession:
     min_kw: float
     guard_kw: float = 0.0
     phases: int = 3
+    """How many phases it charges on: with `voltage_v`, its power is current times both."""
     priority: int = 0
+    """Class of priority: a need of a higher class comes before any of a lower one."""
     max_price_per_kwh: float | None = None
     carbon_weight_eur_per_kg: float = 0.0
     current_kw: float | None = None
     fixed_kw: tuple[float, ...] | None = None
     is_assumed: bool = False
     in_force_kw: tuple[float, ...] = ()
+    circuit_id: str = ""
+    """The circuit its EVSE hangs on, "" for the site's connection itself."""
+    phases_used: tuple[int, ...] = ()
+    """Which of L1..L3 (1, 2, 3) it draws from; empty while unknown: it then counts on all three."""
+    voltage_v: float = 230.0
+    step_a: float = 0.0
+    """Currents it takes are multiples of this above its minimum; 0: any."""
+    levels_a: tuple[float, ...] = ()
+    """The only currents it takes besides 0, such as 8, 16, 24, 32; empty: any, or by `step_a`."""
+    step_w: float = 0.0
+    """The same for stations that count in watts; 0: any."""
+    delivered_kwh: float = 0.0
+    """What it has had of its need: scarce power is shared by the quarters of whole needs."""
+    guaranteed_slots: int = 0
+    """In so many slots from the first on it gets its minimum whatever the price."""
+    since_on_at: datetime | None = None
+    """Since when it is allowed to charge without a break, None if it is not."""
+    since_off_at: datetime | None = None
+    """Since when it is paused, None if it is not or never was."""
+    never_pause: bool = False
+    """It may not wake up again: once begun it keeps its minimum while it wants energy."""
+    max_periods: int = 0
+    """How many schedule periods its station takes at most; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +100,16 @@ class PlanningCase:
     export_eur_per_kwh: tuple[float, ...] = ()
     """What a kWh of surplus would earn if exported, (slots,) or empty (nothing)."""
     sessions: tuple[PlanningSession, ...]
+    circuits: tuple[Circuit, ...] = ()
+    """The tree of fuses below the site's connection, in any order."""
+    limit_rows: tuple[LimitRow, ...] = ()
+    """Limits that are no plain sums: sums of phasors in line-to-line networks."""
+    caps: tuple[Cap, ...] = ()
+    """Limits for a time, on top of all others."""
+    peak_hint_kw: float = 0.0
+    """A peak this billing period reaches anyhow (the last one's best): as free as a billed one."""
+    days_left: float = 1.0
+    """Days left in the billing period: the fewer, the more a new peak now costs per day."""
     notes: tuple[str, ...] = ()
     """Marked fallbacks in the input, such as "prices missing from 18:00"."""
 
@@ -93,16 +125,36 @@ class PlanningCase:
 
     def to_json(self) -> str:
         """Return the case as one JSON object."""
-        return _dump(self)
+        return plain_json.dumps(self)
 
     @classmethod
     def from_json(cls, text: str) -> "PlanningCase":
         """Return the case in `text`; raise InvalidInput naming the field that is wrong."""
-        raw = _load(text)
-        raw["sessions"] = tuple(
-            _build(PlanningSession, s, f"sessions[{i}]") for i, s in enumerate(raw["sessions"])
-        )
-        return _build(cls, raw, "case")
+        return plain_json.loads(cls, text, where="case")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A limit that held cars back: which, where, and what more of it would be worth.
+
+    `circuit_id` is "" for the site, `limit` is "kW", "L1".."L3" or the id of a limit row. `slots`
+    are those in which it bound, `value_eur` (as many) what one more unit of it (a kWh, or an ampere
+    for an hour) would have been worth there; empty where no solver said so.
+    """
+
+    circuit_id: str
+    limit: str
+    slots: tuple[int, ...]
+    value_eur: tuple[float, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """From slot `first` on, until the next one, a car's power is as it is for this `reason`."""
+
+    first: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +162,9 @@ class PlannedSession:
     """One car's row of a plan: `power_kw` is (slots,).
 
     `shortfall_kwh` is the part of the need that is not met, `shortfall_reason` why: "time" (even
-    full power does not suffice), "site limit", "guard", "uncontrolled", "" if there is none.
+    full power does not suffice), "site limit", "circuit limit", "guard", "uncontrolled", "" if
+    there is none; `shortfall_limit` then names the limit that binds ("garage L2"), and `ways_out`
+    what would help, the cheapest first.
     `finishes_at` is when the need is met, None if it is not. `reason` explains the row in a word
     for people: "cheapest hours", "departure near", "shares the site limit", "nothing needed", ...
     """
@@ -124,6 +178,9 @@ class PlannedSession:
     cost_eur: float = 0.0
     co2_kg: float = 0.0
     reason: str = ""
+    shortfall_limit: str = ""
+    ways_out: tuple[str, ...] = ()
+    why: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +189,9 @@ class Plan:
 
     `status` is "optimal", "fallback" (the solver failed; limits still hold) or "rule" (a strategy
     without a solver). `binding_slots` are those in which the site's limit held a car back, with
-    `limit_value_eur_per_kwh` (slots,) saying what one more kWh there would be worth.
+    `limit_value_eur_per_kwh` (slots,) saying what one more kWh there would be worth; `bindings` say
+    the same of every limit. `relaxed_objective` is the optimum without whole currents and minimum
+    currents, in the solver's own weights, and `rounding_loss_share` what rounding lost against it.
     """
 
     site_id: str
@@ -147,6 +206,9 @@ class Plan:
     binding_slots: tuple[int, ...] = ()
     limit_value_eur_per_kwh: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    relaxed_objective: float | None = None
+    rounding_loss_share: float | None = None
 
     @property
     def shortfall_kwh(self) -> float:
@@ -159,87 +221,9 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as one JSON object."""
-        return _dump(self)
+        return plain_json.dumps(self)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         """Return the plan in `text`; raise InvalidInput naming the field that is wrong."""
-        raw = _load(text)
-        raw["sessions"] = tuple(
-            _build(PlannedSession, s, f"sessions[{i}]") for i, s in enumerate(raw["sessions"])
-        )
-        return _build(cls, raw, "plan")
-
-
-def _dump(value: Any) -> str:
-    def plain(item: Any) -> Any:
-        if isinstance(item, datetime):
-            return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        if dataclasses.is_dataclass(item):
-            return {f.name: plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
-        if isinstance(item, tuple):
-            return [plain(i) for i in item]
-        return item
-
-    return json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
-
-
-def _load(text: str) -> dict[str, Any]:
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput(f"not JSON: {error}") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("sessions"), list):
-        raise InvalidInput("not a planning file: it must be an object with a list of sessions")
-    return raw
-
-
-def _build(cls: type[T], raw: Any, where: str) -> T:
-    """Build a dataclass from decoded JSON, refusing unknown and missing members by name."""
-    if not isinstance(raw, dict):
-        raise InvalidInput(f"{where} is {type(raw).__name__}; it must be an object")
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in raw:
-        if name not in known:
-            raise InvalidInput(f"{where}.{name} is not known; permitted: {', '.join(known)}")
-    values: dict[str, Any] = {}
-    for name, item in known.items():
-        if name in raw:
-            values[name] = _value(raw[name], str(item.type), f"{where}.{name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise InvalidInput(f"{where}.{name} is missing")
-    return cls(**values)
-
-
-def _value(raw: Any, annotation: str, where: str) -> Any:
-    try:
-        if raw is None:
-            if "None" not in annotation:
-                raise ValueError("null is not permitted")
-            return None
-        if "datetime" in annotation:
-            return tuple(_instant(r) for r in raw) if "tuple" in annotation else _instant(raw)
-        if "Strategy" in annotation:
-            return Strategy(raw)
-        if "tuple[float" in annotation:
-            return tuple(_number(r) for r in raw)
-        if "tuple" in annotation:
-            return tuple(raw)
-        if "float" in annotation:
-            return _number(raw)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{where} is {raw!r:.80}: {error}") from error
-    return raw
-
-
-def _number(raw: Any) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, int | float):
-        raise ValueError("it must be a number")
-    return float(raw)
-
-
-def _instant(raw: Any) -> datetime:
-    at = datetime.fromisoformat(str(raw))
-    if at.tzinfo is None:
-        raise ValueError("it must be an instant with an offset, such as 2026-01-01T12:00:00Z")
-    return at.astimezone(UTC)
+        return plain_json.loads(cls, text, where="plan")

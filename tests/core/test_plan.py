@@ -1,12 +1,14 @@
 """Planning cases and plans survive JSON exactly, and a wrong file is answered with the field."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csms.core.circuit import Cap, Circuit, LimitRow, Term
 from csms.core.errors import InvalidInput
 from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession, Strategy
 
@@ -46,6 +48,41 @@ def test_a_case_survives_json_bit_for_bit(price: float, power_kw: float) -> None
     known = case(price, power_kw)
     assert PlanningCase.from_json(known.to_json()) == known
     assert PlanningCase.from_json(known.to_json()).to_json() == known.to_json()
+
+
+def test_a_tree_of_circuits_survives_json() -> None:
+    known = replace(
+        case(),
+        circuits=(
+            Circuit(
+                circuit_id="hall", limit_a=((63.0,),), load_a=((1.0,), (2.0,), (0.5, 1.0, 2.0))
+            ),
+            Circuit(circuit_id="row", parent_id="hall", limit_kw=(11.0,), idle_guard_a=(6.0,) * 3),
+        ),
+        limit_rows=(
+            LimitRow(row_id="A", limit_a=(83.3,), terms=(Term(session_id="a", angle_deg=30.0),)),
+        ),
+        caps=(Cap(source="grid", starts_at=NOON, ends_at=EDGES[1], limit_kw=10.0),),
+    )
+    known = replace(
+        known, sessions=(replace(known.sessions[0], phases_used=(2,), levels_a=(8.0, 16.0)),)
+    )
+    assert PlanningCase.from_json(known.to_json()) == known
+
+
+@pytest.mark.parametrize(
+    ("circuit", "words"),
+    [
+        ({"circuit_id": "x", "limit": 1}, r"case.circuits\[0\].limit is not known"),
+        ({"limit_kw": [1]}, r"case.circuits\[0\].circuit_id is missing"),
+        ({"circuit_id": "x", "limit_a": [["a"]]}, r"case.circuits\[0\].limit_a"),
+        ({"circuit_id": "x", "limit_a": 16}, r"case.circuits\[0\].limit_a .* a list"),
+    ],
+)
+def test_a_wrong_circuit_is_answered_with_its_place(circuit: dict[str, object], words: str) -> None:
+    raw = json.loads(case().to_json()) | {"circuits": [circuit]}
+    with pytest.raises(InvalidInput, match=words):
+        PlanningCase.from_json(json.dumps(raw))
 
 
 def test_a_plan_survives_json() -> None:
