@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint bench bench-quick wheel lock upgrade clean
+.PHONY: help demo test conformance chaos lint bench bench-quick wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,10 @@ demo: $(VENV)/runtime.stamp  ## set up, then a whole day of a depot with simulat
 
 test: lint  ## set up, then style, types and all tests
 	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+conformance: $(VENV)/dev.stamp  ## run the conformance cases, print the table, write docs/conformance.md
+	@$(BIN)/python -m tests.conformance
+	@$(BIN)/python -m pytest -q -n auto --conformance $(ARGS)
 
 chaos: $(VENV)/dev.stamp  ## kill the server KILLS times (50) under load; nothing may be lost
 	@TASCO_TEST_KILLS=$(or $(KILLS),50) $(BIN)/python -m pytest -q -s tests/scenarios/test_kills.py $(ARGS)

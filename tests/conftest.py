@@ -9,6 +9,8 @@ import pytest
 from csms.store.database import Store
 from csms.store.schema import migrate
 
+pytest_plugins = ["tests.conformance.plugin"]
+
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -316,7 +316,7 @@ async def test_r19_r20_r22_r23_faults_of_a_call_get_their_codes(
             assert "Broken" not in frame[3]
 
 
-async def test_t21_an_id_tag_of_21_characters_is_refused_by_its_length(world: World) -> None:
+async def test_an_id_tag_of_21_characters_is_refused_by_its_length(world: World) -> None:
     async with world.station() as station:
         frame = await station.call("Authorize", {"idTag": "x" * 21})
         assert frame[2] == "TypeConstraintViolation"

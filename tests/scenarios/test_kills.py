@@ -252,7 +252,7 @@ async def test_x04_a_server_that_is_killed_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_f03_a_server_that_is_asked_to_stop_ends_in_order(
+async def test_outage_f03_a_server_that_is_asked_to_stop_ends_in_order(
     version: str, sqlite_url: str, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, sqlite_url) as server:

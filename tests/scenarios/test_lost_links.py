@@ -388,7 +388,7 @@ async def test_s60_a_start_said_again_has_the_same_number(sqlite_url: str) -> No
         assert len(await world.sessions()) == 1
 
 
-async def test_f37_starts_of_a_station_without_a_clock_stay_apart(sqlite_url: str) -> None:
+async def test_outage_f37_starts_of_a_station_without_a_clock_stay_apart(sqlite_url: str) -> None:
     async with living(settings(sqlite_url)) as world:
         await world.register("c1")
         await world.driver(1)
@@ -477,7 +477,7 @@ async def test_s66_a_register_that_falls_gives_no_negative_energy(
         assert "register_fell" in session.flags
 
 
-async def test_f16_a_link_that_is_taken_over_is_not_ended_by_the_old_one(
+async def test_outage_f16_a_link_that_is_taken_over_is_not_ended_by_the_old_one(
     version: str, sqlite_url: str
 ) -> None:
     async with living(settings(sqlite_url)) as world:

@@ -204,7 +204,7 @@ async def test_dialects_are_spoken_to_in_their_own_way(
         assert not second.link.errors
 
 
-async def test_f23_a_station_that_vanishes_is_counted_at_its_last_limit(
+async def test_outage_f23_a_station_that_vanishes_is_counted_at_its_last_limit(
     version: str, sqlite_url: str
 ) -> None:
     async with living(settings(sqlite_url, limit_kw=LIMIT_KW), speed=300) as world:
@@ -226,7 +226,9 @@ async def test_f23_a_station_that_vanishes_is_counted_at_its_last_limit(
         assert await outcomes(world, "c1")
 
 
-async def test_f22_with_the_centre_away_the_limit_holds(version: str, sqlite_url: str) -> None:
+async def test_outage_f22_with_the_centre_away_the_limit_holds(
+    version: str, sqlite_url: str
+) -> None:
     given = settings(sqlite_url, limit_kw=30.0)
     async with living(given, speed=1200) as world:
         found = []

@@ -85,7 +85,9 @@ async def ends_well(world: World, found: list[SimulatedStation]) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_f07_a_short_lock_costs_time_and_nothing_else(version: str, sqlite_url: str) -> None:
+async def test_outage_f07_a_short_lock_costs_time_and_nothing_else(
+    version: str, sqlite_url: str
+) -> None:
     async with living(settings(sqlite_url)) as world:
         found = [await charging(world, n, version) for n in range(1, 4)]
         links = [s.link.number for s in found]
