@@ -43,6 +43,7 @@ from csms.service.offering import Offering
 from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
+from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
 from csms.store import access, links, stations
 from csms.store.connections import parsed
@@ -184,6 +185,7 @@ class System:
     store: Store
     bus: LocalBus
     gateway: Gateway
+    waiting: WaitingRoom
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -217,6 +219,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         automation=settings.planner.automation,
         wait_s=settings.gateway.command_timeout_s,
     )
+    waiting = WaitingRoom(store=store, clock=clock, devices=devices)
     forecasting = Forecasting(
         store=store,
         clock=clock,
@@ -242,6 +245,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             authorizer=authorizer,
             charging=charging,
             devices=devices,
+            waiting=waiting,
             background=background,
             touch=replanner.touch,
             notify=notices.show,
@@ -258,6 +262,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         clock=clock,
         metrics=metrics,
         devices=devices,
+        waiting=waiting,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -285,6 +290,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         store=store,
         bus=bus,
         gateway=gateway,
+        waiting=waiting,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -408,6 +414,7 @@ def _timetable(system: System) -> None:
     jobs.every("prices", system.market.fetch, period_s=3600, before_s=300)
     jobs.every("fold energy", system.housekeeping.fold, period_s=900)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
+    jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:

@@ -34,6 +34,7 @@ from csms.service.enrolment import Enrolment
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
+from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
 
@@ -73,6 +74,7 @@ def create_app(
     clock: Clock,
     metrics: Metrics,
     devices: Devices,
+    waiting: WaitingRoom,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -100,6 +102,7 @@ def create_app(
         clock=clock,
         metrics=metrics,
         devices=devices,
+        waiting=waiting,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

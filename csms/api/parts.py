@@ -14,6 +14,7 @@ from csms.service.enrolment import Enrolment
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
+from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
 
@@ -60,6 +61,7 @@ class Parts:
     clock: Clock
     metrics: Metrics
     devices: Devices
+    waiting: WaitingRoom
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

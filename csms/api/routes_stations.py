@@ -1,6 +1,7 @@
 """Stations: register before they connect, watch, and send them whatever their version knows."""
 
 import json
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from csms.api.parts import Cursor, Limit, Operator, P, Parts, Viewer
 from csms.api.payload import members
 from csms.api.problems import Problem
 from csms.api.views import StationBody, StationChange, everything, listed, outcome, plain
-from csms.core.errors import InvalidInput
+from csms.core.errors import InvalidInput, NotFound
 from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import Event, Evse, LinkState, OcppVersion, Station
 from csms.service.enrolment import StationRegistration
@@ -20,7 +21,7 @@ from csms.store.statements import Tx
 router = APIRouter(route_class=GuardedRoute, tags=["stations"])
 
 MAX_WAIT_S = 60.0
-_COMMAND_FIELDS = ("action", "payload", "version", "wait_s", "force")
+_COMMAND_FIELDS = ("action", "payload", "version", "wait_s", "expires_s", "force")
 
 
 @router.get("/stations")
@@ -134,10 +135,12 @@ async def switch_automation(
 async def send_command(station_id: str, request: Request, caller: Operator, parts: P) -> object:
     """Send any action of the station's version with its payload exactly as given (K1-K4).
 
-    The body is `{"action", "payload", "version"?, "wait_s"?}`. What the station says is data: the
-    answer is 200 with the outcome. Only what never reached the wire is an error. `wait_s` bounds
-    the wait, 0 answers after sending. `force` is accepted for scripts that send it: a raw command
-    is checked against its schema and never refused for its content.
+    The body is `{"action", "payload", "version"?, "wait_s"?, "expires_s"?}`. What the station says
+    is data: the answer is 200 with the outcome. Only what never reached the wire is an error.
+    `wait_s` bounds the wait, 0 answers after sending. With `expires_s` a command to a station that
+    is away waits that long for it, and is answered with the outcome "waiting". `force` is accepted
+    for scripts that send it: a raw command is checked against its schema and never refused for its
+    content.
     """
     body = members(await _text(request))
     unknown = [name for name in body if name not in _COMMAND_FIELDS]
@@ -153,7 +156,7 @@ async def send_raw(
     station = await parts.store.read(lambda tx: stations.get_station(tx, station_id))
     command = _raw_call(station, body)
     if station.link_state is not LinkState.ONLINE:
-        raise _not_sent("offline", station.station_id)
+        return await _wait(parts, command, body, by=by)
     if command.version is not None and command.version is not station.version:
         raise Problem(
             409,
@@ -163,6 +166,22 @@ async def send_raw(
         )
     command_id, result = await parts.devices.run(command, asked_by=by)
     return answered(command_id, result, station.station_id)
+
+
+async def _wait(
+    parts: Parts, command: RawCall, body: dict[str, str], *, by: str
+) -> dict[str, object]:
+    """Let a command wait for its station if it may; raise Problem if it may not."""
+    expires_s = json.loads(body.get("expires_s", "null"))
+    if expires_s is None:
+        raise _not_sent("offline", command.station_id)
+    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float):
+        raise InvalidInput(f"expires_s is {expires_s!r:.40}; it must be a number of seconds")
+    record = await parts.waiting.keep(command, asked_by=by, wait=timedelta(seconds=expires_s))
+    return {
+        **outcome(record.command_id, CommandResult(outcome=Outcome.WAITING)),
+        "expires_at": plain(record.expires_at),
+    }
 
 
 def answered(command_id: int, result: CommandResult, station_id: str) -> dict[str, object]:
@@ -233,6 +252,26 @@ async def list_commands(
         return listed(page, [_command(c) for c in page.items])
 
     return await parts.store.read(work)
+
+
+@router.get("/stations/{station_id}/commands/{command_id}")
+async def one_command(station_id: str, command_id: int, _: Viewer, parts: P) -> object:
+    """Return a command with what came of it so far; a late answer is shown here."""
+    return _command(await parts.store.read(lambda tx: _command_of(tx, station_id, command_id)))
+
+
+@router.delete("/stations/{station_id}/commands/{command_id}")
+async def cancel_command(station_id: str, command_id: int, _: Operator, parts: P) -> object:
+    """Take back a command that waits for its station; 409 once it is sent or over."""
+    await parts.store.read(lambda tx: _command_of(tx, station_id, command_id))
+    return _command(await parts.waiting.cancel(command_id))
+
+
+def _command_of(tx: Tx, station_id: str, command_id: int) -> commands.CommandRecord:
+    record = commands.get_command(tx, command_id)
+    if record.station_id != stations.get_station(tx, station_id).station_id:
+        raise NotFound(f"no command {command_id} of station {station_id}")
+    return record
 
 
 def _command(record: commands.CommandRecord) -> dict[str, object]:

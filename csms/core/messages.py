@@ -269,7 +269,7 @@ class RecordReceived(Report[Noted]):
 
 
 class Outcome(StrEnum):
-    """How a command ended. Everything but NOT_SENT reached the wire."""
+    """How a command ended. All but NOT_SENT, WAITING, EXPIRED and CANCELLED reached the wire."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -282,6 +282,14 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
     """Dropped from the queue because a newer schedule for the same EVSE took its place."""
     NOT_SENT = "not_sent"
+    WAITING = "waiting"
+    """Kept for a station that is away, until it comes back or the command expires."""
+    EXPIRED = "expired"
+    """Waited for a station that did not come back in time."""
+    CANCELLED = "cancelled"
+    """Taken back before it was sent."""
+    LATE = "late"
+    """Answered after we had stopped waiting; the answer is on record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,11 +343,15 @@ DEFAULT_WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What we ask of a station. `link_id` 0 means whichever link it has now."""
+    """What we ask of a station. `link_id` 0 means whichever link it has now.
+
+    `command_id` is its record, which an answer that comes late is for; 0 while it has none.
+    """
 
     station_id: str
     link_id: int = 0
     wait_s: float = DEFAULT_WAIT_S
+    command_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +446,18 @@ class RawCall(Command):
     action: str
     payload_json: str
     version: OcppVersion | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAnswered(Report[Noted]):
+    """What came of a command that nobody waits for any more.
+
+    It was sent without a wait, or its answer came late (`is_late`).
+    """
+
+    command_id: int
+    result: CommandResult
+    is_late: bool
 
 
 # --- notices -------------------------------------------------------------------------------------

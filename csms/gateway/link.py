@@ -67,7 +67,12 @@ class Link:
         self._tokens = float(around.config.frames_burst)
         self._paced_at = loop.time()
         self._outbox = Outbox(
-            adapter, around, station_id=self.station_id, turn=self._turn, write=self._write
+            adapter,
+            around,
+            station_id=self.station_id,
+            link_id=self.link_id,
+            turn=self._turn,
+            write=self._write,
         )
 
     # --- reading ---------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any
 
-from csms.core.messages import Command, CommandResult, Outcome, SetSchedule
+from csms.core.messages import Command, CommandAnswered, CommandResult, Outcome, SetSchedule
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Step, Unsendable
-from csms.gateway.surroundings import Surroundings
+from csms.gateway.surroundings import CentreOut, Surroundings
 
 _LATE_REMEMBERED = 32
 _TEXT_KEPT = 2000
@@ -42,11 +42,23 @@ def not_valid(why: str) -> CommandResult:
 class _Outgoing:
     """One call of ours and who waits for it."""
 
-    __slots__ = ("message_id", "replaces", "reply", "result", "step", "wait_s", "write_by")
+    __slots__ = (
+        "command_id",
+        "message_id",
+        "replaces",
+        "reply",
+        "result",
+        "step",
+        "wait_s",
+        "write_by",
+    )
 
-    def __init__(self, step: Step, replaces: int | None, wait_s: float, write_by: float) -> None:
+    def __init__(
+        self, step: Step, replaces: int | None, wait_s: float, write_by: float, command_id: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.step = step
+        self.command_id = command_id
         self.replaces = replaces
         self.wait_s = wait_s
         self.write_by = write_by
@@ -69,19 +81,21 @@ class Outbox:
         around: Surroundings,
         *,
         station_id: str,
+        link_id: int,
         turn: asyncio.Lock,
         write: Callable[[str], Awaitable[None]],
     ) -> None:
         self._adapter = adapter
         self._around = around
         self._station_id = station_id
+        self._link_id = link_id
         self._turn = turn
         self._write = write
         self._queue: deque[_Outgoing] = deque()
         self._pending: _Outgoing | None = None
         self._is_sending = False
         self._is_closed = False
-        self._late: deque[str] = deque(maxlen=_LATE_REMEMBERED)
+        self._late: deque[_Outgoing] = deque(maxlen=_LATE_REMEMBERED)
         # A random beginning: a late answer to a call of an earlier link matches nothing here.
         self._prefix = secrets.token_hex(4)
         self._numbers = count(1)
@@ -108,21 +122,22 @@ class Outbox:
         replaces = command.evse_id if isinstance(command, SetSchedule) else None
         result = OFFLINE
         for step in steps:
-            result = await self._queue_up(step, replaces, max(command.wait_s, 0.0))
+            result = await self._queue_up(step, replaces, command)
             if result.outcome not in _GOES_ON:
                 break
         return result
 
-    async def _queue_up(self, step: Step, replaces: int | None, wait_s: float) -> CommandResult:
+    async def _queue_up(self, step: Step, replaces: int | None, command: Command) -> CommandResult:
         if self._is_closed:
             return OFFLINE
+        wait_s = max(command.wait_s, 0.0)
         if replaces is not None:
             self._drop_older(replaces)
         if len(self._queue) >= self._around.config.commands_queued:
             return QUEUE_FULL
         loop = asyncio.get_running_loop()
         write_by = loop.time() + (wait_s or self._around.config.call_timeout_s)
-        outgoing = _Outgoing(step, replaces, wait_s, write_by)
+        outgoing = _Outgoing(step, replaces, wait_s, write_by, command.command_id)
         self._queue.append(outgoing)
         if not self._is_sending:
             self._is_sending = True
@@ -196,12 +211,14 @@ class Outbox:
             async with asyncio.timeout(outgoing.wait_s or self._around.config.call_timeout_s):
                 reply = await outgoing.reply
         except TimeoutError:
-            self._late.append(outgoing.message_id)
+            self._late.append(outgoing)
             result = NO_ANSWER
         else:
             result = NO_ANSWER if reply is None else self._result(outgoing.step, reply)
         finally:
             self._pending = None
+        if outgoing.result.done():
+            self._tell(outgoing, result, is_late=False)
         outgoing.end(result)
         self._around.counters.call(
             "out",
@@ -244,13 +261,37 @@ class Outbox:
             if not pending.reply.done():
                 pending.reply.set_result(reply)
             return True
-        if reply.message_id in self._late:
+        late = next((o for o in self._late if o.message_id == reply.message_id), None)
+        if late is not None:
+            self._late.remove(late)
             self._around.counters.bad_frame("late_answer")
             log.info("late answer", extra={"station_id": self._station_id})
+            self._tell(late, self._result(late.step, reply), is_late=True)
         else:
             self._around.counters.bad_frame("unmatched_answer")
             log.info("answer to no call of ours", extra={"station_id": self._station_id})
         return False
+
+    def _tell(self, outgoing: _Outgoing, result: CommandResult, *, is_late: bool) -> None:
+        """Let the centre know what came of a call that its caller no longer waits for."""
+        if not outgoing.command_id:
+            return
+        report = CommandAnswered(
+            station_id=self._station_id,
+            link_id=self._link_id,
+            received_at=self._around.clock.now(),
+            command_id=outgoing.command_id,
+            result=result,
+            is_late=is_late,
+        )
+
+        async def tell() -> None:
+            try:
+                await self._around.ask(report)
+            except CentreOut:
+                log.warning("answer not kept", extra={"station_id": self._station_id})
+
+        self._around.spawn(tell(), f"answered {self._station_id}")
 
     async def settle(self) -> None:
         """Wait until the call on its way, if any, has come to its end."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 from csms.core.messages import (
     BootReply,
+    CommandAnswered,
     LinkClosed,
     LinkOffered,
     MeterReported,
@@ -29,6 +30,7 @@ from csms.service.background import Background
 from csms.service.charging import Charging
 from csms.service.devices import Devices
 from csms.service.links import LinkDesk
+from csms.service.waiting import WaitingRoom
 from csms.store import journal, stations
 from csms.store.database import Store
 
@@ -48,6 +50,7 @@ class Central:
         authorizer: Authorizer,
         charging: Charging,
         devices: Devices,
+        waiting: WaitingRoom,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -55,6 +58,7 @@ class Central:
         self.store = store
         self.links = links
         self.devices = devices
+        self.waiting = waiting
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -74,6 +78,7 @@ class Central:
             NeedReported: charging.need_reported,
             VendorMessage: self._vendor,
             RecordReceived: self._record,
+            CommandAnswered: waiting.answered,
         }
         self._desks: Mapping[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = desks
 
@@ -99,6 +104,7 @@ class Central:
     def _settle(self, station_id: str, why: str) -> None:
         async def work() -> None:
             await self.devices.settle(station_id)
+            await self.waiting.send(station_id)
             self.touch(await self._site_of(station_id), why)
 
         self.background.start(f"settle {station_id}", work)

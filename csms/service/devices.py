@@ -74,12 +74,16 @@ class Devices:
                 tx, command.station_id, kind=kind, payload=payload, asked_by=asked_by, at=asked_at
             )
         )
+        return command_id, await self.send(replace(command, command_id=command_id))
+
+    async def send(self, command: Command) -> CommandResult:
+        """Send a command that is on record and keep what came of it."""
         result = await self.bus.command(command)
         finished_at = self.clock.now()
         await self.store.write(
-            lambda tx: commands.finish_command(tx, command_id, result, at=finished_at)
+            lambda tx: commands.finish_command(tx, command.command_id, result, at=finished_at)
         )
-        return command_id, result
+        return result
 
     async def settle(self, station_id: str) -> bool:
         """Ask a station what it can take and set its guards; return whether it now has them."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, select, update
 
 from csms.core.errors import NotFound
 from csms.core.messages import CommandResult, Outcome
@@ -19,6 +19,7 @@ _C = tables.command
 class CommandRecord:
     """A command as it is on record; `outcome` is None while nothing came of it.
 
+    `sent_at` is None for one that waits for its station until `expires_at`, or waited in vain.
     `kind` is the command's class or a raw call's action; `payload` and `answer` are JSON text;
     `status` is the station's own word; `error` says what a CALLERROR or we had to say.
     """
@@ -29,6 +30,8 @@ class CommandRecord:
     payload: str
     asked_by: str
     asked_at: datetime
+    sent_at: datetime | None
+    expires_at: datetime | None
     finished_at: datetime | None
     outcome: Outcome | None
     status: str
@@ -40,15 +43,29 @@ _COLUMNS = [_C.c[f.name] for f in fields(CommandRecord)]
 
 
 def insert_command(
-    tx: Tx, station_id: str, *, kind: str, payload: str, asked_by: str, at: datetime
+    tx: Tx,
+    station_id: str,
+    *,
+    kind: str,
+    payload: str,
+    asked_by: str,
+    at: datetime,
+    expires_at: datetime | None = None,
 ) -> int:
-    """Store a command that is about to be sent, and return its id."""
+    """Store a command and return its id.
+
+    It is about to be sent, or waits for its station until `expires_at`.
+    """
+    waits = expires_at is not None
     statement = _C.insert().values(
         station_id=station_id,
         kind=kind,
         payload=payload,
         asked_by=asked_by,
         asked_at=at,
+        sent_at=None if waits else at,
+        expires_at=expires_at,
+        outcome=Outcome.WAITING if waits else None,
         status="",
         answer="",
         error="",
@@ -57,13 +74,19 @@ def insert_command(
 
 
 def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: datetime) -> None:
-    """Store what came of a command; raise NotFound for an unknown one."""
+    """Store what came of a command; raise NotFound for an unknown one.
+
+    That it was sent says less than any answer, and does not take the place of one.
+    """
     error = " ".join(
         part for part in (result.error_code, result.error_description, result.why_not_sent) if part
     )
+    known = _C.c.command_id == command_id
+    if result.outcome is Outcome.SENT:
+        known = and_(known, _C.c.outcome.is_(None))
     changed = tx.execute(
         update(_C)
-        .where(_C.c.command_id == command_id)
+        .where(known)
         .values(
             finished_at=at,
             outcome=result.outcome,
@@ -72,8 +95,65 @@ def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: dateti
             error=error,
         )
     ).rowcount
-    if not changed:
+    if not changed and result.outcome is not Outcome.SENT:
         raise NotFound(f"no command {command_id}")
+
+
+def waiting_commands(tx: Tx, station_id: str, *, now: datetime) -> list[CommandRecord]:
+    """Return what waits for a station and may still be sent, oldest first."""
+    found = tx.execute(
+        select(*_COLUMNS)
+        .where(_waits(), _C.c.station_id == station_id, _C.c.expires_at > now)
+        .order_by(_C.c.command_id)
+    )
+    return [CommandRecord(**row._mapping) for row in found]
+
+
+def take_waiting(tx: Tx, command_id: int, *, now: datetime) -> bool:
+    """Mark a waiting command as sent; False if it no longer waits or has expired.
+
+    It is on record before it goes out, so that nothing is sent twice.
+    """
+    return bool(
+        tx.execute(
+            update(_C)
+            .where(_C.c.command_id == command_id, _waits(), _C.c.expires_at > now)
+            .values(sent_at=now, outcome=None)
+        ).rowcount
+    )
+
+
+def put_back(tx: Tx, command_id: int) -> None:
+    """Let a command that never reached the wire wait again."""
+    tx.execute(
+        update(_C)
+        .where(_C.c.command_id == command_id)
+        .values(sent_at=None, finished_at=None, outcome=Outcome.WAITING, error="")
+    )
+
+
+def cancel_waiting(tx: Tx, command_id: int, *, at: datetime) -> bool:
+    """Take a waiting command back; False if it no longer waits."""
+    return bool(
+        tx.execute(
+            update(_C)
+            .where(_C.c.command_id == command_id, _waits())
+            .values(finished_at=at, outcome=Outcome.CANCELLED)
+        ).rowcount
+    )
+
+
+def expire_waiting(tx: Tx, *, now: datetime) -> list[CommandRecord]:
+    """End the commands whose time is over; return them as they waited."""
+    over = and_(_waits(), _C.c.expires_at <= now)
+    found = [CommandRecord(**row._mapping) for row in tx.execute(select(*_COLUMNS).where(over))]
+    if found:
+        tx.execute(update(_C).where(over).values(finished_at=now, outcome=Outcome.EXPIRED))
+    return found
+
+
+def _waits() -> ColumnElement[bool]:
+    return _C.c.outcome == Outcome.WAITING
 
 
 def get_command(tx: Tx, command_id: int) -> CommandRecord:

@@ -187,12 +187,15 @@ command = Table(
     text_column("payload"),
     text_column("asked_by"),
     instant_column("asked_at"),
+    nullable_column("sent_at", Instant),
+    nullable_column("expires_at", Instant),
     nullable_column("finished_at", Instant),
     nullable_column("outcome", Word(Outcome)),
     text_column("status"),
     text_column("answer"),
     text_column("error"),
     Index(None, "station_id", "command_id"),
+    Index(None, "expires_at"),
     sqlite_autoincrement=True,
 )
 

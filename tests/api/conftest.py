@@ -25,6 +25,7 @@ from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
+from csms.service.waiting import WaitingRoom
 from csms.settings import ForecastSettings
 from csms.store import access, links, stations
 from csms.store.database import Store
@@ -141,6 +142,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         clock=clock,
         metrics=metrics,
         devices=devices,
+        waiting=WaitingRoom(store=store, clock=clock, devices=devices),
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

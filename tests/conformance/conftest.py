@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ class Lab:
 
     world: World
     api: httpx.AsyncClient
+    _registered: set[str] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
     async def station(
@@ -32,8 +33,10 @@ class Lab:
         answers: Mapping[str, Answer] | None = None,
         **options: Any,
     ) -> AsyncIterator[RawStation]:
-        """Register a station (again), connect it and, unless told otherwise, let it boot."""
-        await self.world.register(station_id, evses=evses, password=password or None)
+        """Register a station unless it is, connect it and, unless told otherwise, let it boot."""
+        if station_id not in self._registered:
+            await self.world.register(station_id, evses=evses, password=password or None)
+            self._registered.add(station_id)
         if not automation:
             await self.world.system.enrolment.change_station(
                 station_id, {"automation": False}, by="test"

@@ -79,7 +79,6 @@ DEFAULT_ANSWERS: Mapping[str, Answer] = {
     "GetVariables": _per_item("getVariableData", "getVariableResult", "UnknownVariable", None),
     "SetVariables": _per_item("setVariableData", "setVariableResult", "Accepted", None),
     "UnlockConnector": {"status": "Unlocked"},
-    "GetLocalListVersion": lambda _: {"listVersion": 0},
     "ClearChargingProfile": {"status": "Unknown"},
     "GetChargingProfiles": {"status": "NoProfiles"},
     "GetDiagnostics": {},
@@ -197,9 +196,7 @@ class RawStation:
         async with self._news:
             self.calls.append(call)
             self._news.notify_all()
-        answer = self.answers.get(
-            call.action, DEFAULT_ANSWERS.get(call.action, {"status": "Accepted"})
-        )
+        answer = self.answers.get(call.action) or self._default(call.action)
         if callable(answer):
             answer = answer(call.payload)
         if answer is SILENCE:
@@ -208,6 +205,11 @@ class RawStation:
             await self.send([4, call.message_id, answer.code, answer.description, answer.details])
         else:
             await self.send([3, call.message_id, answer])
+
+    def _default(self, action: str) -> Answer:
+        if action == "GetLocalListVersion":
+            return {"listVersion" if self.version == "1.6" else "versionNumber": 0}
+        return DEFAULT_ANSWERS.get(action, {"status": "Accepted"})
 
     def _check(self, action: str, payload: Any, *, is_answer: bool) -> None:
         for error in _validator(self.version, action, is_answer=is_answer).iter_errors(payload):
