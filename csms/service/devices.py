@@ -6,7 +6,8 @@ hold without us (architecture.md 6). Nothing is sent unasked where automation is
 
 import json
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
@@ -39,6 +40,22 @@ _PAST = timedelta(seconds=2)
 """Schedules start slightly in the past: a station's clock may be a second behind ours."""
 
 
+class CommandWatcher(Protocol):
+    """Keeps what commands change, whoever gave them: reservations, local lists, messages shown.
+
+    Both run inside the transaction that puts the command or its outcome on record, and may run
+    twice.
+    """
+
+    def asked(self, tx: Tx, command: Command, *, at: datetime) -> None:
+        """Note `command`, which is about to be sent."""
+        ...
+
+    def ended(self, tx: Tx, command: Command, result: CommandResult, *, at: datetime) -> None:
+        """Note what came of `command`."""
+        ...
+
+
 class Devices:
     """Sends commands and keeps their outcomes; settles stations that come up."""
 
@@ -57,6 +74,8 @@ class Devices:
         self.bus = bus
         self.clock = clock
         self.automation = automation
+        self.watchers: list[CommandWatcher] = []
+        """Told of every command and its outcome."""
 
     async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
         """Send `command`, keep what came of it, return its record's id and the result."""
@@ -69,21 +88,34 @@ class Devices:
         )
         kind = command.action if isinstance(command, RawCall) else type(command).__name__
         asked_at = self.clock.now()
-        command_id = await self.store.write(
-            lambda tx: commands.insert_command(
+
+        def ask(tx: Tx) -> int:
+            command_id = commands.insert_command(
                 tx, command.station_id, kind=kind, payload=payload, asked_by=asked_by, at=asked_at
             )
-        )
+            self.note_asked(tx, command, at=asked_at)
+            return command_id
+
+        command_id = await self.store.write(ask)
         return command_id, await self.send(replace(command, command_id=command_id))
 
     async def send(self, command: Command) -> CommandResult:
         """Send a command that is on record and keep what came of it."""
         result = await self.bus.command(command)
         finished_at = self.clock.now()
-        await self.store.write(
-            lambda tx: commands.finish_command(tx, command.command_id, result, at=finished_at)
-        )
+        await self.store.write(lambda tx: self.note_ended(tx, command, result, at=finished_at))
         return result
+
+    def note_asked(self, tx: Tx, command: Command, *, at: datetime) -> None:
+        """Tell the watchers that `command` is about to be sent."""
+        for watcher in self.watchers:
+            watcher.asked(tx, command, at=at)
+
+    def note_ended(self, tx: Tx, command: Command, result: CommandResult, *, at: datetime) -> None:
+        """Store what came of `command`, and tell the watchers."""
+        commands.finish_command(tx, command.command_id, result, at=at)
+        for watcher in self.watchers:
+            watcher.ended(tx, command, result, at=at)
 
     async def settle(self, station_id: str) -> bool:
         """Ask a station what it can take and set its guards; return whether it now has them."""

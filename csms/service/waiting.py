@@ -87,19 +87,17 @@ class WaitingRoom:
     async def _send(self, record: CommandRecord) -> bool:
         """Send one command; False if the station is away again, so that it waits on."""
         now = self.clock.now()
-        if not await self.store.write(
-            lambda tx: commands.take_waiting(tx, record.command_id, now=now)
-        ):
+        command = replace(_call(record), wait_s=self.devices.wait_s)
+
+        def take(tx: Tx) -> bool:
+            if not commands.take_waiting(tx, record.command_id, now=now):
+                return False
+            self.devices.note_asked(tx, command, at=now)
             return True
-        result = await self.devices.send(
-            RawCall(
-                station_id=record.station_id,
-                action=record.kind,
-                payload_json=record.payload,
-                wait_s=self.devices.wait_s,
-                command_id=record.command_id,
-            )
-        )
+
+        if not await self.store.write(take):
+            return True
+        result = await self.devices.send(command)
         if result.outcome is Outcome.NOT_SENT and result.why_not_sent == "offline":
             await self.store.write(lambda tx: commands.put_back(tx, record.command_id))
             return False
@@ -136,13 +134,26 @@ class WaitingRoom:
 
     async def answered(self, report: CommandAnswered) -> Noted:
         """Keep an answer for which whoever asked does not wait any more."""
-        result = report.result
-        if report.is_late:
-            result = replace(result, outcome=Outcome.LATE)
-        await self.store.write(
-            lambda tx: commands.finish_command(tx, report.command_id, result, at=report.received_at)
-        )
+        at = report.received_at
+
+        def work(tx: Tx) -> None:
+            record = commands.get_command(tx, report.command_id)
+            self.devices.note_ended(tx, _call(record), report.result, at=at)
+            if report.is_late:
+                late = replace(report.result, outcome=Outcome.LATE)
+                commands.finish_command(tx, report.command_id, late, at=at)
+
+        await self.store.write(work)
         return Noted()
+
+
+def _call(record: CommandRecord) -> RawCall:
+    return RawCall(
+        station_id=record.station_id,
+        action=record.kind,
+        payload_json=record.payload,
+        command_id=record.command_id,
+    )
 
 
 def _expired(tx: Tx, record: CommandRecord, now: datetime) -> Event:
