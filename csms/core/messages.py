@@ -297,7 +297,8 @@ class CommandResult:
     """The outcome with the station's own words.
 
     `status` is the station's status text verbatim; `error_code` and `error_description` are those
-    of a CALLERROR; `answer` is the answer's payload. `limits` and `evses` are filled by ReadLimits.
+    of a CALLERROR, or say what is wrong with an invalid answer; `answer` is the answer's payload.
+    `limits` and `evses` are filled by ReadLimits.
     """
 
     outcome: Outcome

@@ -13,6 +13,7 @@ class OcppVersion(StrEnum):
 
     V16 = "1.6"
     V201 = "2.0.1"
+    V21 = "2.1"
 
 
 class AuthorizationStatus(StrEnum):

@@ -102,9 +102,18 @@ _FROM_STATION: dict[OcppVersion, frozenset[str]] = {
         "TransactionEvent".split()
     ),
 }
+_FROM_STATION[OcppVersion.V21] = _FROM_STATION[OcppVersion.V201] | frozenset(
+    "BatterySwap ClosePeriodicEventStream GetCertificateChainStatus NotifyDERAlarm "
+    "NotifyDERStartStop NotifyPriorityCharging NotifySettlement OpenPeriodicEventStream "
+    "PullDynamicScheduleUpdate ReportDERControl VatNumberValidation".split()
+)
+_SENT: dict[OcppVersion, frozenset[str]] = {
+    OcppVersion.V21: frozenset({"NotifyPeriodicEventStream"})
+}
+"""What a station says in a SEND, which is never answered (OCPP 2.1 part 4, 4.2.5)."""
 
-_FOLDER = {OcppVersion.V16: "v16", OcppVersion.V201: "v201"}
-_REQUEST_ENDING = {OcppVersion.V16: "", OcppVersion.V201: "Request"}
+_FOLDER = {OcppVersion.V16: "v16", OcppVersion.V201: "v201", OcppVersion.V21: "v21"}
+_REQUEST_ENDING = {OcppVersion.V16: "", OcppVersion.V201: "Request", OcppVersion.V21: "Request"}
 
 
 def _loosen_configuration(schema: dict[str, Any]) -> None:
@@ -126,12 +135,21 @@ def _loosen_samples(schema: dict[str, Any]) -> None:
     where["properties"]["sampledValue"].pop("minItems", None)
 
 
+def _loosen_event(schema: dict[str, Any]) -> None:
+    # The file knows the idle time of a cost period only as "IdleTIme"; the letter of the standard's
+    # text is "IdleTime", and a session's end must not be lost over it.
+    _loosen_samples(schema)
+    schema["definitions"]["CostDimensionEnumType"]["enum"].append("IdleTime")
+
+
 _LOOSENED: dict[tuple[OcppVersion, str], Callable[[dict[str, Any]], None]] = {
     (OcppVersion.V16, "GetConfigurationResponse"): _loosen_configuration,
     (OcppVersion.V16, "MeterValues"): _loosen_samples,
     (OcppVersion.V16, "StopTransaction"): _loosen_samples,
     (OcppVersion.V201, "MeterValuesRequest"): _loosen_samples,
     (OcppVersion.V201, "TransactionEventRequest"): _loosen_samples,
+    (OcppVersion.V21, "MeterValuesRequest"): _loosen_samples,
+    (OcppVersion.V21, "TransactionEventRequest"): _loosen_event,
 }
 
 _INSTANT = re.compile(
@@ -194,7 +212,10 @@ class Codec:
                 self._calls[name.removesuffix(ending)] = _Checker(schema)
         self.actions = frozenset(self._calls)
         self.from_station = _FROM_STATION[version]
-        self.to_station = (self.actions - self.from_station) | {"DataTransfer"}
+        self.sent_by_station = _SENT.get(version, frozenset())
+        self.to_station = (self.actions - self.from_station - self.sent_by_station) | {
+            "DataTransfer"
+        }
 
     def code(self, code: Code) -> str:
         """Return this version's spelling of `code`."""
@@ -203,9 +224,17 @@ class Codec:
     def check_call(self, action: str, payload: Any) -> Problem | None:
         """Return what is wrong with a station's call, None if it can be served."""
         if action not in self.from_station:
+            if action in self.sent_by_station:
+                return Problem(Code.NOT_SERVED, "this action is sent, it asks for no answer")
             if action in self.actions:
                 return Problem(Code.NOT_SERVED, "this action goes from the centre to the station")
             return Problem(Code.UNKNOWN_ACTION, "this version has no such action")
+        return self._calls[action].problem(payload)
+
+    def check_sent(self, action: str, payload: Any) -> Problem | None:
+        """Return what is wrong with a station's SEND, None if it can be taken."""
+        if action not in self.sent_by_station:
+            return Problem(Code.NOT_SERVED, "this action cannot be sent without an answer")
         return self._calls[action].problem(payload)
 
     def check_answer(self, action: str, payload: Any) -> Problem | None:

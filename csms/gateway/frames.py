@@ -54,6 +54,15 @@ class Call(NamedTuple):
     payload_json: str
 
 
+class Sent(NamedTuple):
+    """A SEND of the station (2.1): the shape of a call that no one answers."""
+
+    message_id: str
+    action: str
+    payload: dict[str, Any]
+    payload_json: str
+
+
 class Answer(NamedTuple):
     """The answer to one of our calls; `payload` has not been looked at."""
 
@@ -69,15 +78,27 @@ class ErrorAnswer(NamedTuple):
     description: str
 
 
+class ResultError(NamedTuple):
+    """A CALLRESULTERROR (2.1): the station cannot read our answer to one of its calls."""
+
+    message_id: str
+    code: str
+    description: str
+
+
 class Fault(NamedTuple):
-    """A frame that is none of these. `why` never repeats what the frame held."""
+    """A frame that is none of these. `why` never repeats what the frame held.
+
+    `is_sent` marks a broken SEND, which is not answered either.
+    """
 
     message_id: str
     kind: FaultKind
     why: str
+    is_sent: bool = False
 
 
-Frame = Call | Answer | ErrorAnswer | Fault
+Frame = Call | Sent | Answer | ErrorAnswer | ResultError | Fault
 
 
 def read(text: str) -> Frame:
@@ -95,34 +116,45 @@ def read(text: str) -> Frame:
         return Fault(UNREADABLE_ID, FaultKind.UNREADABLE, "not a list with a message type")
     kind = parts[0]
     # `type` and not `isinstance`, nor `==` alone: true and 2.0 are not message type 2.
-    if type(kind) is not int or kind not in (2, 3, 4):
-        return Fault(_readable_id(parts), FaultKind.MESSAGE_TYPE, "message type is not 2, 3 or 4")
+    if type(kind) is not int or kind not in (2, 3, 4, 5, 6):
+        return Fault(_readable_id(parts), FaultKind.MESSAGE_TYPE, "message type is not 2 to 6")
     if kind == 2:
         return _call(text, parts, containers)
+    if kind == 6:
+        return _sent(text, parts, containers)
     why = _out_of_bounds(text, parts)
     if why or len(parts) < 2 or not isinstance(parts[1], str):
         return Fault(UNREADABLE_ID, FaultKind.ANSWER, why or "answer without a message id")
-    if kind == 4:
+    if kind != 3:
         words = [p if isinstance(p, str) else "" for p in (*parts[2:4], "", "")]
-        return ErrorAnswer(parts[1], words[0], words[1])
+        kinds = ErrorAnswer if kind == 4 else ResultError
+        return kinds(parts[1], words[0], words[1])
     if len(parts) != 3:
         return Fault(parts[1], FaultKind.ANSWER, "answer does not have three elements")
     return Answer(parts[1], parts[2])
 
 
-def _call(text: str, parts: list[Any], containers: int) -> Frame:
+def _sent(text: str, parts: list[Any], containers: int) -> Frame:
+    # The rules of a call hold for it, down to its spelling.
+    frame = _call(text, parts, containers)
+    if isinstance(frame, Call):
+        return Sent(*frame)
+    return frame._replace(is_sent=True)
+
+
+def _call(text: str, parts: list[Any], containers: int) -> Call | Fault:
     message_id = _readable_id(parts)
     if len(parts) != 4:
         return Fault(message_id, FaultKind.ENVELOPE, "a call has four elements")
     if message_id == UNREADABLE_ID and parts[1] != UNREADABLE_ID:
         return Fault(message_id, FaultKind.ENVELOPE, "message id is not text of 1 to 36 characters")
-    _, _, action, payload = parts
+    kind, _, action, payload = parts
     if type(action) is not str:
         return Fault(message_id, FaultKind.ENVELOPE, "action is not text")
     if type(payload) is not dict:
         return Fault(message_id, FaultKind.PAYLOAD, "payload is not an object")
     payload_json = orjson.dumps(payload).decode()
-    written = f'[2,"{message_id}","{action}",{payload_json}]'
+    written = f'[{kind},"{message_id}","{action}",{payload_json}]'
     # Equal spelling proves the bounds: what we write has no member twice and no long number. The
     # second try is for stations that put a space behind each comma and colon.
     if containers > MAX_DEPTH or (
@@ -208,6 +240,11 @@ def call_text(message_id: str, action: str, payload_json: str) -> str:
 def answer_text(message_id: str, payload: dict[str, Any]) -> str:
     """Return the frame that answers the call `message_id`."""
     return orjson.dumps([3, message_id, payload]).decode()
+
+
+def result_error_text(message_id: str, code: str, description: str) -> str:
+    """Return a CALLRESULTERROR frame (2.1): the answer to our call cannot be read."""
+    return orjson.dumps([5, message_id, code, description[:255], {}]).decode()
 
 
 def error_text(message_id: str, code: str, description: str) -> str:

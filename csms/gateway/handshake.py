@@ -28,6 +28,7 @@ MAX_IDENTITY_CHARACTERS = 48
 _MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
 _MAX_PATH_CHARACTERS = 1024
 _MINUTE_S = 60.0
+_OLDER, _NEWER = "ocpp2.0.1", "ocpp2.1"
 
 
 class Credential(NamedTuple):
@@ -85,12 +86,23 @@ def identity(path: str) -> str:
 
 
 def subprotocol(headers: Headers, known: Mapping[str, Any]) -> str:
-    """Return the first subprotocol the station offers that we know; raises Refusal (400)."""
-    for value in headers.get_all("Sec-WebSocket-Protocol"):
-        for offered in value.split(","):
-            if offered.strip() in known:
-                return offered.strip()
-    raise Refusal(HTTPStatus.BAD_REQUEST, "no_common_subprotocol")
+    """Return the subprotocol to speak with this station; raises Refusal (400) if there is none."""
+    values = headers.get_all("Sec-WebSocket-Protocol")
+    offered = [name.strip() for value in values for name in value.split(",")]
+    found = preferred(offered, known)
+    if found is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "no_common_subprotocol")
+    return found
+
+
+def preferred(offered: Sequence[str], known: Mapping[str, Any]) -> str | None:
+    """Return which of the `offered` subprotocols to speak, None if none is `known`.
+
+    The station's order decides, save that 2.1 goes before 2.0.1: it holds all of it, and stations
+    that speak both list them in either order.
+    """
+    found = next((name for name in offered if name in known), None)
+    return _NEWER if found == _OLDER and _NEWER in offered and _NEWER in known else found
 
 
 def credential(headers: Headers) -> Credential:

@@ -29,6 +29,9 @@ _FITS_AT_ONCE = 4096
 _BACKLOG_RESUMES = 2
 """Reading resumes when the backlog has shrunk to this part of its limit."""
 
+Said = frames.Call | frames.Sent | frames.ResultError | frames.Fault
+"""What is taken in turn; a SEND and a CALLRESULTERROR have no answer."""
+
 _CODE_OF_FAULT = {
     frames.FaultKind.UNREADABLE: Code.FRAME,
     frames.FaultKind.ENVELOPE: Code.FRAME,
@@ -57,7 +60,7 @@ class Link:
         self._around = around
         self._turn = asyncio.Lock()
         self._answering: asyncio.Task[None] | None = None
-        self._backlog: deque[frames.Call | frames.Fault] = deque()
+        self._backlog: deque[Said] = deque()
         self._has_room = asyncio.Event()
         self._is_ending = False
         self._reason = ""
@@ -112,17 +115,11 @@ class Link:
         return -self._tokens / rate if self._tokens < 0 else 0.0
 
     async def _take(self, frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Answer | frames.ErrorAnswer):
-            self._outbox.take(frame)
-            return
-        if isinstance(frame, frames.Fault):
-            self._around.counters.bad_frame(frame.kind.value)
-            if frame.kind is frames.FaultKind.ANSWER:
-                self._outbox.take(frame)
+        if not isinstance(frame, frames.Call):
+            said = self._other_than_call(frame)
+            if said is None:
                 return
-            if frame.kind is frames.FaultKind.MESSAGE_TYPE and self.version is OcppVersion.V16:
-                # OCPP-J 1.6 §4.1.3: a message of an unknown type shall be ignored.
-                return
+            frame = said
         if not self._outbox.is_waiting and not self._backlog and not self._turn.locked():
             await self._respond(frame)
             return
@@ -132,6 +129,30 @@ class Link:
         while len(self._backlog) >= self._around.config.calls_queued and not self._is_ending:
             self._has_room.clear()
             await self._has_room.wait()
+
+    def _other_than_call(self, frame: frames.Frame) -> Said | None:
+        """Return what of `frame` is still to be taken in turn, None if it is done with."""
+        if isinstance(frame, frames.Answer | frames.ErrorAnswer):
+            self._outbox.take(frame)
+            return None
+        is_newer = isinstance(frame, frames.Sent | frames.ResultError) or (
+            isinstance(frame, frames.Fault) and frame.is_sent
+        )
+        if is_newer and self.version is not OcppVersion.V21:
+            frame = frames.Fault(
+                frame.message_id[: frames.MAX_ID_CHARACTERS] or frames.UNREADABLE_ID,
+                frames.FaultKind.MESSAGE_TYPE,
+                "message type is not 2, 3 or 4",
+            )
+        if isinstance(frame, frames.Fault):
+            self._around.counters.bad_frame(frame.kind.value)
+            if frame.kind is frames.FaultKind.ANSWER:
+                self._outbox.take(frame)
+                return None
+            if frame.kind is frames.FaultKind.MESSAGE_TYPE and self.version is OcppVersion.V16:
+                # OCPP-J 1.6 §4.1.3: a message of an unknown type shall be ignored.
+                return None
+        return frame
 
     async def _work_off(self) -> None:
         """Answer the backlog in order; a call leaves it only once it is answered."""
@@ -148,15 +169,19 @@ class Link:
 
     # --- answering -------------------------------------------------------------------------------
 
-    async def _respond(self, frame: frames.Call | frames.Fault) -> None:
+    async def _respond(self, frame: Said) -> None:
         async with self._turn:
             if self._is_ending:
                 return
             self._answering = asyncio.current_task()
             began = self._time()
             try:
-                text, outcome = await self._answer(frame)
-                await self._write(text)
+                if isinstance(frame, frames.Call | frames.Fault):
+                    text, outcome = await self._answer(frame)
+                    if text:
+                        await self._write(text)
+                else:
+                    outcome = await self._kept(frame)
             except CentreOut:
                 # Silence or an error would use up one of the station's few attempts; a link that
                 # is gone uses none.
@@ -166,18 +191,22 @@ class Link:
                 outcome = "link_lost"
             finally:
                 self._answering = None
-            if isinstance(frame, frames.Call) and frame.action in self._adapter.codec.from_station:
-                action = frame.action
-            else:
-                action = "unknown"
+            action = "unknown"
+            if isinstance(frame, frames.Call | frames.Sent):
+                known = self._adapter.codec
+                if frame.action in known.from_station or frame.action in known.sent_by_station:
+                    action = frame.action
             self._around.counters.call("in", self.version, action, outcome, self._time() - began)
         if outcome == "centre_out":
             await self.end(_TRY_AGAIN_LATER, "try again later")
 
     async def _answer(self, frame: frames.Call | frames.Fault) -> tuple[str, str]:
-        """Return the text of the answer and its outcome for the metrics."""
+        """Return the text of the answer, "" for none, and its outcome for the metrics."""
         codec = self._adapter.codec
         if isinstance(frame, frames.Fault):
+            if frame.is_sent:
+                log.info("broken SEND", extra={"station_id": self.station_id, "why": frame.why})
+                return "", "dropped"
             return self._error(frame.message_id, _CODE_OF_FAULT[frame.kind], frame.why)
         try:
             problem = codec.check_call(frame.action, frame.payload)
@@ -205,6 +234,36 @@ class Link:
                 "call failed", extra={"station_id": self.station_id, "action": frame.action}
             )
         return self._error(frame.message_id, Code.INTERNAL, "the centre failed on this message")
+
+    async def _kept(self, frame: frames.Sent | frames.ResultError) -> str:
+        """Keep what asks for no answer; return its outcome for the metrics."""
+        if isinstance(frame, frames.ResultError):
+            self._around.counters.bad_frame("result_error")
+            log.warning(
+                "our answer was not understood",
+                extra={"station_id": self.station_id, "code": frame.code[:100]},
+            )
+            return "noted"
+        problem = self._adapter.codec.check_sent(frame.action, frame.payload)
+        if problem is not None or not self.is_accepted:
+            why = "the station is not accepted yet" if problem is None else problem.why
+            self._around.counters.bad_frame("sent")
+            log.info("SEND dropped", extra={"station_id": self.station_id, "why": why})
+            return "dropped"
+        try:
+            await self._decided(frames.Call(*frame))
+        except Refused as refused:
+            log.info("SEND dropped", extra={"station_id": self.station_id, "why": refused.why})
+            return "dropped"
+        except CentreOut:
+            raise
+        except Exception:
+            # The edge of the connection: this one message failed, the link goes on.
+            log.exception(
+                "SEND failed", extra={"station_id": self.station_id, "action": frame.action}
+            )
+            return "failed"
+        return "kept"
 
     async def _decided(self, call: frames.Call) -> dict[str, object]:
         now = self._around.clock.now()

@@ -13,8 +13,10 @@ from itertools import count
 from typing import Any
 
 from csms.core.messages import Command, CommandAnswered, CommandResult, Outcome, SetSchedule
+from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Step, Unsendable
+from csms.gateway.codec import Code
 from csms.gateway.surroundings import CentreOut, Surroundings
 
 _LATE_REMEMBERED = 32
@@ -220,6 +222,7 @@ class Outbox:
         if outgoing.result.done():
             self._tell(outgoing, result, is_late=False)
         outgoing.end(result)
+        await self._complain(outgoing, result)
         self._around.counters.call(
             "out",
             self._adapter.version,
@@ -246,13 +249,29 @@ class Outbox:
         problem = self._adapter.codec.check_answer(step.action, reply.payload)
         if problem is not None:
             return CommandResult(
-                outcome=Outcome.INVALID_ANSWER, error_description=problem.why, answer=raw
+                outcome=Outcome.INVALID_ANSWER,
+                error_code=self._adapter.codec.code(problem.code),
+                error_description=problem.why,
+                answer=raw,
             )
         try:
             return step.read(reply.payload)
         except (LookupError, TypeError, ValueError, AttributeError):
             log.exception("answer not understood", extra={"station_id": self._station_id})
             return CommandResult(outcome=Outcome.INVALID_ANSWER, answer=raw)
+
+    async def _complain(self, outgoing: _Outgoing, result: CommandResult) -> None:
+        """Tell a 2.1 station that its answer cannot be read; older versions have no word for it."""
+        is_invalid = result.outcome is Outcome.INVALID_ANSWER
+        if not is_invalid or self._adapter.version is not OcppVersion.V21 or self._is_closed:
+            return
+        code = result.error_code or self._adapter.codec.code(Code.FORMAT)
+        text = frames.result_error_text(outgoing.message_id, code, result.error_description)
+        async with self._turn:
+            try:
+                await self._write(text)
+            except OSError:
+                log.info("link ended before a complaint", extra={"station_id": self._station_id})
 
     def take(self, reply: Reply) -> bool:
         """Give `reply` to the call it answers; return whether there was one."""

@@ -44,16 +44,22 @@ from csms.gateway.handshake import (
     identity,
     is_loopback,
     is_upgrade,
+    preferred,
     subprotocol,
 )
 from csms.gateway.link import Link
 from csms.gateway.outbox import OFFLINE, not_valid
 from csms.gateway.surroundings import CentreOut, Surroundings, Tap
 from csms.gateway.v16 import V16
+from csms.gateway.v21 import V21
 from csms.gateway.v201 import V201
 from csms.telemetry import Metrics
 
-ADAPTERS: Mapping[str, Callable[[], Adapter]] = {"ocpp2.0.1": V201, "ocpp1.6": V16}
+ADAPTERS: Mapping[str, Callable[[], Adapter]] = {
+    "ocpp2.1": V21,
+    "ocpp2.0.1": V201,
+    "ocpp1.6": V16,
+}
 """Subprotocol -> adapter; a further version is a further line."""
 
 _NORMAL = 1000
@@ -233,8 +239,9 @@ class Gateway:
     def _select_subprotocol(
         self, connection: ServerConnection, offered: Sequence[Subprotocol]
     ) -> Subprotocol | None:
-        # The station's order decides; _admit has seen that there is one.
-        return next((name for name in offered if name in self._adapters), None)
+        # _admit has seen that there is one.
+        name = preferred(offered, self._adapters)
+        return None if name is None else Subprotocol(name)
 
     def _give_back(self, connection: StationConnection) -> None:
         """Tell the centre that a granted link never came to be."""

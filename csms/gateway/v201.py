@@ -137,7 +137,8 @@ def _priority(priority: int) -> int:
     return max(-_MAX_PRIORITY, min(priority, _MAX_PRIORITY))
 
 
-def _transaction(call: Call, origin: Origin) -> Exchange:
+def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V201) -> Exchange:
+    """Return a TransactionEvent as a question to the centre."""
     payload = call.payload
     transaction = payload["transactionInfo"]
     evse = payload.get("evse", {})
@@ -148,7 +149,7 @@ def _transaction(call: Call, origin: Origin) -> Exchange:
         "station_id": origin.station_id,
         "link_id": origin.link_id,
         "received_at": origin.received_at,
-        "version": OcppVersion.V201,
+        "version": version,
         "action": call.action,
         "at": at,
         "transaction_id": transaction["transactionId"],
@@ -166,7 +167,7 @@ def _transaction(call: Call, origin: Origin) -> Exchange:
     }
     kind = payload["eventType"]
     if kind == "Updated":
-        return Exchange(SessionUpdated(**shared), _transaction_answer)
+        return Exchange(SessionUpdated(**shared), transaction_answer)
     if kind == "Started":
         started = SessionStarted(
             **shared,
@@ -174,16 +175,17 @@ def _transaction(call: Call, origin: Origin) -> Exchange:
             reservation_id=_optional(payload, "reservationId"),
             remote_start_id=_optional(transaction, "remoteStartId"),
         )
-        return Exchange(started, _transaction_answer)
+        return Exchange(started, transaction_answer)
     ended = SessionEnded(
         **shared,
         meter_stop_wh=meter.last_energy_wh(found),
         stop_reason=transaction.get("stoppedReason", ""),
     )
-    return Exchange(ended, _transaction_answer)
+    return Exchange(ended, transaction_answer)
 
 
-def _transaction_answer(reply: SessionReply) -> Payload:
+def transaction_answer(reply: SessionReply) -> Payload:
+    """Return the answer to a TransactionEvent."""
     answer: Payload = {}
     if reply.priority is not None:
         answer["chargingPriority"] = _priority(reply.priority)
@@ -250,7 +252,9 @@ def _vendor(call: Call, origin: Origin) -> Exchange:
     return Exchange(report, vendor_answer)
 
 
-def _record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
+def record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
+    """Return what keeps a message as it came and answers `answer`."""
+
     def keep(call: Call, origin: Origin) -> Exchange:
         report = RecordReceived(
             **origin._asdict(),
@@ -267,18 +271,18 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "BootNotification": _boot,
     "StatusNotification": _status,
     "Authorize": _authorize,
-    "TransactionEvent": _transaction,
+    "TransactionEvent": transaction,
     "MeterValues": _meter_values,
     "NotifyEVChargingNeeds": _needs,
     "DataTransfer": _vendor,
     # A schedule the car proposes within our profile asks for nothing new.
-    "NotifyEVChargingSchedule": _record({"status": "Accepted"}),
+    "NotifyEVChargingSchedule": record({"status": "Accepted"}),
     # No certificate authority and no OCSP responder are attached: an honest no.
-    "SignCertificate": _record({"status": "Rejected"}),
-    "Get15118EVCertificate": _record({"status": "Failed", "exiResponse": ""}),
-    "GetCertificateStatus": _record({"status": "Failed"}),
+    "SignCertificate": record({"status": "Rejected"}),
+    "Get15118EVCertificate": record({"status": "Failed", "exiResponse": ""}),
+    "GetCertificateStatus": record({"status": "Failed"}),
 } | {
-    action: _record({})
+    action: record({})
     for action in (
         "ClearedChargingLimit",
         "FirmwareStatusNotification",
@@ -297,24 +301,26 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
 }
 
 
-def _profile(purpose: str, command: SetSchedule | SetGuard | StartCharging) -> Payload:
+def profile(purpose: str, command: SetSchedule | SetGuard | StartCharging) -> Payload:
+    """Return a command's schedule as a charging profile."""
     schedule = command.schedule
     if schedule is None:
         raise Unsendable("not valid: there is no schedule")
-    profile: Payload = {
+    found: Payload = {
         "id": schedule.profile_id,
         "stackLevel": schedule.stack_level,
         "chargingProfilePurpose": purpose,
         "chargingProfileKind": "Absolute",
     }
     if isinstance(command, SetSchedule):
-        profile["transactionId"] = command.transaction_id
-    profile["chargingSchedule"] = [{"id": schedule.profile_id} | schedule_payload(schedule)]
-    return profile
+        found["transactionId"] = command.transaction_id
+    found["chargingSchedule"] = [{"id": schedule.profile_id} | schedule_payload(schedule)]
+    return found
 
 
-def _set_profile(evse_id: int, profile: Payload) -> Sequence[Step]:
-    return (step("SetChargingProfile", {"evseId": evse_id, "chargingProfile": profile}),)
+def set_profile(evse_id: int, wanted: Payload) -> Sequence[Step]:
+    """Return the call that installs a profile."""
+    return (step("SetChargingProfile", {"evseId": evse_id, "chargingProfile": wanted}),)
 
 
 def _remote_start(command: StartCharging) -> Sequence[Step]:
@@ -326,7 +332,7 @@ def _remote_start(command: StartCharging) -> Sequence[Step]:
     if command.evse_id:
         payload["evseId"] = command.evse_id
     if command.schedule is not None:
-        payload["chargingProfile"] = _profile("TxProfile", command)
+        payload["chargingProfile"] = profile("TxProfile", command)
     return (step("RequestStartTransaction", payload),)
 
 
@@ -385,13 +391,14 @@ def _read_limits() -> Sequence[Step]:
     return (step("GetVariables", {"getVariableData": wanted}, read_variables),)
 
 
-def _steps(command: Command) -> Sequence[Step]:
+def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence[Step]:
+    """Return the calls that carry out `command`; raises Unsendable if there are none."""
     match command:
         case SetSchedule():
-            return _set_profile(command.evse_id, _profile("TxProfile", command))
+            return set_profile(command.evse_id, profile("TxProfile", command))
         case SetGuard():
             purpose = "TxDefaultProfile" if command.evse_id else "ChargingStationMaxProfile"
-            return _set_profile(command.evse_id, _profile(purpose, command))
+            return set_profile(command.evse_id, profile(purpose, command))
         case ClearSchedule():
             # An id or a criterion, never both (2.0.1 K10.FR.02).
             payload = {"chargingProfileId": command.profile_id}
@@ -413,8 +420,16 @@ def _steps(command: Command) -> Sequence[Step]:
             payload = {"evseId": command.evse_id, "connectorId": command.connector_id}
             return (step("UnlockConnector", payload),)
         case RawCall():
-            return raw_steps(command, OcppVersion.V201)
-    raise Unsendable(f"not valid: 2.0.1 has no word for {type(command).__name__}")
+            return raw_steps(command, version)
+    raise Unsendable(f"not valid: {version} has no word for {type(command).__name__}")
+
+
+def exchange(call: Call, origin: Origin) -> Exchange:
+    """Return `call` as a question to the centre; raises Refused if nobody serves it."""
+    translate = _EXCHANGES.get(call.action)
+    if translate is None:
+        raise Refused(Code.NOT_SERVED, "this action is not served")
+    return translate(call, origin)
 
 
 class V201:
@@ -427,11 +442,8 @@ class V201:
 
     def exchange(self, call: Call, origin: Origin) -> Exchange:
         """Return `call` as a question to the centre."""
-        translate = _EXCHANGES.get(call.action)
-        if translate is None:
-            raise Refused(Code.NOT_SERVED, "this action is not served")
-        return translate(call, origin)
+        return exchange(call, origin)
 
     def steps(self, command: Command) -> Sequence[Step]:
         """Return the calls that carry out `command`."""
-        return _steps(command)
+        return steps(command)

@@ -121,7 +121,7 @@ async def world() -> AsyncIterator[World]:
         yield found
 
 
-@pytest.fixture(params=["ocpp1.6", "ocpp2.0.1"])
+@pytest.fixture(params=["ocpp1.6", "ocpp2.0.1", "ocpp2.1"])
 def version(request: pytest.FixtureRequest) -> str:
     """The subprotocol: rows of the conformance list run once per version."""
     return str(request.param)

@@ -35,13 +35,17 @@ from csms.gateway.codec import codec, schemas
 from csms.gateway.frames import Call
 from csms.gateway.limits import CONFIGURATION_KEYS
 from csms.gateway.v16 import V16
+from csms.gateway.v21 import V21
 from csms.gateway.v201 import V201
 from tests.gateway.centre import NOW
 from tests.gateway.conftest import World
 from tests.gateway.test_codec import example
 
 ORIGIN = Origin("CS 1", 7, NOW)
-V16_ADAPTER, V201_ADAPTER = V16(), V201()
+V16_ADAPTER, V201_ADAPTER, V21_ADAPTER = V16(), V201(), V21()
+ADAPTERS: dict[OcppVersion, Adapter] = {
+    adapter.version: adapter for adapter in (V16_ADAPTER, V201_ADAPTER, V21_ADAPTER)
+}
 AT = "2026-03-02T11:59:00Z"
 
 
@@ -199,7 +203,7 @@ def test_vendor_data_is_text_whatever_the_version_allows(data: Any, text: str) -
     assert report.data == text
 
 
-@pytest.mark.parametrize("adapter", [V16_ADAPTER, V201_ADAPTER], ids=["1.6", "2.0.1"])
+@pytest.mark.parametrize("adapter", list(ADAPTERS.values()), ids=list(ADAPTERS))
 def test_every_message_of_a_station_becomes_a_report_and_gets_an_answer_that_fits(
     adapter: Adapter,
 ) -> None:
@@ -282,7 +286,7 @@ def test_a_2_0_1_answer_carries_the_priority_of_the_session() -> None:
 
 def test_vendor_replies_are_spelled_alike() -> None:
     reply = VendorReply(status="Accepted", data="d")
-    for adapter in (V16_ADAPTER, V201_ADAPTER):
+    for adapter in ADAPTERS.values():
         found = exchange(adapter, "DataTransfer", {"vendorId": "v"})
         assert found.answer(reply) == {"status": "Accepted", "data": "d"}
 
@@ -459,7 +463,7 @@ def every_command_of(version: OcppVersion) -> Sequence[str]:
 
 @pytest.mark.parametrize("version", list(OcppVersion))
 def test_every_action_of_the_centre_can_be_called_raw(version: OcppVersion) -> None:
-    adapter: Adapter = V16_ADAPTER if version is OcppVersion.V16 else V201_ADAPTER
+    adapter = ADAPTERS[version]
     files = schemas(version)
     for action in every_command_of(version):
         schema = files.get(f"{action}Request") or files[action]

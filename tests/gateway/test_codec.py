@@ -39,7 +39,7 @@ def example(schema: dict[str, Any], root: dict[str, Any]) -> Any:
         case "integer":
             return int(schema.get("minimum", 1)) or 1
         case "number":
-            return 1.5
+            return max(min(1.5, schema.get("maximum", 1.5)), schema.get("minimum", -1.5))
         case "boolean":
             return True
     return "x"
@@ -108,7 +108,9 @@ def checker(version: OcppVersion, name: str) -> Any:
     found = codec(version)
     if name.endswith("Response"):
         return lambda payload: found.check_answer(name.removesuffix("Response"), payload)
-    action = name.removesuffix("Request") if version is OcppVersion.V201 else name
+    action = name.removesuffix("Request") if version is not OcppVersion.V16 else name
+    if action in found.sent_by_station:
+        return lambda payload: found.check_sent(action, payload)
     if action in found.from_station:
         return lambda payload: found.check_call(action, payload)
     return lambda payload: found.check_command(action, payload)
@@ -135,9 +137,10 @@ def test_each_mutation_of_a_message_gets_a_code_of_its_fault(
     assert tried >= 1
 
 
-def test_every_message_of_both_versions_was_mutated() -> None:
+def test_every_message_of_every_version_was_mutated() -> None:
     assert len([n for v, n in EVERY if v is OcppVersion.V16]) == 78
     assert len([n for v, n in EVERY if v is OcppVersion.V201]) == 128
+    assert len([n for v, n in EVERY if v is OcppVersion.V21]) == 181
 
 
 def test_each_version_spells_its_codes_its_own_way() -> None:

@@ -201,10 +201,17 @@ async def test_r31_an_answer_that_breaks_the_schema_is_kept_as_it_came(
         await station.answer({"status": "Perhaps", "extra": 1})
         assert (await result).outcome is Outcome.INVALID_ANSWER
         assert (await result).answer == {"status": "Perhaps", "extra": 1}
+        if version == "ocpp2.1":
+            assert (await station.read())[:3:2] == [5, "PropertyConstraintViolation"]
         for odd in (["Accepted"], None, "Accepted"):
             again = world.command(Reset(station_id="CS 1"))
-            await station.answer(odd)
+            call = await station.answer(odd)
             assert (await again).outcome is Outcome.INVALID_ANSWER
+            if version == "ocpp2.1":
+                complaint = await station.read()
+                assert complaint[:3] == [5, call[1], "TypeConstraintViolation"]
+                assert len(complaint[3]) <= 255
+                assert complaint[4] == {}
 
 
 async def test_r32_calls_that_cross_are_both_answered(
@@ -464,7 +471,7 @@ async def test_before_acceptance_only_boot_and_what_was_triggered_is_served(
         assert (await station.call("StatusNotification", status()))[2] == "SecurityError"
         assert (await station.call("Heartbeat", {}))[2] == "SecurityError"
         assert world.centre.of(StatusChanged) == []
-        key = "AuthCtrlr.Enabled" if version == "ocpp2.0.1" else "HeartbeatInterval"
+        key = "HeartbeatInterval" if version == "ocpp1.6" else "AuthCtrlr.Enabled"
         configured = world.command(Configure(station_id="CS 1", values=((key, "60"),)))
         await station.answer(
             {"status": "Accepted"}
