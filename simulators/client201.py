@@ -270,8 +270,12 @@ class Client201(Client):
         host = self.host
         for names, variable in SETTABLE.items():
             yield names, text(getattr(host.settings, variable.attribute)), True
-        for names, value in fixed_201(host.station.installed.dialect).items():
+        for names, value in self.fixed().items():
             yield names, value, False
+
+    def fixed(self) -> Mapping[tuple[str, str, str], str]:
+        """Return the variables that only tell."""
+        return fixed_201(self.host.station.installed.dialect)
 
     def _get_variables(self, body: Body) -> Answer:
         values = {names: value for names, value, _ in self._values()}

@@ -1,10 +1,11 @@
-"""Charging profiles as a station stacks them, for OCPP 1.6 and 2.0.1: pure.
+"""Charging profiles as a station stacks them, for OCPP 1.6, 2.0.1 and 2.1: pure.
 
 The limit in force is the least of the station's own (ChargePointMaxProfile or
 ChargingStationMaxProfile), any external constraint, and the transaction's: its TxProfile where one
 covers the instant, else the TxDefaultProfile. Within a purpose the highest stack level that is
 active wins; a TxDefaultProfile of the EVSE itself goes before the one for all EVSEs
-(OCPP 1.6 §3.13, OCPP 2.0.1 K01).
+(OCPP 1.6 §3.13, OCPP 2.0.1 K01). While priority charging is on, the PriorityCharging profile takes
+the place of the transaction's (OCPP 2.1 K21).
 """
 
 import math
@@ -27,6 +28,7 @@ class Purpose(StrEnum):
     EXTERNAL = "ChargingStationExternalConstraints"
     TX_DEFAULT = "TxDefaultProfile"
     TX = "TxProfile"
+    PRIORITY = "PriorityCharging"
 
 
 PURPOSES = {p.value: p for p in Purpose} | {"ChargePointMaxProfile": Purpose.STATION_MAX}
@@ -153,10 +155,12 @@ def parsed(body: Mapping[str, Any], *, evse_id: int, at: datetime) -> Profile:
         raise ProfileInvalid(f"charging profile: {type(exc).__name__} {exc}") from exc
     if profile.unit not in ("A", "W"):
         raise ProfileInvalid(f"chargingRateUnit is {profile.unit!r}; permitted: A, W")
-    if profile.kind not in ("Absolute", "Recurring", "Relative"):
+    if profile.kind not in ("Absolute", "Recurring", "Relative", "Dynamic"):
         raise ProfileInvalid(f"chargingProfileKind is {profile.kind!r}")
     if profile.kind == "Recurring" and profile.recurrency not in ("Daily", "Weekly"):
         raise ProfileInvalid(f"recurrencyKind is {profile.recurrency!r}; permitted: Daily, Weekly")
+    if profile.kind == "Dynamic" and len(profile.periods) != 1:
+        raise ProfileInvalid("a Dynamic profile has one period")
     starts = [p.start_s for p in profile.periods]
     if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
         raise ProfileInvalid("startPeriod must begin at 0 and rise")
@@ -192,6 +196,8 @@ def active(
     if profile.valid_from is not None and at < profile.valid_from:
         return None, profile.valid_from
     base = profile.start_at if profile.kind != "Relative" else None
+    if profile.kind == "Dynamic":
+        base = profile.installed_at
     if base is None:
         # Without a start a schedule counts from the start of charging; a station's own maximum
         # has no such start and counts from when it was set.
@@ -240,6 +246,8 @@ class Installed:
 
     dialect: Dialect = field(default_factory=Dialect)
     profiles: list[Profile] = field(default_factory=list)
+    priority_evses: set[int] = field(default_factory=set)
+    """EVSEs on which priority charging is on."""
 
     def refusal(
         self, profile: Profile, *, evse_ids: Iterable[int], transactions: Mapping[int, str | None]
@@ -328,8 +336,24 @@ class Installed:
         self.profiles = [p for p in self.profiles if not matches(p)]
         return before - len(self.profiles)
 
+    def of_id(self, profile_id: int) -> Profile | None:
+        """Return the profile of this id, None if there is none."""
+        return next((p for p in self.profiles if p.profile_id == profile_id), None)
+
+    def update(self, profile: Profile, limit: float, *, at: datetime) -> None:
+        """Let another limit hold in a Dynamic profile from `at` on."""
+        periods = (replace(profile.periods[0], limit=limit),)
+        newer = replace(profile, periods=periods, installed_at=at)
+        self.profiles = [newer if p is profile else p for p in self.profiles]
+
+    def priority_profile(self, evse_id: int) -> Profile | None:
+        """Return the PriorityCharging profile for `evse_id`, None if there is none."""
+        found = [p for p in self.profiles if p.purpose is Purpose.PRIORITY]
+        return next((p for p in found if p.evse_id in (evse_id, 0)), None)
+
     def transaction_ended(self, evse_id: int) -> None:
         """Forget the TxProfiles of the transaction that ended on `evse_id`."""
+        self.priority_evses.discard(evse_id)
         self.profiles = [
             p for p in self.profiles if not (p.purpose is Purpose.TX and p.evse_id == evse_id)
         ]
@@ -381,6 +405,8 @@ class Installed:
             of(Purpose.TX_DEFAULT, evse_id),
             of(Purpose.TX_DEFAULT, 0),
         ]
+        if evse_id in self.priority_evses:
+            own = [of(Purpose.PRIORITY, evse_id), of(Purpose.PRIORITY, 0), *own]
         return [*whole, (own, False)]
 
     @staticmethod

@@ -5,7 +5,7 @@
     [site]            limit_kw (judged, not enforced), voltage_v
     [dialects.NAME]   fields of simulators.profiles.Dialect
     [faults.NAME]     fields of simulators.faults.FaultPlan
-    [[stations]]      id ("CP{n:02}" with count), count, version ("1.6", "2.0.1" or "mixed"),
+    [[stations]]      id ("CP{n:02}" with count), count, version ("1.6", "2.0.1", "2.1" or "mixed"),
                       evses, max_kw, phases, current_type ("AC", "DC"), dialect, faults, password
     [[vehicles]]      id and fields of simulators.battery.Vehicle
     [[drivers]]       token, kind, vehicle, trips = [{at, distance_km}]
@@ -37,7 +37,7 @@ from simulators.realday import PACKAGED, Day, Place, Stay, fit, real_day
 from simulators.station import EvseSpec
 
 TRIP_MARGIN = 1.2
-VERSIONS = ("1.6", "2.0.1", "mixed")
+VERSIONS = ("1.6", "2.0.1", "2.1", "mixed")
 
 
 class ScenarioError(ValueError):

@@ -16,6 +16,7 @@ from typing import Any, Self
 from simulators.battery import Battery, Vehicle
 from simulators.client import Body, Client, Payload
 from simulators.client16 import Client16
+from simulators.client21 import Client21
 from simulators.client201 import Client201
 from simulators.clock import iso
 from simulators.link import LinkDown
@@ -24,7 +25,11 @@ from simulators.outbox import Outgoing
 from simulators.profiles import ProfileInvalid, parsed
 from simulators.station import Transaction
 
-CLIENTS: dict[str, type[Client]] = {"1.6": Client16, "2.0.1": Client201}
+CLIENTS: dict[str, type[Client]] = {
+    "1.6": Client16,
+    "2.0.1": Client201,
+    "2.1": Client21,
+}
 
 
 class SimulatedStation(StationNode):

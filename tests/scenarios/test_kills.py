@@ -150,7 +150,7 @@ class Load:
             station = SimulatedStation(
                 f"ws://127.0.0.1:{self.server.ocpp}/ocpp",
                 f"c{number}",
-                version=VERSIONS[number % 2],
+                version=VERSIONS[number % len(VERSIONS)],
                 clock=clock,
                 journal=True,
                 boots=True,

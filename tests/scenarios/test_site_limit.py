@@ -18,7 +18,7 @@ from tests.scenarios.world import HELD_KWH, START, World, did_of, eventually, li
 
 CAR = Vehicle(battery_kwh=60.0)
 LIMIT_KW = 11.0
-VERSIONS = [("1.6", "2.0.1"), ("2.0.1", "1.6")]
+VERSIONS = [("1.6", "2.0.1"), ("2.0.1", "1.6"), ("2.1", "1.6")]
 
 
 async def arrive(
@@ -174,7 +174,7 @@ async def market() -> AsyncIterator[PriceServer]:
         yield served
 
 
-@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+@pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 async def test_new_prices_move_the_charging_to_the_cheap_hours(
     version: str, sqlite_url: str
 ) -> None:
@@ -203,7 +203,7 @@ async def test_new_prices_move_the_charging_to_the_cheap_hours(
             await eventually(lambda: car.power_w(1) == 0, "it charges on at the dear hour")
 
 
-@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+@pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 async def test_a_source_of_prices_that_is_away_is_noted_and_planned_without(
     version: str, sqlite_url: str
 ) -> None:

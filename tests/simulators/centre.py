@@ -24,7 +24,7 @@ NOW = "2026-03-01T08:00:00Z"
 
 @cache
 def _validator(version: str, action: str, suffix: str) -> Any:
-    folder = SCHEMAS / ("v16" if version == "1.6" else "v201") / "schemas"
+    folder = SCHEMAS / f"v{version.replace('.', '')}" / "schemas"
     name = f"{action}{suffix if version == '1.6' or suffix else 'Request'}.json"
     return jsonschema_rs.validator_for(json.loads((folder / name).read_text("utf-8-sig")))
 
@@ -59,7 +59,7 @@ class Centre:
             self._serve,
             "127.0.0.1",
             0,
-            subprotocols=[Subprotocol("ocpp2.0.1"), Subprotocol("ocpp1.6")],
+            subprotocols=[Subprotocol(f"ocpp{version}") for version in ("2.1", "2.0.1", "1.6")],
             compression=None,
         )
         return self
@@ -85,7 +85,7 @@ class Centre:
     async def _serve(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         station = socket.request.path.rsplit("/", 1)[-1]
-        version = "1.6" if socket.subprotocol == "ocpp1.6" else "2.0.1"
+        version = (socket.subprotocol or "").removeprefix("ocpp")
         self.headers.append(dict(socket.request.headers.raw_items()))
         self.links[station] = socket
         try:
@@ -164,7 +164,7 @@ class Centre:
         socket = self.links[station]
         self._ids += 1
         message_id = f"c{self._ids}"
-        version = "1.6" if socket.subprotocol == "ocpp1.6" else "2.0.1"
+        version = (socket.subprotocol or "").removeprefix("ocpp")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending[message_id] = future
         self._asked[message_id] = (version, action)

@@ -132,7 +132,7 @@ def test_a_packaged_scenario_can_be_loaded(name: str) -> None:
     ("old", "new", "message"),
     [
         ("limit_kw = 20", "limit = 20", r"\[site\] limit is unknown; permitted: limit_kw"),
-        ('"mixed"', '"1.5"', r"version is '1.5'; it must be one of 1.6, 2.0.1, mixed"),
+        ('"mixed"', '"1.5"', r"version is '1.5'; it must be one of 1.6, 2.0.1, 2.1, mixed"),
         ("count = 4", "count = 0", r"count is 0; it must be a number of at least 1"),
         ('at = "07:30"', 'at = "soon"', r"at is 'soon'; it must be an ISO 8601 time or HH:MM"),
         ("battery_kwh = 40", "battery_kwh = 0", r"battery_kwh is 0; it must be above 0"),

@@ -15,7 +15,7 @@ from simulators.simulated import SimulatedStation
 from simulators.variables import Settings
 from tests.simulators.centre import Centre, set_profile, tx_profile
 
-VERSIONS = pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+VERSIONS = pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 CAR = Vehicle(battery_kwh=60.0, max_ac_kw=11.0)
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
