@@ -43,6 +43,7 @@ from csms.service.offering import Offering
 from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
+from csms.service.reservations import Reservations
 from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
 from csms.store import access, links, stations
@@ -186,6 +187,7 @@ class System:
     bus: LocalBus
     gateway: Gateway
     waiting: WaitingRoom
+    reservations: Reservations
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -220,6 +222,8 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         wait_s=settings.gateway.command_timeout_s,
     )
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
+    reservations = Reservations(store=store, clock=clock, devices=devices)
+    devices.watchers.append(reservations)
     forecasting = Forecasting(
         store=store,
         clock=clock,
@@ -246,6 +250,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             charging=charging,
             devices=devices,
             waiting=waiting,
+            reservations=reservations,
             background=background,
             touch=replanner.touch,
             notify=notices.show,
@@ -263,6 +268,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         metrics=metrics,
         devices=devices,
         waiting=waiting,
+        reservations=reservations,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -291,6 +297,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         bus=bus,
         gateway=gateway,
         waiting=waiting,
+        reservations=reservations,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -415,6 +422,7 @@ def _timetable(system: System) -> None:
     jobs.every("fold energy", system.housekeeping.fold, period_s=900)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
+    jobs.every("reservations", system.reservations.expire, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:

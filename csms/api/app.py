@@ -22,6 +22,7 @@ from csms.api import (
     routes_imports,
     routes_people,
     routes_plans,
+    routes_reservations,
     routes_sessions,
     routes_sites,
     routes_stations,
@@ -34,6 +35,7 @@ from csms.service.enrolment import Enrolment
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
+from csms.service.reservations import Reservations
 from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
@@ -51,6 +53,7 @@ ROUTERS = (
     routes_sessions.router,
     routes_people.router,
     routes_imports.router,
+    routes_reservations.router,
     routes_access.router,
 )
 
@@ -75,6 +78,7 @@ def create_app(
     metrics: Metrics,
     devices: Devices,
     waiting: WaitingRoom,
+    reservations: Reservations,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -103,6 +107,7 @@ def create_app(
         metrics=metrics,
         devices=devices,
         waiting=waiting,
+        reservations=reservations,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

@@ -14,6 +14,7 @@ from csms.service.enrolment import Enrolment
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
+from csms.service.reservations import Reservations
 from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
@@ -62,6 +63,7 @@ class Parts:
     metrics: Metrics
     devices: Devices
     waiting: WaitingRoom
+    reservations: Reservations
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

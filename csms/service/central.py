@@ -30,9 +30,11 @@ from csms.service.background import Background
 from csms.service.charging import Charging
 from csms.service.devices import Devices
 from csms.service.links import LinkDesk
+from csms.service.reservations import Reservations, is_out_of_order
 from csms.service.waiting import WaitingRoom
 from csms.store import journal, stations
 from csms.store.database import Store
+from csms.store.statements import Tx
 
 R = TypeVar("R", covariant=True)
 
@@ -51,6 +53,7 @@ class Central:
         charging: Charging,
         devices: Devices,
         waiting: WaitingRoom,
+        reservations: Reservations,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -59,6 +62,7 @@ class Central:
         self.links = links
         self.devices = devices
         self.waiting = waiting
+        self.reservations = reservations
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -79,6 +83,9 @@ class Central:
             VendorMessage: self._vendor,
             RecordReceived: self._record,
             CommandAnswered: waiting.answered,
+        }
+        self._keepers: Mapping[str, Callable[[Tx, RecordReceived], None]] = {
+            "ReservationStatusUpdate": reservations.updated,
         }
         self._desks: Mapping[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = desks
 
@@ -120,6 +127,11 @@ class Central:
         is_new = await self.links.status_changed(report)
         if is_new:
             self._settle(report.station_id, "new EVSE")
+        if is_out_of_order(report):
+            self.background.start(
+                f"reservations of {report.station_id} {report.evse_id}",
+                lambda: self.reservations.give_up(report),
+            )
         await self._show(
             report.station_id, "station", {"evse_id": report.evse_id, "status": report.status}
         )
@@ -143,7 +155,14 @@ class Central:
         return reply
 
     async def _record(self, report: RecordReceived) -> Noted:
-        await self.store.write(lambda tx: journal.add_record(tx, report))
+        keeper = self._keepers.get(report.action)
+
+        def work(tx: Tx) -> None:
+            journal.add_record(tx, report)
+            if keeper is not None:
+                keeper(tx, report)
+
+        await self.store.write(work)
         return Noted()
 
     async def _site_of(self, station_id: str) -> str:

@@ -30,6 +30,7 @@ from csms.core.model import (
     Session,
     SessionState,
 )
+from csms.service import reservations
 from csms.service.authorization import Authorizer
 from csms.service.ids import new_id
 from csms.service.matching import matched
@@ -184,6 +185,7 @@ class Charging:
             authorization=authorization,
         )
         self._use_up(tx, session, report)
+        session = reservations.used(tx, session, report, authorization)
         return matched(tx, session, now=session.started_at), authorization
 
     def _use_up(self, tx: Tx, session: Session, report: SessionReport) -> None:
@@ -217,6 +219,7 @@ class Charging:
             authorization = self._decided(tx, placed, is_start=True)
             session = folds.authorized(session, report, authorization)
             self._use_up(tx, session, report)
+            session = reservations.used(tx, session, report, authorization)
             return matched(tx, session, now=session.started_at), authorization
         if session.id_token == report.id_token:
             return session, _stored_decision(session)

@@ -25,6 +25,7 @@ from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
+from csms.service.reservations import Reservations
 from csms.service.waiting import WaitingRoom
 from csms.settings import ForecastSettings
 from csms.store import access, links, stations
@@ -143,6 +144,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         metrics=metrics,
         devices=devices,
         waiting=WaitingRoom(store=store, clock=clock, devices=devices),
+        reservations=Reservations(store=store, clock=clock, devices=devices),
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
