@@ -18,8 +18,8 @@ class Circuit:
     `parent_id` "" hangs it under the site's connection. `limit_a` holds one series per phase, or a
     single one for all three; `limit_kw` bounds the sum of the phases. `load_a` (same form) and
     `load_kw` are what draws here unmanaged, beside EVSEs and the circuits below. `idle_guard_a` and
-    `idle_guard_kw` are the guards of EVSEs here, or below, without a planned session. `source` says
-    whose limit it is ("fuse", "grid operator").
+    `idle_guard_kw` are the guards of EVSEs on this very circuit without a planned session. `source`
+    says whose limit it is ("fuse", "grid operator").
     """
 
     circuit_id: str

@@ -22,18 +22,20 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
     """Return the plan that gives `power_kw` (N, K) to the cars of `grid`."""
     case = grid.case
     rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
-    is_bound = _binding(grid, power_kw)
+    held = _binding(grid, power_kw)
+    is_bound = held.any(axis=0)
     price, co2 = _unit_costs(grid, rows)
     energy = rows * grid.inside_h
     costs, emitted = energy @ price, energy @ co2
-    bound = np.any(is_bound & (grid.inside_h > 0), axis=1)
+    touched = (grid.use > 0).T.astype(np.float64) @ held
+    bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
     hours = _Hours.of(grid, rows)
     sessions = tuple(
         _row(grid, i, row, hours, cost=float(costs[i]), co2=float(emitted[i]), bound=bool(bound[i]))
         for i, row in enumerate(rows)
     )
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
-    added = max(peak - grid.first_peak_kw, 0.0) * grid.demand_charge
+    added = max(peak - grid.billed_peak_kw, 0.0) * grid.demand_charge
     return Plan(
         site_id=case.site_id,
         made_at=case.now_at,
@@ -45,14 +47,14 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
         cost_eur=sum(s.cost_eur for s in sessions) + added,
         co2_kg=sum(s.co2_kg for s in sessions),
         binding_slots=tuple(int(k) for k in np.flatnonzero(is_bound)),
-        limit_value_eur_per_kwh=tuple(float(v) for v in limit_value),
+        limit_value_eur_per_kwh=tuple(limit_value[0].tolist()),
         notes=grid.notes,
     )
 
 
 def _binding(grid: Grid, power_kw: Floats) -> Flags:
-    """Return in which slots the limit held a car back, (K,)."""
-    left = grid.room_kw - grid.shared_kw(power_kw).sum(axis=0)
+    """Return in which slots each limit held a car back, (R, K)."""
+    left = grid.room - grid.taken(power_kw)
     wanted = grid.required_kwh + grid.extra_kwh
     # A car is held back where it could take more, and still lacks energy or has to take it later.
     after = np.cumsum((power_kw * grid.inside_h)[:, ::-1], axis=1)[:, ::-1]
@@ -60,9 +62,14 @@ def _binding(grid: Grid, power_kw: Floats) -> Flags:
     lacks = (wanted - (power_kw * grid.inside_h).sum(axis=1))[:, None] > SHORT_KWH
     could = grid.cap_kw - power_kw > NEAR_KW
     step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
-    cannot = left + np.maximum(grid.guard_kw[:, None] - power_kw, 0.0) < step
-    held = could & (lacks | (after > SHORT_KWH)) & cannot
-    return np.asarray(held.any(axis=0), dtype=np.bool_)
+    needs = step - np.maximum(grid.guard_kw[:, None] - power_kw, 0.0)
+    wants = could & (lacks | (after > SHORT_KWH))
+    held = np.zeros(grid.room.shape, dtype=np.bool_)
+    for row, use in enumerate(grid.use):
+        takes = use > 0
+        free = np.maximum(left[row], 0.0)
+        held[row] = (wants[takes] & (free < needs[takes] * use[takes, None])).any(axis=0)
+    return held
 
 
 def _unit_costs(grid: Grid, rows: Floats) -> tuple[Floats, Floats]:
@@ -137,7 +144,7 @@ def _why_short(grid: Grid, i: int) -> str:
         return "least current"
     if float(session.max_kw * grid.inside_h[i].sum()) < grid.due_kwh[i] - SHORT_KWH:
         return "time"
-    return "guard" if grid.is_blocked[grid.inside_h[i] > 0].any() else "site limit"
+    return "guard" if grid.is_blocked[i][grid.inside_h[i] > 0].any() else "site limit"
 
 
 def _finish(grid: Grid, i: int, row: Floats, energy: Floats) -> datetime | None:
@@ -167,7 +174,7 @@ def _reason(grid: Grid, i: int, hours: _Hours, *, is_on: bool, missing: float, b
     if grid.required_kwh[i] + grid.extra_kwh[i] <= SHORT_KWH:
         return "nothing needed"
     if missing:
-        if grid.is_blocked[grid.inside_h[i] > 0].any():
+        if grid.is_blocked[i][grid.inside_h[i] > 0].any():
             return "guards take the room"
         return "shares the site limit" if bound else "departure near"
     if not is_on:

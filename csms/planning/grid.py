@@ -2,7 +2,7 @@
 
 Two rules decide what a row may hold. *Guards first*: at any moment every station may be cut off,
 so each car counts with the larger of its row and its guard, and only what the guards leave
-(`room_kw`) is shared out; the part of a row below the car's own guard is free. *Nobody is
+(`room`) is shared out; the part of a row below the car's own guard is free. *Nobody is
 dropped*: a car that should have left, or that leaves after the horizon, keeps a window and asks
 for its energy as `later_kwh`, which never takes anything from a need that is due.
 """
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from csms.core.errors import InvalidInput
 from csms.core.plan import PlanningCase, PlanningSession
+from csms.planning.levels import Levels
+from csms.planning.limits import Limits, limits_of
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,9 +33,16 @@ class Grid:
     """Arrays of one case: N sessions by K slots.
 
     `inside_h` (N, K) is how long a car is there in a slot, `cap_kw` (N, K) what it may draw then
-    (0 outside its window, for uncontrolled cars, and where the guards fill the site). `base_kw`
-    (K,) is the building with the uncontrolled cars, `room_kw` (K,) what the guards leave of the
-    limit, `reserved_kw` (K,) the part of it kept for cars to come. `cost` (N, K) orders the slots
+    (0 outside its window, for uncontrolled cars, and where the guards fill a limit of its own,
+    which `is_blocked` (N, K) says). `base_kw` (K,) is the building with the uncontrolled cars.
+
+    `use` (R, N) and `room` (R, K) are the rows of `limits` that can bind (`rows` are their numbers
+    there, the first always the site's): what a kW of a car takes, and what the guards leave.
+    `is_turn` (K,) marks slots in which other rows are blocked than in the one before. `reserved_kw`
+    (K,) is the part of the site's room kept for cars to come. A peak up to `first_peak_kw` is free
+    while planning, one up to `billed_peak_kw` is paid for already; `demand_weight` is the share of
+    the charge that a day has to carry. `floor_kw` (N, K) is what a car must
+    have, because it was guaranteed or must not pause. `cost` (N, K) orders the slots
     for a car, EUR per kWh. `due_kwh` is missed if it is not given, `later_kwh` is wanted whatever
     it costs, `extra_kwh` only where it costs `extra_value` or less.
     """
@@ -49,9 +58,14 @@ class Grid:
     is_overdue: Flags
     limit_kw: Floats
     base_kw: Floats
-    idle_kw: float
-    room_kw: Floats
+    limits: Limits
+    rows: NDArray[np.int64]
+    use: Floats
+    room: Floats
     is_blocked: Flags
+    is_turn: Flags
+    floor_kw: Floats
+    levels: Levels
     reserved_kw: Floats
     price: Floats
     co2: Floats
@@ -65,8 +79,11 @@ class Grid:
     extra_value: Floats
     laxity_h: Floats
     rank: NDArray[np.int64]
+    delivered_kwh: Floats
     first_peak_kw: float
+    billed_peak_kw: float
     demand_charge: float
+    demand_weight: float
     notes: tuple[str, ...]
 
     @property
@@ -77,6 +94,16 @@ class Grid:
     def shared_kw(self, power_kw: Floats) -> Floats:
         """Return what rows take beyond their own guards, (N, K)."""
         return np.maximum(power_kw - self.guard_kw[:, None], 0.0)
+
+    def taken(self, power_kw: Floats) -> Floats:
+        """Return what rows take of each limit's room, (R, K)."""
+        return np.asarray(self.use @ self.shared_kw(power_kw), dtype=np.float64)
+
+    def careful_room(self) -> Floats:
+        """Return the room without what is kept for cars to come, (R, K)."""
+        room = self.room.copy()
+        room[0] -= self.reserved_kw
+        return room
 
 
 def grid_of(case: PlanningCase) -> Grid:
@@ -97,16 +124,26 @@ def grid_of(case: PlanningCase) -> Grid:
     fixed = _fixed(case, cars.most, notes)
     cars_h = _windows(case, starts_h, hours)
     inside = cars_h.inside
+    limits = limits_of(case, limit, base, notes)
     base = base + fixed.sum(axis=0)
-    idle_kw = _number(case.idle_guard_kw, 0.0)
-    held = np.where(cars.is_fixed[:, None], np.maximum(cars.guard[:, None] - fixed, 0.0), 0.0)
-    free_guards = float(cars.guard[~cars.is_fixed].sum())
-    room = limit - base - idle_kw - held.sum(axis=0) - free_guards
-    is_blocked = room < -TOLERANCE_KW
-    if is_blocked.any():
-        _name_blocked(limit - base, is_blocked, notes)
+    surely = np.where(cars.is_fixed[:, None], np.maximum(cars.guard[:, None], fixed), 0.0)
+    free_guards = np.where(cars.is_fixed, 0.0, cars.guard)
+    room = limits.left(surely) - (limits.use @ free_guards)[:, None]
+    row_blocked = room < -TOLERANCE_KW
+    is_blocked = np.zeros(inside.shape, dtype=np.bool_)
+    if row_blocked.any():
+        left = limits.left(fixed)
+        left[0] += _number(case.idle_guard_kw, 0.0)
+        _name_blocked(limits, left, row_blocked, notes)
+        is_blocked = (limits.use > 0).T.astype(np.float64) @ row_blocked > 0
+    is_turn = np.zeros(len(hours), dtype=np.bool_)
+    is_turn[1:] = (row_blocked[:, 1:] != row_blocked[:, :-1]).any(axis=0)
     can_draw = (inside > 0) & ~is_blocked & ~cars.is_fixed[:, None] & cars.is_usable[:, None]
-    room = np.maximum(room, 0.0)
+    cap = np.where(can_draw, cars.most[:, None], 0.0)
+    rows = _that_bind(limits, room, np.maximum(cap - cars.guard[:, None], 0.0))
+    use, room = limits.use[rows], np.maximum(room[rows], 0.0)
+    # Where there is no limit, one that cannot be reached does as well, and is a number.
+    room = np.where(np.isfinite(room), room, (use @ cap).max(initial=0.0) + 1.0)
     later = np.where(
         cars_h.is_overdue,
         cars.required,
@@ -115,8 +152,10 @@ def grid_of(case: PlanningCase) -> Grid:
     surplus = np.maximum(solar - np.maximum(base, 0.0), 0.0)
     own_price = np.where(surplus > 0, export_price, price)
     cost, value = _costs(case, cars_h, own_price, co2, starts_h)
-    cap = np.where(can_draw, cars.most[:, None], 0.0)
+    billed = max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0)))
+    charge = _number(case.demand_charge_eur_per_kw, 0.0)
     due = cars.required - later
+    laxity = inside.sum(axis=1) - due / np.maximum(cars.most, TOLERANCE_KW)
     return Grid(
         case=case,
         hours=hours,
@@ -129,10 +168,15 @@ def grid_of(case: PlanningCase) -> Grid:
         is_overdue=cars_h.is_overdue,
         limit_kw=limit,
         base_kw=base,
-        idle_kw=idle_kw,
-        room_kw=room,
+        limits=limits,
+        rows=rows,
+        use=use,
+        room=room,
         is_blocked=is_blocked,
-        reserved_kw=np.minimum(reserved, room),
+        is_turn=is_turn,
+        floor_kw=np.zeros(inside.shape),
+        levels=cars.levels,
+        reserved_kw=np.minimum(reserved, room[0]),
         price=price,
         co2=co2,
         surplus_kw=surplus,
@@ -143,10 +187,13 @@ def grid_of(case: PlanningCase) -> Grid:
         later_kwh=later,
         extra_kwh=cars.preferred - cars.required,
         extra_value=value,
-        laxity_h=inside.sum(axis=1) - due / np.maximum(cars.most, TOLERANCE_KW),
+        laxity_h=laxity,
         rank=cars.rank,
-        first_peak_kw=max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0))),
-        demand_charge=_number(case.demand_charge_eur_per_kw, 0.0),
+        delivered_kwh=cars.delivered,
+        first_peak_kw=max(billed, _number(case.peak_hint_kw, 0.0)),
+        billed_peak_kw=billed,
+        demand_charge=charge,
+        demand_weight=charge / max(_number(case.days_left, 1.0), 1.0),
         notes=tuple(notes),
     )
 
@@ -160,9 +207,11 @@ class _Cars:
     most: Floats
     least: Floats
     guard: Floats
+    delivered: Floats
     is_fixed: Flags
     is_usable: Flags
     rank: NDArray[np.int64]
+    levels: Levels
 
     @classmethod
     def of(cls, case: PlanningCase, notes: list[str]) -> "_Cars":
@@ -177,7 +226,8 @@ class _Cars:
             return np.where(wrong, 0.0, raw)
 
         required = column("required_kwh")
-        most, least = column("max_kw"), column("min_kw")
+        levels = Levels.of(sessions)
+        least, most = levels.bounds(column("min_kw"), column("max_kw"))
         steps = sorted({s.priority for s in sessions})
         return cls(
             required=required,
@@ -185,9 +235,11 @@ class _Cars:
             most=most,
             least=least,
             guard=column("guard_kw"),
+            delivered=column("delivered_kwh"),
             is_fixed=np.array([s.fixed_kw is not None for s in sessions], dtype=np.bool_),
             is_usable=(most >= least) & (most > 0),
             rank=np.array([steps.index(s.priority) for s in sessions], dtype=np.int64),
+            levels=levels,
         )
 
 
@@ -341,12 +393,30 @@ def front_load(price: Floats) -> float:
     return min(1e-4, 0.25 * smallest)
 
 
-def _name_blocked(left_kw: Floats, is_blocked: Flags, notes: list[str]) -> None:
-    over = is_blocked & (left_kw < 0)
-    if over.any():
-        notes.append(f"load that cannot be controlled exceeds the limit in {int(over.sum())} slots")
-    if (is_blocked & ~over).any():
-        notes.append(
-            f"guards alone exceed the limit in {int((is_blocked & ~over).sum())} slots: "
-            "all cars are planned at 0 there"
-        )
+def _that_bind(limits: Limits, room: Floats, most_kw: Floats) -> NDArray[np.int64]:
+    """Return the rows that cars could pass if each drew all it can, each once, the site's first."""
+    if len(room) == 1:
+        return np.zeros(1, dtype=np.int64)
+    reached = np.any(limits.use @ most_kw > room + TOLERANCE_KW, axis=1)
+    can = np.any(limits.use > 0, axis=1) & reached
+    found: dict[bytes, int] = {}
+    for row in [0, *(np.flatnonzero(can[1:]) + 1).tolist()]:
+        # Three-phase cars alone make the rows of three phases the same.
+        found.setdefault(limits.use[row].tobytes() + room[row].tobytes(), row)
+    return np.array(sorted(found.values()), dtype=np.int64)
+
+
+def _name_blocked(limits: Limits, left: Floats, blocked: Flags, notes: list[str]) -> None:
+    for row in np.flatnonzero(blocked.any(axis=1)).tolist():
+        place = "limit" if not row else f"limit of {limits.label(row)}"
+        over = blocked[row] & (left[row] < -TOLERANCE_KW)
+        if over.any():
+            notes.append(
+                f"load that cannot be controlled exceeds the {place} in {int(over.sum())} slots"
+            )
+        only = blocked[row] & ~over
+        if only.any():
+            notes.append(
+                f"guards alone exceed the {place} in {int(only.sum())} slots: "
+                f"{'all cars are' if not row else 'its cars are'} planned at 0 there"
+            )

@@ -32,7 +32,7 @@ def plan(
     slots do not fit together. `iteration_limit` bounds the solver's work.
     """
     grid = grid_of(case)
-    value = np.zeros(grid.shape[1])
+    value = np.zeros(grid.room.shape)
     if case.strategy is not Strategy.OPTIMAL:
         return explained(grid, _checked(grid, by_rule(grid, case.strategy)), value, status="rule")
     why = ""
@@ -117,7 +117,7 @@ def uncontrolled(case: PlanningCase, *, energy_kwh: Sequence[float] | None = Non
     given = np.clip(wanted[:, None] - before, 0.0, full_kwh)
     inside = np.where(grid.inside_h > 0, grid.inside_h, 1.0)
     power = np.where(grid.is_fixed[:, None], 0.0, given / inside)
-    return explained(grid, power, np.zeros(grid.shape[1]), status="uncontrolled")
+    return explained(grid, power, np.zeros(grid.room.shape), status="uncontrolled")
 
 
 def faults(grid: Grid, power_kw: Floats) -> str:
@@ -138,10 +138,12 @@ def faults(grid: Grid, power_kw: Floats) -> str:
     is_gone = (starts >= departs[:, None]) & ~grid.is_overdue[:, None]
     if power_kw[is_gone].any():
         return "a row goes on after the departure"
-    load = grid.base_kw - grid.fixed_kw.sum(axis=0) + grid.idle_kw
-    load = load + np.maximum(rows, grid.guard_kw[:, None]).sum(axis=0)
-    over = (load > grid.limit_kw + LIMIT_TOLERANCE_KW) & power_kw.any(axis=0)
-    return "the limit is passed" if over.any() else ""
+    left = grid.limits.left(np.maximum(rows, grid.guard_kw[:, None]))
+    # A limit that guards and loads pass by themselves is nobody's fault who charges elsewhere.
+    over = (left < -LIMIT_TOLERANCE_KW) & ((grid.limits.use > 0) @ power_kw > 0)
+    if not over.any():
+        return ""
+    return f"{grid.limits.label(int(np.argmax(over.any(axis=1))))} is passed"
 
 
 def _optimal(
@@ -153,7 +155,7 @@ def _optimal(
     """
     if not grid.shape[0]:
         none = np.zeros(grid.shape)
-        return none, none, np.zeros(grid.shape[1])
+        return none, none, np.zeros(grid.room.shape)
     solved = _solved(grid, solver, iteration_limit)
     if solved is None:
         return None
@@ -178,7 +180,8 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, F
     power = rows_of(grid, blocks, solution)
     if faults(grid, power):
         return None
-    return power, np.minimum(np.repeat(solution.limit_value, blocks.lengths), MISSED_EUR_PER_KWH)
+    value = np.repeat(solution.limit_value, blocks.lengths, axis=1)
+    return power, np.minimum(value, MISSED_EUR_PER_KWH)
 
 
 def _checked(grid: Grid, power: Floats) -> Floats:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from csms.core.model import Strategy
 from csms.planning.grid import Floats, Grid
+from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import filled_in_turn, missed_kwh
 from csms.planning.solver import Blocks, Solution
 
-EPSILON_KW = 1e-9
-ENERGY_KWH = 1e-7
 LOST_SHARE = 0.02
 """Share of all needs that rounding may cost before another way to fill the site is tried."""
 TRACE_SHARE = 0.02
@@ -37,8 +36,10 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
     )
-    peak = solution.peak_kw if grid.demand_charge > 0 else np.inf
-    limits = (grid.room_kw - kept, peak)
+    peak = solution.peak_kw if grid.demand_weight > 0 else np.inf
+    room = grid.room.copy()
+    room[0] -= kept
+    limits = (room, peak)
     energy = solution.power_kw * blocks.sums(grid.inside_h)
     bands = _bands(grid, blocks)
     power = _legal(grid, _split(grid, bands, bands.of(blocks, energy), *limits), *limits)
@@ -52,7 +53,7 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
         if _misses_less(grid, other, power):
             power, loss = other, loss + float(missed_kwh(grid, other).sum()) - missed
     if grid.least_kw.any() and loss > LOST_SHARE * float(grid.due_kwh.sum()):
-        other = filled_in_turn(grid, Strategy.LEAST_LAXITY, grid.room_kw)
+        other = filled_in_turn(grid, Strategy.LEAST_LAXITY, grid.room)
         if _misses_less(grid, other, power):
             power = other
     return power
@@ -68,24 +69,24 @@ def _misses_less(grid: Grid, power: Floats, than: Floats) -> bool:
     return False
 
 
-def _legal(grid: Grid, power: Floats, limit_kw: Floats, peak_kw: float) -> Floats:
+def _legal(grid: Grid, power: Floats, limit: Floats, peak_kw: float) -> Floats:
     """Return `power` with minimum currents kept and left-over room given to who misses energy."""
     trim(grid, power)
-    room = _Room(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
+    room = Room(grid, power, limit=limit, peak_kw=peak_kw)
     _lift(grid, power, room)
     if missed_kwh(grid, power).any():
         _serve(grid, power, room)
     short = missed_kwh(grid, power)
     if 0.0 < float(short.sum()) <= TRACE_SHARE * float(grid.due_kwh.sum()):
-        _exchange(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
+        _exchange(grid, power, limit=limit, peak_kw=peak_kw)
     # Headroom, then the peak, is given up only as far as somebody would miss a need for it.
     step = float(grid.least_kw.max(initial=0.0)) or 1.0
-    for above in (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_charge > 0 else (np.inf,):
+    for above in (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_weight > 0 else (np.inf,):
         if not missed_kwh(grid, power).any():
             break
-        _serve(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=peak_kw + above))
+        _serve(grid, power, Room(grid, power, limit=grid.room, peak_kw=peak_kw + above))
     if missed_kwh(grid, power).any():
-        _make_way(grid, power, _Room(grid, power, limit_kw=grid.room_kw, peak_kw=np.inf))
+        _make_way(grid, power, Room(grid, power, limit=grid.room, peak_kw=np.inf))
     return power
 
 
@@ -101,10 +102,7 @@ def _bands(grid: Grid, blocks: Blocks) -> Blocks:
     is_new = np.ones(len(first), dtype=np.bool_)
     # Energy from the roof follows the sun, so its blocks stay as the solver filled them.
     is_new[1:] = (
-        (np.abs(np.diff(price)) > 1e-9)
-        | is_sunny[1:]
-        | is_sunny[:-1]
-        | (grid.is_blocked[first][1:] != grid.is_blocked[first][:-1])
+        (np.abs(np.diff(price)) > 1e-9) | is_sunny[1:] | is_sunny[:-1] | grid.is_turn[first][1:]
     )
     return Blocks(first=np.append(first[is_new], blocks.first[-1]))
 
@@ -114,120 +112,105 @@ def trim(grid: Grid, power: Floats) -> None:
     np.clip(power, 0.0, grid.cap_kw, out=power)
     power[power < ENERGY_KWH] = 0.0
     shared = grid.shared_kw(power)
-    total = shared.sum(axis=0)
-    over = total > grid.room_kw
-    if over.any():
-        scale = np.where(over, grid.room_kw / np.maximum(total, EPSILON_KW), 1.0)
-        np.copyto(power, power - shared * (1.0 - scale))
+    total = grid.use @ shared
+    over = total > grid.room
+    if not over.any():
+        return
+    scale = np.ones(power.shape)
+    for row in np.flatnonzero(over.any(axis=1)).tolist():
+        fits = np.where(over[row], grid.room[row] / np.maximum(total[row], EPSILON_KW), 1.0)
+        np.minimum(scale, fits, out=scale, where=(grid.use[row] > 0)[:, None])
+    np.copyto(power, power - shared * (1.0 - scale))
 
 
-def _split(
-    grid: Grid, bands: Blocks, energy_kwh: Floats, limit_kw: Floats, peak_kw: float
-) -> Floats:
+def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw: float) -> Floats:
     """Spread each band's energy (N, bands) over its slots: rows (N, K), kW.
 
     In each slot come first the cars that need every slot left in the band, then those that run
     already, then those that leave first: a car gets its energy in one piece where it can.
     """
-    n, slots = grid.shape
-    power = np.zeros((n, slots))
+    n, _ = grid.shape
+    power = grid.floor_kw.copy()
     departs = np.argsort([s.departs_at.timestamp() for s in grid.case.sessions], kind="stable")
     turn = np.empty(n)
     turn[departs] = np.arange(n)
     running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
-    full_kwh = grid.cap_kw * grid.inside_h
+    held_kwh = grid.floor_kw * grid.inside_h
+    full_kwh = grid.cap_kw * grid.inside_h - held_kwh
     for b, (start, stop) in enumerate(pairwise(bands.first.tolist())):
         left = energy_kwh[:, b]
         cars = np.flatnonzero(left > ENERGY_KWH)
         if not len(cars):
             continue
+        left = np.maximum(left[cars] - held_kwh[cars, start:stop].sum(axis=1), 0.0)
         ahead = full_kwh[cars, start:stop].sum(axis=1)
-        left, own = left[cars], grid.guard_kw[cars]
+        own, use = grid.guard_kw[cars], grid.use[:, cars]
         for k in range(start, stop):
-            full = full_kwh[cars, k]
+            full, floor = full_kwh[cars, k], grid.floor_kw[cars, k]
             ahead = ahead - full
-            want = np.minimum(full, left) / np.maximum(grid.inside_h[cars, k], 1e-12)
-            above_kw = float(np.maximum(want - own, 0.0).sum())
-            room_kw, peak_left_kw = float(limit_kw[k]), peak_kw - float(grid.base_kw[k])
-            if above_kw <= room_kw and float(want.sum()) <= peak_left_kw:
-                power[cars, k] = want
-                left = np.maximum(left - want * grid.inside_h[cars, k], 0.0)
-            elif want.any():
+            inside = grid.inside_h[cars, k]
+            want = floor + np.minimum(full, left) / np.maximum(inside, 1e-12)
+            above = use @ np.maximum(want - own, 0.0)
+            room, peak_left_kw = limit[:, k], peak_kw - float(grid.base_kw[k])
+            row = want
+            if (above > room).any() or float(want.sum()) > peak_left_kw:
                 must = left - ahead > ENERGY_KWH
                 key = turn[cars] - np.where(running[cars], n, 0.0) - np.where(must, 2.0 * n, 0.0)
-                order = np.argsort(key)
+                order = np.argsort(key - np.where(floor > 0, 4.0 * n, 0.0))
                 least = np.where(must, want, np.minimum(want, grid.least_kw[cars]))
                 row = np.zeros(len(cars))
                 row[order] = _filled(
                     want[order],
                     own[order],
                     least[order],
-                    room_kw=room_kw,
+                    use=use[:, order],
+                    room=room,
                     peak_kw=peak_left_kw,
                 )
-                power[cars, k] = row
-                left = np.maximum(left - row * grid.inside_h[cars, k], 0.0)
-            running[cars] = power[cars, k] > 0
+            power[cars, k] = row
+            left = np.maximum(left - np.maximum(row - floor, 0.0) * inside, 0.0)
+            running[cars] = row > 0
     return power
 
 
 def _filled(
-    want: Floats, guard: Floats, least: Floats, *, room_kw: float, peak_kw: float
+    want: Floats, guard: Floats, least: Floats, *, use: Floats, room: Floats, peak_kw: float
 ) -> Floats:
     """Return what cars get, kW: in their order first `least` each, then what they want.
 
     Many cars at their minimum draw more together than few at full power, since each one's guard
     is free to it, and a car that runs slowly need not pause.
     """
-    row = np.zeros(len(want))
-    for target in (least, want):
-        taken = np.maximum(row - guard, 0.0)
-        more = np.maximum(target - guard, 0.0) - taken
-        after = np.cumsum(more) + float(taken.sum())
-        spare = np.clip(more - np.maximum(after - room_kw, 0.0), 0.0, None)
-        next_row = np.minimum(target, np.maximum(row, guard) + spare)
-        if np.isfinite(peak_kw):
-            step = next_row - row
-            over = np.maximum(np.cumsum(step) + float(row.sum()) - peak_kw, 0.0)
-            next_row = row + np.clip(step - over, 0.0, None)
-        if target is least:
-            # Who does not get its minimum waits, and is not raised either.
-            starts = next_row >= least - EPSILON_KW
-            row, want = np.where(starts, next_row, 0.0), np.where(starts, want, 0.0)
-        else:
-            row = next_row
+    row = _raised(np.zeros(len(want)), least, guard, use=use, room=room, peak_kw=peak_kw)
+    # Who does not get its minimum leaves its part to the others first.
+    row = np.where(row >= least - EPSILON_KW, row, 0.0)
+    # What one limit cuts, another one counted as used: a second turn hands that out.
+    for _ in range(min(len(room), 2)):
+        row = _raised(row, want, guard, use=use, room=room, peak_kw=peak_kw)
     return row
 
 
-class _Room:
-    """What is free per slot: of the limit, and of a peak that shall not be passed, kW."""
-
-    def __init__(self, grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) -> None:
-        self.grid = grid
-        self.free_kw = limit_kw - grid.shared_kw(power).sum(axis=0)
-        self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
-
-    def upper(self, car: int, row: Floats) -> Floats:
-        """Return the most `car` may have per slot if its row is `row` now, (K,)."""
-        guard = self.grid.guard_kw[car]
-        most = np.maximum(row, guard) + np.maximum(self.free_kw, 0.0)
-        most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
-        return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
-
-    def upper_all(self, power: Floats) -> Floats:
-        """Return the most each car may have per slot if all others stay as they are, (N, K)."""
-        most = np.maximum(power, self.grid.guard_kw[:, None]) + np.maximum(self.free_kw, 0.0)
-        most = np.minimum(most, power + np.maximum(self.below_peak_kw, 0.0))
-        return np.asarray(np.minimum(most, self.grid.cap_kw), dtype=np.float64)
-
-    def book(self, car: int, old: Floats, new: Floats) -> None:
-        """Account for the row of `car` changing from `old` to `new`."""
-        guard = self.grid.guard_kw[car]
-        self.free_kw -= np.maximum(new, guard) - np.maximum(old, guard)
-        self.below_peak_kw -= new - old
+def _raised(
+    row: Floats, target: Floats, guard: Floats, *, use: Floats, room: Floats, peak_kw: float
+) -> Floats:
+    """Return `row` raised towards `target`, one car after the other, as far as all limits allow."""
+    taken = np.maximum(row - guard, 0.0)
+    more = np.maximum(np.maximum(target, row) - guard, 0.0) - taken
+    spare = more
+    for own, most in zip(use, room, strict=True):
+        step = own * more
+        over = np.maximum(np.cumsum(step) + float(own @ taken) - most, 0.0)
+        fits = np.clip(step - over, 0.0, None)
+        spare = np.where(own > 0, np.minimum(spare, fits / np.maximum(own, 1e-12)), spare)
+    after = np.maximum(row, np.minimum(target, np.maximum(row, guard) + spare))
+    if np.isfinite(peak_kw):
+        rise = after - row
+        above = np.maximum(np.cumsum(rise) + float(row.sum()) - peak_kw, 0.0)
+        after = row + np.clip(rise - above, 0.0, None)
+    return np.asarray(after, dtype=np.float64)
 
 
-def _lift(grid: Grid, power: Floats, room: _Room) -> None:
+def _lift(grid: Grid, power: Floats, room: Room) -> None:
     """Gather what lies below minimum currents in fewer slots, in place."""
     is_low = (power > 0) & (power < grid.least_kw[:, None] - EPSILON_KW)
     cars = np.flatnonzero(is_low.any(axis=1))
@@ -249,7 +232,7 @@ def _lift(grid: Grid, power: Floats, room: _Room) -> None:
         power[car] = new
 
 
-def _serve(grid: Grid, power: Floats, room: _Room) -> None:
+def _serve(grid: Grid, power: Floats, room: Room) -> None:
     """Give cars that miss a need whatever `room` is left, most important first, in place."""
     short = missed_kwh(grid, power)
     could = (room.upper_all(power) > np.maximum(power, grid.least_kw[:, None] - 2e-9)) & (
@@ -267,29 +250,28 @@ def _serve(grid: Grid, power: Floats, room: _Room) -> None:
             power[car] = new
 
 
-def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) -> None:
+def _exchange(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> None:
     """Use room too small to start a car, in place: a running car moves there and makes way.
 
     Where a short car runs, another one above its minimum gives way, and gets the same energy in a
     slot in which it runs as well and room is left.
     """
-    room = _Room(grid, power, limit_kw=limit_kw, peak_kw=peak_kw)
-    free = np.minimum(room.free_kw, room.below_peak_kw)
+    room = Room(grid, power, limit=limit, peak_kw=peak_kw)
     short = missed_kwh(grid, power)
     hours = grid.inside_h
     floor = np.maximum(grid.least_kw, grid.guard_kw)
     tries = MOST_TRADES
-    for i in np.flatnonzero(short > 0):
+    for i in np.flatnonzero(short > 0).tolist():
         may_rise = (power[i] > 0) & (power[i] >= grid.guard_kw[i])
-        for k in np.flatnonzero(may_rise & (grid.cap_kw[i] - power[i] > EPSILON_KW)):
-            for j in np.flatnonzero(power[:, k] > floor + 1e-6):
+        for k in np.flatnonzero(may_rise & (grid.cap_kw[i] - power[i] > EPSILON_KW)).tolist():
+            for j in np.flatnonzero(power[:, k] > floor + 1e-6).tolist():
                 if j == i or short[i] <= ENERGY_KWH:
                     continue
                 tries -= 1
                 if tries < 0:
                     return
                 can_take = power[j] >= floor[j]
-                spare = np.where(can_take, np.minimum(grid.cap_kw[j] - power[j], free), 0.0)
+                spare = np.where(can_take, room.upper(j, power[j]) - power[j], 0.0)
                 spare[k] = 0.0
                 to = int(np.argmax(spare * hours[j]))
                 energy = min(
@@ -297,18 +279,31 @@ def _exchange(grid: Grid, power: Floats, *, limit_kw: Floats, peak_kw: float) ->
                     float((power[j, k] - floor[j]) * hours[j, k]),
                     float((grid.cap_kw[i, k] - power[i, k]) * hours[j, k]),
                     float(short[i] / hours[i, k] * hours[j, k]),
+                    _passed_on(grid, room, i=i, j=j, k=k) * float(hours[j, k]),
                 )
                 if energy <= 1e-6:
                     continue
                 moved_kw = energy / float(hours[j, k])
-                power[j, k] -= moved_kw
-                power[i, k] += moved_kw
-                power[j, to] += energy / float(hours[j, to])
-                free[to] -= energy / float(hours[j, to])
+                mine, other = power[i].copy(), power[j].copy()
+                other[k] -= moved_kw
+                other[to] += energy / float(hours[j, to])
+                mine[k] += moved_kw
+                for car, row in ((j, other), (i, mine)):
+                    room.book(car, power[car], row)
+                    power[car] = row
                 short[i] -= moved_kw * float(hours[i, k])
 
 
-def _make_way(grid: Grid, power: Floats, room: _Room) -> None:
+def _passed_on(grid: Grid, room: Room, *, i: int, j: int, k: int) -> float:
+    """Return how much power of car `j` in slot `k` car `i` may take over by the limits, kW."""
+    more = grid.use[:, i] - grid.use[:, j]
+    rows = np.flatnonzero(more > EPSILON_KW)
+    if not len(rows):
+        return np.inf
+    return float(max((room.free[rows, k] / more[rows]).min(), 0.0))
+
+
+def _make_way(grid: Grid, power: Floats, room: Room) -> None:
     """Let cars that miss a need have slots of cars that can charge at another time, in place.
 
     A need comes before any price: cars of no higher class give up a slot, down to their minimum
@@ -334,7 +329,7 @@ def _make_way(grid: Grid, power: Floats, room: _Room) -> None:
 def _given_way(
     grid: Grid,
     power: Floats,
-    room: _Room,
+    room: Room,
     *,
     i: int,
     k: int,
@@ -367,12 +362,12 @@ def _given_way(
     return 0.0
 
 
-def _without_slot(grid: Grid, power: Floats, room: _Room, *, j: int, k: int) -> Floats | None:
+def _without_slot(grid: Grid, power: Floats, room: Room, *, j: int, k: int) -> Floats | None:
     """Return the row of car `j` with less or nothing in slot `k`, booked; None if it cannot."""
     elsewhere = np.delete(np.arange(grid.shape[1]), k)
     before = power[j]
     for level in (0.0, float(max(grid.least_kw[j], grid.guard_kw[j]))):
-        if before[k] <= level + EPSILON_KW:
+        if before[k] <= level + EPSILON_KW or level < grid.floor_kw[j, k]:
             continue
         row = before.copy()
         row[k] = level
@@ -387,7 +382,7 @@ def _without_slot(grid: Grid, power: Floats, room: _Room, *, j: int, k: int) -> 
 
 
 def _placed(
-    grid: Grid, room: _Room, car: int, *, row: Floats, energy_kwh: float, slots: NDArray[np.int64]
+    grid: Grid, room: Room, car: int, *, row: Floats, energy_kwh: float, slots: NDArray[np.int64]
 ) -> tuple[Floats, float]:
     """Return `row` with `energy_kwh` more in the cheapest of `slots`, and what did not fit.
 
@@ -432,7 +427,7 @@ def _borrow(row: Floats, hours: Floats, least: float, energy_kwh: float, *, keep
 
 
 def _overshot(
-    grid: Grid, room: _Room, car: int, *, row: Floats, was: Floats, left_kwh: float
+    grid: Grid, room: Room, car: int, *, row: Floats, was: Floats, left_kwh: float
 ) -> Floats:
     """Return `row` with one more slot at minimum power if the rest of a need is less than that."""
     least, hours = grid.least_kw[car], grid.inside_h[car]

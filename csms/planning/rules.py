@@ -5,8 +5,6 @@ minimum currents a car that runs keeps its minimum before another one starts, un
 car has no slack left: pauses wear contactors, and some cars never wake up again.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,10 +20,10 @@ def by_rule(grid: Grid, strategy: Strategy) -> Floats:
 
     The headroom kept for arrivals is given up as soon as a need would be missed without it.
     """
-    careful = filled_in_turn(grid, strategy, grid.room_kw - grid.reserved_kw)
+    careful = filled_in_turn(grid, strategy, grid.careful_room())
     if not grid.reserved_kw.any() or not missed_kwh(grid, careful).any():
         return careful
-    return filled_in_turn(grid, strategy, grid.room_kw)
+    return filled_in_turn(grid, strategy, grid.room)
 
 
 def missed_kwh(grid: Grid, power_kw: Floats) -> Floats:
@@ -35,8 +33,8 @@ def missed_kwh(grid: Grid, power_kw: Floats) -> Floats:
     return np.where(grid.is_fixed | (missed < 1e-6), 0.0, missed)
 
 
-def filled_in_turn(grid: Grid, strategy: Strategy, room_kw: Floats) -> Floats:
-    """Return rows (N, K) that use up to `room_kw` (K,), slot after slot, by `strategy`."""
+def filled_in_turn(grid: Grid, strategy: Strategy, room: Floats) -> Floats:
+    """Return rows (N, K) that use up to `room` (R, K) of the limits, slot after slot."""
     n, slots = grid.shape
     power = np.zeros((n, slots))
     due = np.where(grid.is_fixed, 0.0, grid.due_kwh)
@@ -45,6 +43,7 @@ def filled_in_turn(grid: Grid, strategy: Strategy, room_kw: Floats) -> Floats:
     most = grid.cap_kw.max(axis=1, initial=0.0)
     running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
     share = _equal if strategy is Strategy.EQUAL_SHARE else _in_turn
+    held = grid.floor_kw > 0
     for k in range(slots):
         hours, cap = grid.inside_h[:, k], grid.cap_kw[:, k]
         is_here = (cap > 0) & (hours > 0)
@@ -56,11 +55,15 @@ def filled_in_turn(grid: Grid, strategy: Strategy, room_kw: Floats) -> Floats:
         urgent = laxity <= grid.hours[k]
         order = _order(grid, strategy, laxity)
         want = np.minimum(cap, due / per_kw)
-        row = share(grid, order, want, np.zeros(n), room_kw[k], running | urgent)
+        # What is guaranteed is wanted, and comes first.
+        want = np.maximum(want, grid.floor_kw[:, k])
+        order = np.concatenate([order[held[order, k]], order[~held[order, k]]])
+        keeps = running | urgent | held[:, k]
+        row = share(grid, order, want, np.zeros(n), room[:, k], keeps)
         wanted = np.where(_accepts(grid, strategy, k), rest, 0.0)
         more = np.minimum(cap, (np.maximum(due - row * hours, 0.0) + wanted) / per_kw)
         # Whoever is still short of its due energy got all there was; the rest is for extras.
-        row = share(grid, order, np.where(wanted > 0, more, row), row, room_kw[k], running)
+        row = share(grid, order, np.where(wanted > 0, more, row), row, room[:, k], running)
         given = row * np.where(is_here, hours, 0.0)
         rest = np.maximum(rest - np.maximum(given - due, 0.0), 0.0)
         due = np.maximum(due - given, 0.0)
@@ -97,24 +100,33 @@ def _in_turn(
     order: Order,
     want: Floats,
     have: Floats,
-    room_kw: float,
+    room: Floats,
     keeps: NDArray[np.bool_],
 ) -> Floats:
     """Serve cars one after the other, on top of `have`; `keeps` get their minimum before others."""
     # Plain floats: indexing arrays one by one takes three times as long.
     least, guard = grid.least_kw.tolist(), grid.guard_kw.tolist()
     row, wish = have.tolist(), want.tolist()
-    left = room_kw - float(np.maximum(have - grid.guard_kw, 0.0).sum())
+    left = (room - grid.use @ np.maximum(have - grid.guard_kw, 0.0)).tolist()
+    uses = grid.use.T.tolist()
     asking = order[want[order] > have[order] + EPSILON_KW].tolist()
+
+    def free(i: int) -> float:
+        return float(min(kw / use for kw, use in zip(left, uses[i], strict=True) if use > 0))
+
+    def take(i: int, kw: float) -> None:
+        for r, use in enumerate(uses[i]):
+            left[r] -= use * kw
+
     for i in order[keeps[order] & (have[order] == 0) & (want[order] > EPSILON_KW)].tolist():
-        if 0 < least[i] <= guard[i] + left + EPSILON_KW:
+        if 0 < least[i] <= guard[i] + free(i) + EPSILON_KW:
             row[i] = least[i]
-            left -= max(least[i] - guard[i], 0.0)
+            take(i, max(least[i] - guard[i], 0.0))
     for i in asking:
         own = max(row[i] - guard[i], 0.0)
-        level = min(max(wish[i], least[i]), guard[i] + max(own + left, 0.0))
+        level = min(max(wish[i], least[i]), guard[i] + max(own + free(i), 0.0))
         if level >= least[i] - EPSILON_KW and level > row[i]:
-            left -= max(level - guard[i], 0.0) - own
+            take(i, max(level - guard[i], 0.0) - own)
             row[i] = level
     return np.array(row, dtype=np.float64)
 
@@ -124,55 +136,70 @@ def _equal(
     order: Order,
     want: Floats,
     have: Floats,
-    room_kw: float,
+    room: Floats,
     keeps: NDArray[np.bool_],
 ) -> Floats:
     """Give all cars of a priority class the same power, pausing the least urgent ones if need be.
 
     `keeps` does not matter here: who pauses is decided by slack alone, so turns rotate.
     """
-    row = have.copy()
-    left = room_kw - float(grid.shared_kw(row[:, None]).sum())
+    row, guard = have.copy(), grid.guard_kw
+    left = room - grid.use @ np.maximum(row - guard, 0.0)
     for rank in sorted(set(grid.rank[order].tolist()), reverse=True):
-        group = [i for i in order if grid.rank[i] == rank and want[i] > have[i] + EPSILON_KW]
-        floor = {i: max(grid.least_kw[i], have[i]) for i in group}
-        cost = {
-            i: max(floor[i] - grid.guard_kw[i], 0.0) - max(have[i] - grid.guard_kw[i], 0.0)
-            for i in group
-        }
-        while group and sum(cost[i] for i in group) > left + EPSILON_KW:
-            group.pop()
-        if not group:
+        cars = order[(grid.rank[order] == rank) & (want[order] > have[order] + EPSILON_KW)]
+        floor = np.maximum(grid.least_kw, have)
+        cost = grid.use * (np.maximum(floor - guard, 0.0) - np.maximum(have - guard, 0.0))
+        while len(cars):
+            over = cost[:, cars].sum(axis=1) > left + EPSILON_KW
+            if not over.any():
+                break
+            # Out of those who take from a limit that is passed, the last in order waits.
+            is_in = (grid.use[over][:, cars] > 0).any(axis=0)
+            cars = np.delete(cars, np.flatnonzero(is_in)[-1])
+        if not len(cars):
             continue
-        left += sum(max(have[i] - grid.guard_kw[i], 0.0) for i in group)
-        cars = np.array(group)
-        lower = np.array([floor[i] for i in group])
-        upper = np.maximum(np.maximum(want[cars], grid.least_kw[cars]), lower)
-        row[cars] = levelled(lower, upper, grid.guard_kw[cars], left)
-        left -= float(np.maximum(row[cars] - grid.guard_kw[cars], 0.0).sum())
-        left = max(left, 0.0)
+        use = grid.use[:, cars]
+        left = left + use @ np.maximum(have[cars] - guard[cars], 0.0)
+        upper = np.maximum(np.maximum(want[cars], grid.least_kw[cars]), floor[cars])
+        row[cars] = levelled(floor[cars], upper, guard[cars], use, left)
+        left = np.maximum(left - use @ np.maximum(row[cars] - guard[cars], 0.0), 0.0)
     return row
 
 
-def levelled(
-    lower: Sequence[float] | Floats,
-    upper: Sequence[float] | Floats,
-    free: Sequence[float] | Floats,
-    room: float,
-) -> Floats:
-    """Return clip(level, lower, upper) for the highest level whose sum above `free` fits `room`."""
-    low, up, own = np.asarray(lower), np.asarray(upper), np.asarray(free)
+def levelled(lower: Floats, upper: Floats, free: Floats, use: Floats, room: Floats) -> Floats:
+    """Return clip(level, lower, upper) with the highest level whose use above `free` fits `room`.
+
+    The cars (n,) of the limit that is full first keep its level, and the others go on rising.
+    """
+    row, room = lower.copy(), room.copy()
+    rising = np.ones(len(lower), dtype=np.bool_)
+    while rising.any():
+        low, up, own = lower[rising], upper[rising], free[rising]
+        levels = [
+            _level(low, up, own, u[rising], float(most)) if u[rising].any() else np.inf
+            for u, most in zip(use, room, strict=True)
+        ]
+        level = min(levels)
+        full = use[int(np.argmin(levels))] > 0
+        row[rising] = np.clip(level, low, up)
+        stays = rising & (full | (upper <= level))
+        room -= use[:, stays] @ np.maximum(row[stays] - free[stays], 0.0)
+        rising &= ~stays
+    return row
+
+
+def _level(lower: Floats, upper: Floats, free: Floats, use: Floats, room: float) -> float:
+    """Return the highest level that fits one limit."""
 
     def used(level: float) -> float:
-        return float(np.maximum(np.clip(level, low, up) - own, 0.0).sum())
+        return float(use @ np.maximum(np.clip(level, lower, upper) - free, 0.0))
 
-    marks = np.unique(np.concatenate([low, up, own]))
+    marks = np.unique(np.concatenate([lower, upper, free]))
     below = float(marks[0])
     for mark in marks[1:]:
         if used(float(mark)) > room:
             # Between two marks the sum is a straight line.
             span = used(float(mark)) - used(below)
-            below += (room - used(below)) / span * (float(mark) - below) if span > 0 else 0.0
-            break
+            return below + ((room - used(below)) / span * (float(mark) - below) if span > 0 else 0)
         below = float(mark)
-    return np.asarray(np.clip(below, low, up), dtype=np.float64)
+    return below

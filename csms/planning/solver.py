@@ -1,9 +1,7 @@
 """The planning problem as one linear program over blocks of slots, solved by HiGHS.
 
-Every kWh that could be missed has a price far above any energy or peak cost, in an order that
-needs no second solve: a kWh of capacity serves exactly one kWh of need, so only the order of the
-prices counts. From dear to cheap: needs that are due (priority class, then the quarter of each
-car's need, then its urgency), headroom kept for arrivals, cost, energy wanted if cheap.
+Every kWh that could be missed has a price far above any energy or peak cost (`weights`), so one
+solve keeps the order of what matters. Each limit of the site that can bind is a row per block.
 Minimum currents are left to `rounding`: as hard rows they make the problem infeasible.
 """
 
@@ -15,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csms.planning.grid import Floats, Grid
+from csms.planning.weights import Weights, weights_of
 
 Ints = NDArray[np.int32]
 
-SEGMENTS = (1.15, 1.05, 0.95, 0.85)
-"""Weights of the quarters of a need: everybody's first quarter comes before anyone's last."""
 ITERATION_LIMIT = 200_000
 """Simplex iterations before a solve counts as failed: a bound on time that is the same every run
 (1 000 cars take about 6 000)."""
@@ -33,8 +30,9 @@ BLOCK_SLOTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """What the solver found: `power_kw` (N, B) above guard or not, `limit_value` (B,) EUR/kWh.
+    """What the solver found: `power_kw` (N, B), `limit_value` (R, B) EUR per unit and hour.
 
+    `reserve_kw` (B,) is what it takes of the headroom, `objective` what all of it weighs, EUR.
     `is_solved` is False when it gave up; the arrays are then empty.
     """
 
@@ -43,6 +41,7 @@ class Solution:
     limit_value: Floats
     reserve_kw: Floats
     peak_kw: float
+    objective: float = np.nan
 
 
 class Solver(Protocol):
@@ -87,8 +86,8 @@ def blocks_of(grid: Grid) -> Blocks:
             is_near = slot <= NEAR_SLOTS
             is_full = slot - first[-1] >= BLOCK_SLOTS
             differs = by_price and _differ(grid, first[-1], slot)
-            # A block never mixes slots in which nobody may charge with others.
-            differs = differs or grid.is_blocked[first[-1]] != grid.is_blocked[slot]
+            # A block never mixes slots in which somebody may not charge with others.
+            differs = differs or bool(grid.is_turn[slot])
             if is_near or is_full or differs:
                 first.append(slot)
         if n * len(first) <= MOST_CELLS:
@@ -103,25 +102,6 @@ def _differ(grid: Grid, a: int, b: int) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Weights:
-    """Prices of what may be given up, EUR per kWh."""
-
-    need: float
-    reserve: float
-    later: float
-
-
-def _weights(grid: Grid, block_h: Floats) -> _Weights:
-    cost = grid.cost[grid.inside_h > 0]
-    low = float(cost.min(initial=0.0))
-    high = float(cost.max(initial=0.0))
-    peak = grid.demand_charge / float(block_h.min())
-    spread = high - low + float((grid.price - grid.export_price).max(initial=0.0))
-    reserve = max(high, 0.0) + spread + peak + 1.0
-    return _Weights(need=4.0 * (reserve + spread + 1.0), reserve=reserve, later=high + 0.5)
-
-
 def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT) -> Solution:
     """Return the optimal block powers of `grid`."""
     program = _Program.of(grid, blocks)
@@ -131,21 +111,22 @@ def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT)
         return Solution(
             is_solved=False,
             power_kw=np.zeros((0, 0)),
-            limit_value=nothing,
+            limit_value=np.zeros((0, 0)),
             reserve_kw=nothing,
             peak_kw=0.0,
         )
     values, duals = result
-    n, b = program.rows_of_energy, program.blocks
+    n, b, limits = grid.shape[0], len(program.block_h), len(grid.use)
     power = np.zeros((n, b))
     np.add.at(power, (program.car, program.block), values[: len(program.car)])
     used = values[program.reserve_at : program.reserve_at + b]
     return Solution(
         is_solved=True,
         power_kw=power,
-        limit_value=np.maximum(-duals[:b], 0.0) / program.block_h,
+        limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / program.block_h,
         reserve_kw=used,
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
+        objective=float(program.cost @ values),
     )
 
 
@@ -153,18 +134,18 @@ def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT)
 class _Program:
     """Columns and rows of the program.
 
-    Rows: B limits, N energies, then B peaks and B surpluses where they matter. Columns: one per
-    (car, block) above the guard, one below it, headroom used, unmet energy, peak, import.
+    Rows: B for each of R limits, N energies, then B peaks and B surpluses where they matter.
+    Columns: one per (car, block) above the guard, one below it, headroom used, unmet energy, peak,
+    import.
     """
 
     car: NDArray[np.int64]
     block: NDArray[np.int64]
     block_h: Floats
-    rows_of_energy: int
-    blocks: int
     reserve_at: int
     peak_at: int
     cost: Floats
+    lower: Floats
     upper: Floats
     row_lower: Floats
     row_upper: Floats
@@ -175,33 +156,26 @@ class _Program:
     @classmethod
     def of(cls, grid: Grid, blocks: Blocks) -> "_Program":
         """Lay out the program of `grid`."""
-        n, b = grid.shape[0], len(blocks.lengths)
+        n, b, limits = grid.shape[0], len(blocks.lengths), len(grid.use)
         block_h = blocks.sums(grid.hours)
         inside = blocks.sums(grid.inside_h)
-        weights = _weights(grid, block_h)
+        weights = weights_of(grid, float(block_h.min()))
         cells = _cells(grid, blocks, inside)
-        has_peak, has_sun = grid.demand_charge > 0, bool((grid.surplus_kw > 0).any())
-        energy_row, peak_row = b, b + n
+        has_peak, has_sun = grid.demand_weight > 0, bool((grid.surplus_kw > 0).any())
+        energy_row = limits * b
+        peak_row = energy_row + n
         sun_row = peak_row + (b if has_peak else 0)
         columns = _Columns()
-        share = np.where(
-            blocks.lengths[cells.block] == 1,
-            1.0,
-            inside[cells.car, cells.block] / block_h[cells.block],
+        order = _add_power(
+            columns,
+            grid,
+            blocks,
+            cells,
+            inside=inside,
+            energy_row=energy_row,
+            shared_rows=[*([peak_row] if has_peak else []), *([sun_row] if has_sun else [])],
         )
-        entries: list[tuple[NDArray[np.int64], Floats]] = [
-            (energy_row + cells.car, inside[cells.car, cells.block])
-        ]
-        if has_peak:
-            entries.append((peak_row + cells.block, share))
-        if has_sun:
-            entries.append((sun_row + cells.block, share))
-        order = np.argsort(cells.of_room == 0, kind="stable")
-        for at in (order[cells.of_room[order] > 0], order[cells.of_room[order] == 0]):
-            own = [(rows[at], values[at]) for rows, values in entries]
-            if len(at) and cells.of_room[at[0]] > 0:
-                own.insert(0, (cells.block[at], share[at] * cells.of_room[at]))
-            columns.add(cells.cost[at], cells.upper[at], own)
+        lower = cells.lower[order]
         reserve_at = columns.count
         every = np.arange(b)
         reserved = blocks.sums(grid.reserved_kw * grid.hours) / block_h
@@ -209,29 +183,29 @@ class _Program:
         _add_unmet(columns, grid, weights, energy_row)
         peak_at = columns.count if has_peak else -1
         if has_peak:
-            columns.add_peak(grid.demand_charge, peak_row + every)
+            columns.add_peak(grid.demand_weight, peak_row + every)
         if has_sun:
             _add_import(columns, grid, blocks, block_h, sun_row + every)
-        room = blocks.sums(grid.room_kw * grid.hours) / block_h
+        room = blocks.sums(grid.room * grid.hours) / block_h
+        room[0] -= reserved
         asked = grid.due_kwh + grid.later_kwh + grid.extra_kwh
         asked = np.where(grid.is_fixed, 0.0, asked)
         free = np.full(b, -np.inf)
         peak_room = grid.first_peak_kw - blocks.sums(grid.base_kw * grid.hours) / block_h
         surplus = blocks.sums(grid.surplus_kw * grid.hours) / block_h
-        upper = [room - reserved, asked, *([peak_room] if has_peak else [])]
+        upper = [room.ravel(), asked, *([peak_room] if has_peak else [])]
         upper += [surplus] if has_sun else []
-        lower = [free, asked, *([free] * (int(has_peak) + int(has_sun)))]
+        least = [*([free] * limits), asked, *([free] * (int(has_peak) + int(has_sun)))]
         return cls(
             car=cells.car[order],
             block=cells.block[order],
             block_h=block_h,
-            rows_of_energy=n,
-            blocks=b,
             reserve_at=reserve_at,
             peak_at=peak_at,
             cost=np.concatenate(columns.cost),
+            lower=np.concatenate([lower, np.zeros(columns.count - len(lower))]),
             upper=np.concatenate(columns.upper),
-            row_lower=np.concatenate(lower),
+            row_lower=np.concatenate(least),
             row_upper=np.concatenate(upper),
             starts=np.concatenate([[0], np.cumsum(np.concatenate(columns.sizes))]).astype(np.int32),
             index=np.concatenate(columns.index).astype(np.int32),
@@ -254,7 +228,7 @@ class _Program:
             int(highspy.ObjSense.kMinimize),
             0.0,
             self.cost,
-            np.zeros(columns),
+            self.lower,
             self.upper,
             self.row_lower,
             self.row_upper,
@@ -291,8 +265,50 @@ class _Cells:
     car: NDArray[np.int64]
     block: NDArray[np.int64]
     of_room: Floats
+    lower: Floats
     upper: Floats
     cost: Floats
+
+
+def _add_power(
+    columns: "_Columns",
+    grid: Grid,
+    blocks: Blocks,
+    cells: _Cells,
+    *,
+    inside: Floats,
+    energy_row: int,
+    shared_rows: list[int],
+) -> NDArray[np.int64]:
+    """Add the columns of power, cars that take from the same limits together; return their order.
+
+    `shared_rows` are the first rows of what all cars' power counts in besides the limits.
+    """
+    b = len(blocks.lengths)
+    share = np.where(
+        blocks.lengths[cells.block] == 1,
+        1.0,
+        inside[cells.car, cells.block] / blocks.sums(grid.hours)[cells.block],
+    )
+    patterns = grid.use.T > 0
+    kinds: dict[bytes, int] = {}
+    kind_of_car = np.array([kinds.setdefault(p.tobytes(), len(kinds)) for p in patterns])
+    # Power below a guard takes from no limit.
+    kind = np.where(cells.of_room > 0, kind_of_car[cells.car], len(kinds))
+    order = np.argsort(kind, kind="stable")
+    ends = np.cumsum(np.bincount(kind, minlength=len(kinds) + 1)) if len(kind) else [0]
+    for at in np.split(order, ends[:-1]):
+        if not len(at):
+            continue
+        car, block = cells.car[at], cells.block[at]
+        own: list[tuple[NDArray[np.int64], Floats]] = []
+        if cells.of_room[at[0]] > 0:
+            for r in np.flatnonzero(patterns[car[0]]).tolist():
+                own.append((r * b + block, share[at] * cells.of_room[at] * grid.use[r, car]))
+        own.append((energy_row + car, inside[car, block]))
+        own += [(row + block, share[at]) for row in shared_rows]
+        columns.add(cells.cost[at], cells.upper[at], own)
+    return order
 
 
 def _cells(grid: Grid, blocks: Blocks, inside: Floats) -> _Cells:
@@ -306,6 +322,7 @@ def _cells(grid: Grid, blocks: Blocks, inside: Floats) -> _Cells:
     knee = np.minimum(np.where(guard > 0, np.maximum(least, guard), 0.0)[:, None], cap)
     taken = np.where(least > guard, 1.0 - guard / np.maximum(least, 1e-12), 0.0)
     price = blocks.sums(grid.cost * grid.inside_h)
+    held = np.minimum(blocks.sums(grid.floor_kw * grid.inside_h) / np.maximum(inside, 1e-12), cap)
     high, low = np.nonzero(cap - knee > 1e-9), np.nonzero(knee > 1e-9)
     car = np.concatenate([high[0], low[0]])
     block = np.concatenate([high[1], low[1]])
@@ -313,6 +330,7 @@ def _cells(grid: Grid, blocks: Blocks, inside: Floats) -> _Cells:
         car=car,
         block=block,
         of_room=np.concatenate([np.ones(len(high[0])), taken[low[0]]]),
+        lower=np.concatenate([np.maximum(held - knee, 0.0)[high], np.minimum(held, knee)[low]]),
         upper=np.concatenate([(cap - knee)[high], knee[low]]),
         cost=price[car, block],
     )
@@ -350,27 +368,17 @@ class _Columns:
         self.count += 1
 
 
-def _add_unmet(columns: _Columns, grid: Grid, weights: _Weights, energy_row: int) -> None:
-    """Add what may stay unmet: four quarters of what is due, then later and extra energy."""
-    cars = np.arange(grid.shape[0])
-    # Slots are the control periods; a car without slack weighs up to 1.3 times.
-    slot_h = float(grid.hours.max(initial=1.0))
-    urgency = 1.0 + 0.3 / (1.0 + np.maximum(grid.laxity_h, 0.0) / slot_h)
-    is_asking = ~grid.is_fixed
-    for quarter in SEGMENTS:
-        at = np.flatnonzero(is_asking & (grid.due_kwh > 0))
-        weight = weights.need * (1.0 + 2.0 * grid.rank[at] + quarter * urgency[at])
-        if len(at):
-            columns.add(
-                weight, grid.due_kwh[at] / len(SEGMENTS), [(energy_row + at, np.ones(len(at)))]
-            )
-    for energy, value in (
-        (grid.later_kwh, np.full(len(cars), weights.later)),
-        (grid.extra_kwh, np.where(np.isfinite(grid.extra_value), grid.extra_value, -1e3)),
+def _add_unmet(columns: _Columns, grid: Grid, weights: Weights, energy_row: int) -> None:
+    """Add what may stay unmet: the quarters of what is due, then later and extra energy."""
+    later = np.full(grid.shape[0], weights.later)
+    for energy, worth in (
+        *zip(weights.due_kwh, weights.due, strict=True),
+        (grid.later_kwh, later),
+        (grid.extra_kwh, weights.extra),
     ):
-        at = np.flatnonzero(is_asking & (energy > 0))
+        at = np.flatnonzero(~grid.is_fixed & (energy > 0))
         if len(at):
-            columns.add(value[at], energy[at], [(energy_row + at, np.ones(len(at)))])
+            columns.add(worth[at], energy[at], [(energy_row + at, np.ones(len(at)))])
 
 
 def _add_import(

@@ -60,33 +60,40 @@ def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
 
 
 def _sums(grid: Grid, power_kw: Floats) -> Floats:
-    """Return what rows take of what all share: of the room, and of the peak where that counts."""
+    """Return what rows take of what all share: of the limits, and of the peak where that counts.
+
+    One column per limit and slot, (N, R * K) or with the peak (N, R * K + K).
+    """
     shared = grid.shared_kw(power_kw)
-    return np.hstack([shared, power_kw]) if grid.demand_charge > 0 else shared
+    taken = np.hstack([use[:, None] * shared for use in grid.use])
+    return np.hstack([taken, power_kw]) if grid.demand_weight > 0 else taken
 
 
 def _most(grid: Grid, power_kw: Floats) -> Floats:
     """Return what all rows together may take: what is free in a slot, or what `power_kw` takes."""
-    taken = grid.shared_kw(power_kw).sum(axis=0)
-    most: Floats = np.maximum(grid.room_kw - grid.reserved_kw, taken)
-    if not grid.demand_charge > 0:
+    most = np.maximum(grid.careful_room(), grid.taken(power_kw)).ravel()
+    if not grid.demand_weight > 0:
         return most
-    peak = max(grid.first_peak_kw, float((power_kw.sum(axis=0) + grid.base_kw).max()))
-    return np.concatenate([most, peak - grid.base_kw])
+    return np.concatenate([most, _peak(grid, power_kw) - grid.base_kw])
+
+
+def _peak(grid: Grid, power_kw: Floats) -> float:
+    return max(grid.first_peak_kw, float((power_kw.sum(axis=0) + grid.base_kw).max()))
 
 
 def _is_within(grid: Grid, power_kw: Floats, new: Floats) -> bool:
-    """Return whether rows keep the limit, and of headroom and peak what `new` keeps of them."""
-    total, instead = grid.shared_kw(power_kw).sum(axis=0), grid.shared_kw(new).sum(axis=0)
-    if float((total - grid.room_kw).max()) > _TOLERANCE_KW:
+    """Return whether rows keep the limits, and of headroom and peak what `new` keeps of them."""
+    total, instead = grid.taken(power_kw), grid.taken(new)
+    if float((total - grid.room).max()) > _TOLERANCE_KW:
         return False
-    free = grid.room_kw - grid.reserved_kw
-    used = float((np.maximum(total - free, 0.0) * grid.hours).sum())
-    if used > float((np.maximum(instead - free, 0.0) * grid.hours).sum()) + RESERVE_KWH:
+    free = grid.room[0] - grid.reserved_kw
+    used = float((np.maximum(total[0] - free, 0.0) * grid.hours).sum())
+    if used > float((np.maximum(instead[0] - free, 0.0) * grid.hours).sum()) + RESERVE_KWH:
         return False
-    most, load = _most(grid, new), _sums(grid, power_kw).sum(axis=0)
-    k = len(grid.hours)
-    return bool((load[k:] <= most[k:] + _TOLERANCE_KW).all())
+    if not grid.demand_weight > 0:
+        return True
+    load = power_kw.sum(axis=0) + grid.base_kw
+    return bool((load <= _peak(grid, new) + _TOLERANCE_KW).all())
 
 
 def _fewer(grid: Grid, old: Floats, new: Floats, kept: Flags) -> Floats:
@@ -115,6 +122,7 @@ def _may_stay(grid: Grid, old: Floats) -> Flags:
     has_row = np.array([bool(s.in_force_kw) for s in grid.case.sessions], dtype=np.bool_)
     is_legal = np.isfinite(old) & (old >= 0) & (old <= grid.cap_kw + _TOLERANCE_KW)
     is_legal &= (old == 0) | (old >= grid.least_kw[:, None] - _TOLERANCE_KW)
+    is_legal &= old >= grid.floor_kw - _TOLERANCE_KW
     return np.asarray(has_row & ~grid.is_fixed & is_legal.all(axis=1), dtype=np.bool_)
 
 

@@ -1,7 +1,9 @@
 """Small planning cases to build tests from."""
 
-from collections.abc import Sequence
+from cmath import rect
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from math import radians
 
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase, PlanningSession
@@ -74,6 +76,70 @@ def case(
     )
 
 
+def over_the_tree(of: PlanningCase, result: Plan, k: int) -> list[str]:
+    """Return which fuses and phasor rows `result` passes in slot `k`, counted one car at a time.
+
+    What guards and loads pass without any planned car is not the plan's doing.
+    """
+    return [
+        f"{name}: {with_cars:.6f} of {limit:.6f}"
+        for name, with_cars, without, limit in loads_of_the_tree(of, result, k)
+        if with_cars > limit + 1e-5 and with_cars > without + 1e-9
+    ]
+
+
+def loads_of_the_tree(
+    of: PlanningCase, result: Plan, k: int
+) -> Iterator[tuple[str, float, float, float]]:
+    """Yield a name, the load with the plan, the load without it, and the limit, of every fuse."""
+    parents = {c.circuit_id: c.parent_id for c in of.circuits}
+
+    def at(series: tuple[float, ...]) -> float:
+        return series[k] if len(series) > 1 else series[0]
+
+    def is_below(place: str, circuit_id: str) -> bool:
+        return bool(place) and (place == circuit_id or is_below(parents.get(place, ""), circuit_id))
+
+    def amperes(session: PlanningSession, kw: float) -> float:
+        return kw * 1000.0 / (session.voltage_v * session.phases)
+
+    both = [
+        (s, max(row.power_kw[k], s.guard_kw), max(s.guard_kw, s.fixed_kw[k] if s.fixed_kw else 0.0))
+        for s, row in zip(of.sessions, result.sessions, strict=True)
+    ]
+    for circuit in of.circuits:
+        below = [c for c in of.circuits if is_below(c.circuit_id, circuit.circuit_id)]
+        mine = [entry for entry in both if is_below(entry[0].circuit_id, circuit.circuit_id)]
+        for p in (1, 2, 3) if circuit.limit_a else ():
+            own = sum(at(c.load_a[p - 1]) for c in below if c.load_a)
+            own += sum(c.idle_guard_a[p - 1] for c in below if c.idle_guard_a)
+            on = [e for e in mine if not e[0].phases_used or p in e[0].phases_used]
+            limit = at(circuit.limit_a[p - 1 if len(circuit.limit_a) > 1 else 0])
+            yield (
+                f"{circuit.circuit_id} L{p}",
+                own + sum(amperes(s, kw) for s, kw, _ in on),
+                own + sum(amperes(s, kw) for s, _, kw in on),
+                limit,
+            )
+        if circuit.limit_kw:
+            own = sum(at(c.load_kw) for c in below if c.load_kw)
+            own += sum(c.idle_guard_kw for c in below)
+            yield (
+                f"{circuit.circuit_id} kW",
+                own + sum(kw for _, kw, _ in mine),
+                own + sum(kw for _, _, kw in mine),
+                at(circuit.limit_kw),
+            )
+    by_name = {s.session_id: (s, kw, least) for s, kw, least in both}
+    for row in of.limit_rows:
+        sums = [0j, 0j]
+        for term in row.terms:
+            s, kw, least = by_name[term.session_id]
+            for i, power in enumerate((kw, least)):
+                sums[i] += rect(term.factor * amperes(s, power), radians(term.angle_deg))
+        yield row.row_id, abs(sums[0]), abs(sums[1]), at(row.limit_a)
+
+
 def broken_laws(of: PlanningCase, result: Plan) -> list[str]:
     """Return what `result` does that no plan may do, written from the case alone."""
     broken = []
@@ -101,6 +167,8 @@ def broken_laws(of: PlanningCase, result: Plan) -> list[str]:
                 broken.append(f"slot {k}: {controlled} kW given where guards fill the site")
         elif load > of.limit_kw[k] + 1e-6:
             broken.append(f"slot {k}: {load} kW of {of.limit_kw[k]}")
+    for k in range(of.slots):
+        broken += [f"slot {k}: {text}" for text in over_the_tree(of, result, k)]
     for session, row in zip(of.sessions, result.sessions, strict=True):
         if (row.shortfall_kwh > 0) != bool(row.shortfall_reason):
             broken.append(f"{session.session_id}: shortfall without a reason, or the reverse")

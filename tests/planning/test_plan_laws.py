@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csms.core.circuit import Circuit, LimitRow, Term
 from csms.core.model import Strategy
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.planning.grid import grid_of
@@ -19,7 +20,9 @@ KW = st.floats(0.0, 30.0).map(lambda v: round(v, 3))
 
 
 @st.composite
-def sessions(draw: st.DrawFn, *, name: str, slots: int, with_minimum: bool) -> PlanningSession:
+def sessions(
+    draw: st.DrawFn, *, name: str, slots: int, with_minimum: bool, names: tuple[str, ...] = ()
+) -> PlanningSession:
     phases = draw(st.sampled_from([1, 3]))
     required = draw(KW)
     fixed = draw(st.integers(0, 9)) == 0
@@ -37,6 +40,54 @@ def sessions(draw: st.DrawFn, *, name: str, slots: int, with_minimum: bool) -> P
         carbon_weight_eur_per_kg=draw(st.sampled_from([0.0, 0.1])),
         current_kw=draw(st.none() | KW),
         fixed_kw=tuple(draw(KW) for _ in range(slots)) if fixed else None,
+        phases=phases,
+        phases_used=draw(st.sampled_from([(), (1,), (2,), (3,)])) if phases == 1 else (),
+        circuit_id=draw(st.sampled_from(["", *names])),
+        delivered_kwh=draw(st.sampled_from([0.0, 7.0])),
+    )
+
+
+AMPERES = st.sampled_from([0.0, 10.0, 16.0, 32.0, 63.0, 125.0])
+LOADS = st.sampled_from([0.0, 0.0, 3.0, 9.0])
+
+
+@st.composite
+def trees(draw: st.DrawFn, *, slots: int) -> tuple[Circuit, ...]:
+    """Draw up to five circuits, each under the site or under one before it."""
+    found: list[Circuit] = []
+    for i in range(draw(st.integers(0, 5))):
+        parents = ["", *(c.circuit_id for c in found)]
+        phases = draw(st.sampled_from([0, 1, 3]))
+        found.append(
+            Circuit(
+                circuit_id=f"k{i}",
+                parent_id=draw(st.sampled_from(parents)),
+                limit_a=tuple((draw(AMPERES),) for _ in range(phases)),
+                limit_kw=() if phases else tuple(draw(AMPERES) for _ in range(slots)),
+                load_a=tuple((draw(LOADS),) for _ in range(3)) if phases else (),
+                load_kw=() if phases else (draw(LOADS),),
+                idle_guard_a=(draw(LOADS),) * 3 if phases else (),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def phasor_rows(draw: st.DrawFn, *, names: tuple[str, ...]) -> tuple[LimitRow, ...]:
+    """Draw no row, or a line and a transformer that bound all cars line to line."""
+    if not names or draw(st.booleans()):
+        return ()
+    angles = [draw(st.sampled_from([30.0, -30.0, -90.0])) for _ in names]
+    return tuple(
+        LimitRow(
+            row_id=row_id,
+            limit_a=(draw(AMPERES),),
+            terms=tuple(
+                Term(session_id=n, factor=factor, angle_deg=a)
+                for n, a in zip(names, angles, strict=True)
+            ),
+        )
+        for row_id, factor in (("line", 1.0), ("transformer", 0.5))
     )
 
 
@@ -47,8 +98,10 @@ def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
     edges = [NOW]
     for length in minutes:
         edges.append(edges[-1] + timedelta(minutes=length))
+    circuits = draw(trees(slots=slots))
+    names = tuple(c.circuit_id for c in circuits)
     cars = [
-        draw(sessions(name=f"c{i}", slots=slots, with_minimum=with_minimum))
+        draw(sessions(name=f"c{i}", slots=slots, with_minimum=with_minimum, names=names))
         for i in range(draw(st.integers(0, 8)))
     ]
     base = draw(KW)
@@ -68,6 +121,8 @@ def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
             solar_kw=draw(st.sampled_from([(), (4.0,) * slots])),
         ),
         edges_at=tuple(edges),
+        circuits=circuits,
+        limit_rows=draw(phasor_rows(names=tuple(s.session_id for s in cars))),
     )
 
 

@@ -1,0 +1,77 @@
+"""Which powers a station can be told: any, multiples of a step, or a short list of currents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csms.core.plan import PlanningSession
+
+Floats = NDArray[np.float64]
+_EPSILON = 1e-7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """The powers of each car: `step_kw` (N,) with 0 for any, or a row of `listed` (N, most).
+
+    `listed` holds the kW of a car's own list, ascending from 0 and filled up with its highest; rows
+    of cars without a list (`has_list`) are 0.
+    """
+
+    step_kw: Floats
+    listed: Floats
+    has_list: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, sessions: Sequence[PlanningSession]) -> "Levels":
+        """Return the levels of `sessions`; a list without any usable current is none."""
+        per_a = np.array([s.voltage_v * s.phases / 1000.0 for s in sessions], dtype=np.float64)
+        step_a = np.array([s.step_a for s in sessions], dtype=np.float64)
+        step_w = np.array([s.step_w for s in sessions], dtype=np.float64)
+        step = np.where(step_a > 0, step_a * per_a, np.where(step_w > 0, step_w / 1000.0, 0.0))
+        lists = [sorted({a for a in s.levels_a if 0 < a < np.inf}) for s in sessions]
+        listed = np.zeros((len(sessions), 1 + max(map(len, lists), default=0)))
+        for i, currents in enumerate(lists):
+            if currents:
+                listed[i, 1 : len(currents) + 1] = np.array(currents) * per_a[i]
+                listed[i, len(currents) + 1 :] = currents[-1] * per_a[i]
+        has_list = np.array([bool(c) for c in lists], dtype=np.bool_)
+        return cls(
+            step_kw=np.where(has_list | ~np.isfinite(step), 0.0, step),
+            listed=listed,
+            has_list=has_list,
+        )
+
+    @property
+    def is_coarse(self) -> NDArray[np.bool_]:
+        """Which cars cannot be told just any power, (N,)."""
+        return self.has_list | (self.step_kw > 0)
+
+    def floor(self, car: int, kw: Floats) -> Floats:
+        """Return the highest levels of `car` that are at most `kw`."""
+        if self.has_list[car]:
+            row = self.listed[car]
+            return np.asarray(row[np.searchsorted(row, kw + _EPSILON, side="right") - 1])
+        step = float(self.step_kw[car])
+        return np.floor(kw / step + _EPSILON) * step if step > 0 else kw
+
+    def above(self, car: int, kw: Floats) -> Floats:
+        """Return the next level of `car` above each of `kw`; the highest stays."""
+        if self.has_list[car]:
+            row = self.listed[car]
+            at = np.searchsorted(row, kw + _EPSILON, side="right")
+            return np.asarray(row[np.minimum(at, len(row) - 1)])
+        return self.floor(car, kw) + float(self.step_kw[car])
+
+    def bounds(self, least: Floats, most: Floats) -> tuple[Floats, Floats]:
+        """Return the lowest level that is at least `least` and the highest within `most`, (N,)."""
+        least, most = least.copy(), most.copy()
+        for i in np.flatnonzero(self.is_coarse).tolist():
+            one = np.array([least[i]])
+            low = self.floor(i, one)
+            if float(low[0]) < float(least[i]) - _EPSILON or not float(low[0]):
+                low = self.above(i, low)
+            least[i], most[i] = float(low[0]), float(self.floor(i, np.array([most[i]]))[0])
+        return least, most

@@ -1,0 +1,54 @@
+"""What is free of every limit while rows are being changed one car at a time."""
+
+import numpy as np
+
+from csms.planning.grid import Floats, Grid
+
+EPSILON_KW = 1e-9
+ENERGY_KWH = 1e-7
+
+
+class Room:
+    """What is free per slot: of each limit, and of a peak that shall not be passed, kW."""
+
+    def __init__(self, grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> None:
+        """`limit` (R, K) is the room that may be used, `power` (N, K) the rows that use it."""
+        self.grid = grid
+        self.free = limit - grid.taken(power)
+        self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
+        self._is_single = len(limit) == 1
+
+    def spare(self, car: int) -> Floats:
+        """Return how much more than its guard or its row `car` may take per slot, kW (K,)."""
+        if self._is_single:
+            return np.asarray(np.maximum(self.free[0], 0.0), dtype=np.float64)
+        use = self.grid.use[:, car]
+        rows = np.flatnonzero(use > 0)
+        least = (self.free[rows] / use[rows, None]).min(axis=0)
+        return np.asarray(np.maximum(least, 0.0), dtype=np.float64)
+
+    def upper(self, car: int, row: Floats) -> Floats:
+        """Return the most `car` may have per slot if its row is `row` now, (K,)."""
+        guard = self.grid.guard_kw[car]
+        most = np.maximum(row, guard) + self.spare(car)
+        most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
+        return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
+
+    def upper_all(self, power: Floats) -> Floats:
+        """Return the most each car may have per slot if all others stay as they are, (N, K)."""
+        most = np.maximum(self.free[0], 0.0)
+        for row in range(1, len(self.free)):
+            use = self.grid.use[row][:, None]
+            own = np.maximum(self.free[row], 0.0) / np.where(use > 0, use, 1.0)
+            own = np.where(use > 0, own, np.inf)
+            most = np.minimum(most, own)
+        most = np.maximum(power, self.grid.guard_kw[:, None]) + most
+        most = np.minimum(most, power + np.maximum(self.below_peak_kw, 0.0))
+        return np.asarray(np.minimum(most, self.grid.cap_kw), dtype=np.float64)
+
+    def book(self, car: int, old: Floats, new: Floats) -> None:
+        """Account for the row of `car` changing from `old` to `new`."""
+        guard = self.grid.guard_kw[car]
+        more = np.maximum(new, guard) - np.maximum(old, guard)
+        self.free -= more if self._is_single else self.grid.use[:, car, None] * more
+        self.below_peak_kw -= new - old
