@@ -37,6 +37,7 @@ from csms.service.forecasting import Forecasting
 from csms.service.housekeeping import Housekeeping
 from csms.service.jobs import Jobs
 from csms.service.links import LinkDesk
+from csms.service.local_lists import LocalLists
 from csms.service.market import Market
 from csms.service.notices import Notices
 from csms.service.offering import Offering
@@ -188,6 +189,7 @@ class System:
     gateway: Gateway
     waiting: WaitingRoom
     reservations: Reservations
+    local_lists: LocalLists
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -224,6 +226,14 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
     reservations = Reservations(store=store, clock=clock, devices=devices)
     devices.watchers.append(reservations)
+    lists = LocalLists(
+        store=store,
+        clock=clock,
+        devices=devices,
+        policies=settings.access_policies(),
+        keys=keys,
+        enabled=settings.identity.local_lists,
+    )
     forecasting = Forecasting(
         store=store,
         clock=clock,
@@ -269,6 +279,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         devices=devices,
         waiting=waiting,
         reservations=reservations,
+        local_lists=lists,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -298,6 +309,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         gateway=gateway,
         waiting=waiting,
         reservations=reservations,
+        local_lists=lists,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -423,6 +435,7 @@ def _timetable(system: System) -> None:
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("reservations", system.reservations.expire, period_s=60)
+    jobs.every("local lists", system.local_lists.refresh, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:

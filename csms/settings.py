@@ -117,6 +117,8 @@ class IdentitySettings(_Section):
     previous_tenant_key: SecretStr | None = None
     previous_tenant_key_file: Path | None = None
     offline_horizon_s: Annotated[int, Field(ge=60)] = 72 * 3600
+    local_lists: bool = True
+    """Keep the local authorization lists of stations in step with who may charge at their site."""
     empty_sites: Literal["none", "all"] = "none"
 
 

@@ -20,6 +20,7 @@ from csms.api import (
     routes_concept,
     routes_events,
     routes_imports,
+    routes_local_lists,
     routes_people,
     routes_plans,
     routes_reservations,
@@ -32,6 +33,7 @@ from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.concept import Concept
 from csms.service.enrolment import Enrolment
+from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
@@ -53,6 +55,7 @@ ROUTERS = (
     routes_sessions.router,
     routes_people.router,
     routes_imports.router,
+    routes_local_lists.router,
     routes_reservations.router,
     routes_access.router,
 )
@@ -79,6 +82,7 @@ def create_app(
     devices: Devices,
     waiting: WaitingRoom,
     reservations: Reservations,
+    local_lists: LocalLists,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -108,6 +112,7 @@ def create_app(
         devices=devices,
         waiting=waiting,
         reservations=reservations,
+        local_lists=local_lists,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

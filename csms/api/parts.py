@@ -11,6 +11,7 @@ from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.concept import Concept
 from csms.service.enrolment import Enrolment
+from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
@@ -64,6 +65,7 @@ class Parts:
     devices: Devices
     waiting: WaitingRoom
     reservations: Reservations
+    local_lists: LocalLists
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

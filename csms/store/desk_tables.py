@@ -1,10 +1,20 @@
 """The schema of what stations keep for us: reservations, local lists, messages shown."""
 
-from sqlalchemy import Column, Index, Integer, Table, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+)
 
+from csms.core.model import AuthorizationStatus
 from csms.core.reservation import ReservationState
 from csms.store.columns import (
+    Instant,
     Word,
+    flag_column,
     instant_column,
     int_column,
     metadata,
@@ -33,4 +43,32 @@ reservation = Table(
     UniqueConstraint("station_id", "reservation_id"),
     Index(None, "state", "expires_at"),
     sqlite_autoincrement=True,
+)
+
+local_list = Table(
+    "local_list",
+    metadata,
+    text_column("station_id", primary_key=True),
+    int_column("version"),
+    flag_column("is_ours"),
+    text_column("state"),
+    text_column("detail"),
+    text_column("firmware_version"),
+    int_column("max_entries"),
+    int_column("items_per_message"),
+    int_column("bytes_per_message"),
+    int_column("link_id"),
+    instant_column("checked_at"),
+)
+
+local_list_entry = Table(
+    "local_list_entry",
+    metadata,
+    text_column("station_id"),
+    text_column("kind"),
+    text_column("value"),
+    Column("status", Word(AuthorizationStatus), nullable=False),
+    nullable_column("expires_at", Instant),
+    text_column("group_token"),
+    PrimaryKeyConstraint("station_id", "kind", "value"),
 )
