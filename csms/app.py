@@ -32,6 +32,7 @@ from csms.service.background import Background
 from csms.service.central import Central
 from csms.service.charging import Charging
 from csms.service.devices import Devices
+from csms.service.display_messages import DisplayMessages
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
 from csms.service.housekeeping import Housekeeping
@@ -225,7 +226,8 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     )
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
     reservations = Reservations(store=store, clock=clock, devices=devices)
-    devices.watchers.append(reservations)
+    displays = DisplayMessages()
+    devices.watchers += [reservations, displays]
     lists = LocalLists(
         store=store,
         clock=clock,
@@ -261,6 +263,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             devices=devices,
             waiting=waiting,
             reservations=reservations,
+            displays=displays,
             background=background,
             touch=replanner.touch,
             notify=notices.show,

@@ -29,6 +29,7 @@ from csms.service.authorization import Authorizer
 from csms.service.background import Background
 from csms.service.charging import Charging
 from csms.service.devices import Devices
+from csms.service.display_messages import DisplayMessages
 from csms.service.links import LinkDesk
 from csms.service.reservations import Reservations, is_out_of_order
 from csms.service.waiting import WaitingRoom
@@ -54,6 +55,7 @@ class Central:
         devices: Devices,
         waiting: WaitingRoom,
         reservations: Reservations,
+        displays: DisplayMessages,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -85,6 +87,7 @@ class Central:
             CommandAnswered: waiting.answered,
         }
         self._keepers: Mapping[str, Callable[[Tx, RecordReceived], None]] = {
+            "NotifyDisplayMessages": displays.reported,
             "ReservationStatusUpdate": reservations.updated,
         }
         self._desks: Mapping[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = desks

@@ -72,3 +72,14 @@ local_list_entry = Table(
     text_column("group_token"),
     PrimaryKeyConstraint("station_id", "kind", "value"),
 )
+
+display_message = Table(
+    "display_message",
+    metadata,
+    text_column("station_id"),
+    int_column("message_id"),
+    text_column("transaction_id"),
+    text_column("payload"),
+    instant_column("set_at"),
+    PrimaryKeyConstraint("station_id", "message_id"),
+)
