@@ -4,18 +4,23 @@ The cost of a plan is the cars' energy plus what they add to the demand charge; 
 building alone would reach is not theirs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from csms.core.plan import Plan, PlannedSession
+from csms.core.plan import Binding, Plan, PlannedSession, Why
 from csms.planning.grid import Flags, Floats, Grid
+from csms.planning.room import Room
+from csms.planning.ways_out import MOST_CARS, binding_row, ways_out
+from csms.planning.why import reasons
 
 MISSED_EUR_PER_KWH = 10.0
 """What a missed kWh counts in a plan's limit values, where its true worth is beyond price."""
 SHORT_KWH = 1e-6
 NEAR_KW = 1e-6
+WORTH_EUR = 1e-4
+"""A limit that is worth less than this to the cars does not count as binding."""
 
 
 def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str) -> Plan:
@@ -24,6 +29,7 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
     rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
     held = _binding(grid, power_kw)
     is_bound = held.any(axis=0)
+    why = reasons(grid, rows, held)
     price, co2 = _unit_costs(grid, rows)
     energy = rows * grid.inside_h
     costs, emitted = energy @ price, energy @ co2
@@ -31,9 +37,19 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
     bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
     hours = _Hours.of(grid, rows)
     sessions = tuple(
-        _row(grid, i, row, hours, cost=float(costs[i]), co2=float(emitted[i]), bound=bool(bound[i]))
+        _row(
+            grid,
+            i,
+            row,
+            hours,
+            cost=float(costs[i]),
+            co2=float(emitted[i]),
+            bound=bool(bound[i]),
+            why=why[i],
+        )
         for i, row in enumerate(rows)
     )
+    sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
     added = max(peak - grid.billed_peak_kw, 0.0) * grid.demand_charge
     return Plan(
@@ -49,7 +65,52 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
         binding_slots=tuple(int(k) for k in np.flatnonzero(is_bound)),
         limit_value_eur_per_kwh=tuple(limit_value[0].tolist()),
         notes=grid.notes,
+        bindings=_bindings(grid, held, limit_value),
     )
+
+
+def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
+    """Return the limits that held a car back or are worth something to one."""
+    found = []
+    for r, row in enumerate(grid.rows.tolist()):
+        slots = np.flatnonzero(held[r] | (value[r] > WORTH_EUR))
+        if len(slots):
+            found.append(
+                Binding(
+                    circuit_id=grid.limits.circuit[row],
+                    limit=grid.limits.name[row],
+                    slots=tuple(slots.tolist()),
+                    value_eur=tuple(value[r, slots].tolist()) if value.any() else (),
+                    source=grid.limits.source[row],
+                )
+            )
+    return tuple(found)
+
+
+def _with_ways_out(
+    grid: Grid, rows: tuple[PlannedSession, ...], power: Floats, held: Flags, value: Floats
+) -> tuple[PlannedSession, ...]:
+    """Return the rows, those with a shortfall saying which limit binds and what would help."""
+    missing = np.array([row.shortfall_kwh for row in rows])
+    if not missing.any():
+        return rows
+    found = list(rows)
+    room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
+    for n, i in enumerate(np.argsort(-missing, kind="stable").tolist()):
+        if not missing[i] or n >= MOST_CARS:
+            break
+        row, reason, limit = None, rows[i].shortfall_reason, ""
+        if reason == "site limit":
+            row = binding_row(grid, i, power, held, value)
+            limit = grid.limits.label(int(grid.rows[row or 0]))
+            reason = "circuit limit" if row and grid.limits.circuit[grid.rows[row]] else reason
+        found[i] = replace(
+            rows[i],
+            shortfall_reason=reason,
+            shortfall_limit=limit,
+            ways_out=ways_out(grid, i, power, missing_kwh=float(missing[i]), row=row, room=room),
+        )
+    return tuple(found)
 
 
 def _binding(grid: Grid, power_kw: Floats) -> Flags:
@@ -110,7 +171,15 @@ class _Hours:
 
 
 def _row(
-    grid: Grid, i: int, row: Floats, hours: _Hours, *, cost: float, co2: float, bound: bool
+    grid: Grid,
+    i: int,
+    row: Floats,
+    hours: _Hours,
+    *,
+    cost: float,
+    co2: float,
+    bound: bool,
+    why: tuple[Why, ...],
 ) -> PlannedSession:
     energy = row * grid.inside_h[i]
     done = float(energy.sum())
@@ -131,6 +200,7 @@ def _row(
         cost_eur=cost,
         co2_kg=co2,
         reason=_reason(grid, i, hours, is_on=done > 0, missing=missing, bound=bound),
+        why=why,
     )
 
 

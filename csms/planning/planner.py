@@ -6,20 +6,25 @@ are replaced by least-laxity filling, and the plan says so ("fallback").
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Floats, Grid, grid_of
 from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
-from csms.planning.solver import ITERATION_LIMIT, Solver, blocks_of, solve
+from csms.planning.solver import ITERATION_LIMIT, Blocks, Solver, blocks_of, solve
 from csms.planning.steady import steadied
+from csms.planning.weights import objective, weights_of
+from csms.planning.whole import made_whole
 
 LIMIT_TOLERANCE_KW = 1e-6
+SMALLEST_EUR = 0.01
+"""A loss is told as a share of the optimum, or of this where the optimum is next to nothing."""
 
 
 def plan(
@@ -31,10 +36,10 @@ def plan(
     faults in the data are in the plan's notes. Raises InvalidInput for a case whose series and
     slots do not fit together. `iteration_limit` bounds the solver's work.
     """
-    grid = grid_of(case)
+    grid = with_dwell(grid_of(case))
     value = np.zeros(grid.room.shape)
     if case.strategy is not Strategy.OPTIMAL:
-        return explained(grid, _checked(grid, by_rule(grid, case.strategy)), value, status="rule")
+        return explained(grid, _by_rule(grid, case.strategy), value, status="rule")
     why = ""
     try:
         optimal = _optimal(grid, solver, iteration_limit)
@@ -42,14 +47,26 @@ def plan(
         # A solver is a part that may be exchanged; what it does must not leave cars without plan.
         optimal, why = None, f"the solver failed: {error!r}"[:200]
     if optimal is None:
-        power = _checked(grid, by_rule(grid, Strategy.LEAST_LAXITY))
+        power = _by_rule(grid, Strategy.LEAST_LAXITY)
         found = explained(grid, power, value, status="fallback")
         return replace(found, notes=(*found.notes, why)) if why else found
-    rows, best, value = optimal
-    made = explained(grid, rows, value, status="optimal")
-    if rows is best:
-        return made
-    return _made_up(made, explained(grid, best, value, status="optimal"))
+    rows, best = optimal
+    made = explained(grid, rows, best.value, status="optimal")
+    if rows is not best.power_kw and made.shortfall_kwh > 0:
+        made = _made_up(made, explained(grid, best.power_kw, best.value, status="optimal"))
+    return replace(
+        made, relaxed_objective=best.relaxed_eur, rounding_loss_share=best.rounding_loss_share
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Best:
+    """The best rows (N, K), what the limits are worth (R, K), and what rounding cost."""
+
+    power_kw: Floats
+    value: Floats
+    relaxed_eur: float | None = None
+    rounding_loss_share: float | None = None
 
 
 def _made_up(made: Plan, best: Plan) -> Plan:
@@ -65,6 +82,8 @@ def _made_up(made: Plan, best: Plan) -> Plan:
             row,
             shortfall_kwh=other.shortfall_kwh,
             shortfall_reason=other.shortfall_reason,
+            shortfall_limit=other.shortfall_limit,
+            ways_out=other.ways_out,
             finishes_at=other.finishes_at,
         )
         for row, other in zip(made.sessions, best.sessions, strict=True)
@@ -96,7 +115,9 @@ def faults_of(case: PlanningCase, made: Plan) -> str:
         made.to_json()
     except ValueError as error:
         return f"figures are not numbers: {error}"
-    grid = grid_of(case)
+    # Levels and pauses are ours to choose: a row between them is rounded down when it is sent.
+    sessions = tuple(replace(s, step_a=0.0, step_w=0.0, levels_a=()) for s in case.sessions)
+    grid = grid_of(replace(case, sessions=sessions))
     power = np.array([s.power_kw for s in made.sessions], dtype=np.float64).reshape(grid.shape)
     # A car that cannot be controlled draws what it draws, whatever its row says.
     return faults(grid, np.where(grid.is_fixed[:, None], 0.0, power))
@@ -146,30 +167,28 @@ def faults(grid: Grid, power_kw: Floats) -> str:
     return f"{grid.limits.label(int(np.argmax(over.any(axis=1))))} is passed"
 
 
-def _optimal(
-    grid: Grid, solver: Solver, iteration_limit: int
-) -> tuple[Floats, Floats, Floats] | None:
-    """Return rows, the best rows and the limit's value per slot; None without a sound solution.
+def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, _Best] | None:
+    """Return rows and the best rows; None without a sound solution.
 
     The rows differ from the best ones where a row in force is kept for steadiness.
     """
     if not grid.shape[0]:
         none = np.zeros(grid.shape)
-        return none, none, np.zeros(grid.room.shape)
+        return none, _Best(power_kw=none, value=np.zeros(grid.room.shape))
     solved = _solved(grid, solver, iteration_limit)
     if solved is None:
         return None
 
     def around(case: PlanningCase) -> Floats | None:
-        found = _solved(grid_of(case), solver, iteration_limit)
-        return None if found is None else found[0]
+        found = _solved(with_dwell(grid_of(case)), solver, iteration_limit)
+        return None if found is None else found.power_kw
 
-    power, value = solved
+    power = solved.power_kw
     steady = steadied(grid, power, around=around)
-    return (power if faults(grid, steady) else steady), power, value
+    return (power if faults(grid, steady) else steady), solved
 
 
-def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, Floats] | None:
+def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:
     blocks = blocks_of(grid)
     solution = solver(grid, blocks, iteration_limit=iteration_limit)
     shape = (grid.shape[0], len(blocks.lengths))
@@ -181,9 +200,27 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, F
     if faults(grid, power):
         return None
     value = np.repeat(solution.limit_value, blocks.lengths, axis=1)
-    return power, np.minimum(value, MISSED_EUR_PER_KWH)
+    best = _Best(power_kw=power, value=np.minimum(value, MISSED_EUR_PER_KWH))
+    if not np.isfinite(solution.objective):
+        return best
+    return replace(
+        best,
+        relaxed_eur=solution.objective,
+        rounding_loss_share=_loss_share(grid, blocks, power, solution.objective),
+    )
 
 
-def _checked(grid: Grid, power: Floats) -> Floats:
-    """Return `power`, or nothing at all for anyone if even the rule broke a law."""
+def _loss_share(grid: Grid, blocks: Blocks, power: Floats, relaxed_eur: float) -> float:
+    """Return by which share rows weigh more than the relaxed optimum."""
+    weights = weights_of(grid, float(blocks.sums(grid.hours).min()))
+    used = np.maximum(grid.taken(power)[0] - (grid.room[0] - grid.reserved_kw), 0.0)
+    weighs = objective(grid, weights, power, reserve_kw=used)
+    return (weighs - relaxed_eur) / max(abs(relaxed_eur), SMALLEST_EUR)
+
+
+def _by_rule(grid: Grid, strategy: Strategy) -> Floats:
+    """Return a strategy's rows, or nothing at all for anyone if even the rule broke a law."""
+    power = by_rule(grid, strategy)
+    most = np.maximum(grid.careful_room(), grid.taken(power))
+    power = made_whole(grid, power, limit=np.minimum(most, grid.room), peak_kw=np.inf)
     return np.zeros(grid.shape) if faults(grid, power) else power

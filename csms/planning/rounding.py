@@ -15,6 +15,7 @@ from csms.planning.grid import Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import filled_in_turn, missed_kwh
 from csms.planning.solver import Blocks, Solution
+from csms.planning.whole import made_whole
 
 LOST_SHARE = 0.02
 """Share of all needs that rounding may cost before another way to fill the site is tried."""
@@ -27,19 +28,24 @@ MOST_MOVES = 400
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
-    """Return rows (N, K) that deliver what `solution` asks for, kW.
-
-    Each car's energy is gathered within hours of equal price, which spares pauses. Where that
-    misses more than need be, every block keeps what the solver gave it; where minimum currents
-    still make cars miss much of it, least laxity is tried, which starts fewer of them.
-    """
+    """Return rows (N, K) that deliver what `solution` asks for on levels stations take, kW."""
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
     )
     peak = solution.peak_kw if grid.demand_weight > 0 else np.inf
     room = grid.room.copy()
     room[0] -= kept
-    limits = (room, peak)
+    power = _smooth(grid, blocks, solution, (room, peak))
+    return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
+
+
+def _smooth(grid: Grid, blocks: Blocks, solution: Solution, limits: tuple[Floats, float]) -> Floats:
+    """Return rows (N, K) that deliver what `solution` asks for in any currents, kW.
+
+    Each car's energy is gathered within hours of equal price, which spares pauses. Where that
+    misses more than need be, every block keeps what the solver gave it; where minimum currents
+    still make cars miss much of it, least laxity is tried, which starts fewer of them.
+    """
     energy = solution.power_kw * blocks.sums(grid.inside_h)
     bands = _bands(grid, blocks)
     power = _legal(grid, _split(grid, bands, bands.of(blocks, energy), *limits), *limits)

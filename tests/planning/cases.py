@@ -76,6 +76,15 @@ def case(
     )
 
 
+def is_on_a_level(session: PlanningSession, kw: float) -> bool:
+    """Return whether a station can be told `kw`."""
+    current_a = kw * 1000.0 / (session.voltage_v * session.phases)
+    if session.levels_a:
+        return min(abs(current_a - a) for a in session.levels_a) < 1e-6
+    step, value = (session.step_a, current_a) if session.step_a else (session.step_w, kw * 1000.0)
+    return step == 0 or abs(value / step - round(value / step)) < 1e-5
+
+
 def over_the_tree(of: PlanningCase, result: Plan, k: int) -> list[str]:
     """Return which fuses and phasor rows `result` passes in slot `k`, counted one car at a time.
 
@@ -159,6 +168,8 @@ def broken_laws(of: PlanningCase, result: Plan) -> list[str]:
             controlled += kw
             if kw != 0 and not session.min_kw - 1e-6 <= kw <= session.max_kw + 1e-6:
                 broken.append(f"{session.session_id}, slot {k}: {kw} kW")
+            if kw and not is_on_a_level(session, kw):
+                broken.append(f"{session.session_id}, slot {k}: {kw} kW is on no level")
             is_overdue = session.departs_at <= max(of.now_at, session.available_at)
             if kw > 0 and start >= session.departs_at and not is_overdue:
                 broken.append(f"{session.session_id}: power after departure in slot {k}")
