@@ -46,6 +46,7 @@ from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
+from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
 from csms.store import access, links, stations
@@ -249,6 +250,8 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     )
     authorizer = Authorizer(store=store, policies=settings.access_policies(), keys=keys)
     charging = Charging(store=store, authorizer=authorizer, changed=replanner.changed)
+    terms = TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch)
+    devices.watchers.append(terms)
     link_desk = LinkDesk(
         store=store,
         clock=clock,
@@ -264,6 +267,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             waiting=waiting,
             reservations=reservations,
             displays=displays,
+            terms=terms,
             background=background,
             touch=replanner.touch,
             notify=notices.show,
@@ -283,6 +287,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         waiting=waiting,
         reservations=reservations,
         local_lists=lists,
+        terms=terms,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

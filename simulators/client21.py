@@ -14,6 +14,8 @@ ADDITIONAL = {
     ("SmartChargingCtrlr", "SupportsDynamicProfiles", ""): "true",
     ("SmartChargingCtrlr", "SupportedAdditionalPurposes", ""): "PriorityCharging",
     ("TxCtrlr", "SupportedLimits", ""): "MaxEnergy,MaxTime,MaxCost",
+    ("TariffCostCtrlr", "Available", "Tariff"): "true",
+    ("TariffCostCtrlr", "MaxElements", "Tariff"): "20",
 }
 """What a 2.1 station tells beyond a 2.0.1 station."""
 

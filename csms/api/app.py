@@ -28,6 +28,7 @@ from csms.api import (
     routes_sessions,
     routes_sites,
     routes_stations,
+    routes_terms,
 )
 from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
@@ -39,6 +40,7 @@ from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
+from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
@@ -59,6 +61,7 @@ ROUTERS = (
     routes_imports.router,
     routes_local_lists.router,
     routes_reservations.router,
+    routes_terms.router,
     routes_access.router,
 )
 
@@ -85,6 +88,7 @@ def create_app(
     waiting: WaitingRoom,
     reservations: Reservations,
     local_lists: LocalLists,
+    terms: TermsDesk,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -115,6 +119,7 @@ def create_app(
         waiting=waiting,
         reservations=reservations,
         local_lists=local_lists,
+        terms=terms,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

@@ -16,6 +16,7 @@ from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
+from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 from csms.telemetry import Metrics
@@ -66,6 +67,7 @@ class Parts:
     waiting: WaitingRoom
     reservations: Reservations
     local_lists: LocalLists
+    terms: TermsDesk
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

@@ -19,6 +19,7 @@ from csms.core.model import (
     OcppVersion,
     StationLimits,
 )
+from csms.core.terms import Abilities, Particulars, TransactionLimit
 
 R = TypeVar("R", covariant=True)
 
@@ -72,21 +73,27 @@ class BootReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReply:
-    """The decision on a presented token."""
+    """The decision on a presented token; `tariff` is what charging costs, in 2.1's words."""
 
     authorization: Authorization
+    tariff: Mapping[str, object] | None = None
+    allowed_modes: tuple[str, ...] = ()
+    """Energy transfer modes the driver may use, empty where nothing is said (2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionReply:
     """`authorization` is None when the report carried no token.
 
-    `transaction_id` is the id the station has to use from now on (1.6 start only).
+    `transaction_id` is the id the station has to use from now on (1.6 start only). `limit` is what
+    ends the transaction by itself, said once; `total_cost` what it costs so far (2.1).
     """
 
     transaction_id: str
     authorization: Authorization | None = None
     priority: int | None = None
+    limit: TransactionLimit | None = None
+    total_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +101,13 @@ class NeedReply:
     """`status` is "Accepted", "Rejected" or "Processing" (NotifyEVChargingNeedsStatusEnumType)."""
 
     status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicReply:
+    """The limit that holds now for a dynamic profile, in its own unit; None if it is not ours."""
+
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +211,8 @@ class SessionReport(Report[SessionReply]):
     payload: str = "{}"
     digest: str = ""
     flags: tuple[str, ...] = ()
+    particulars: Particulars | None = None
+    """What a 2.1 message says beyond 2.0.1, None where it says no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +261,22 @@ class NeedReported(Report[NeedReply]):
     battery_wh: float | None = None
     max_schedule_tuples: int | None = None
     payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityChanged(Report[Noted]):
+    """NotifyPriorityCharging (2.1): a transaction charges at full power, or no longer does."""
+
+    transaction_id: str
+    is_on: bool
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicPulled(Report[DynamicReply]):
+    """PullDynamicScheduleUpdate (2.1): the station asks for the limit of a dynamic profile."""
+
+    profile_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +340,8 @@ class CommandResult:
     answer: Mapping[str, object] | None = None
     limits: StationLimits | None = None
     evses: tuple[Evse, ...] = ()
+    abilities: Abilities | None = None
+    """Filled by ReadAbilities."""
     why_not_sent: str = ""
 
     @property
@@ -404,6 +438,11 @@ class StopCharging(Command):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadLimits(Command):
     """Ask which schedules the station can take; the answer is CommandResult.limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAbilities(Command):
+    """Ask what the station can do beyond 2.0.1; the answer is CommandResult.abilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

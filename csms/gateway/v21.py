@@ -8,20 +8,109 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from csms.core.messages import Command, RecordReceived
+from csms.core.messages import (
+    Command,
+    CommandResult,
+    Outcome,
+    PriorityChanged,
+    ReadAbilities,
+    RecordReceived,
+    SessionReply,
+    TokenReply,
+)
 from csms.core.model import OcppVersion
+from csms.core.terms import Abilities, Particulars, TransactionLimit
 from csms.gateway import v201
-from csms.gateway.adapter import Exchange, Origin, Payload, Step
+from csms.gateway.adapter import (
+    Exchange,
+    Origin,
+    Payload,
+    Step,
+    listed,
+    nothing,
+    numbers,
+    step,
+)
 from csms.gateway.codec import Codec, codec
 from csms.gateway.frames import Call
 from csms.gateway.values import utc_text
 
+_NOTHING = Particulars()
 _UNCHECKED_FOR = timedelta(hours=1)
 """How long a station need not ask again for a certificate's state that nobody here can tell."""
 
 
 def _transaction(call: Call, origin: Origin) -> Exchange:
-    return v201.transaction(call, origin, OcppVersion.V21)
+    found = v201.transaction(call, origin, OcppVersion.V21)
+    told = _particulars(call.payload)
+    report = found.report if told is None else replace(found.report, particulars=told)  # type: ignore[call-arg]
+    return Exchange(report, _transaction_answer)
+
+
+def _particulars(payload: Payload) -> Particulars | None:
+    """Return what a TransactionEvent says beyond 2.0.1, None where it says no more."""
+    transaction = payload["transactionInfo"]
+    told = Particulars(
+        limit=_limit(transaction.get("transactionLimit")),
+        operation_mode=transaction.get("operationMode", ""),
+        tariff_id=transaction.get("tariffId", ""),
+        costs=payload.get("costDetails"),
+    )
+    return None if told == _NOTHING else told
+
+
+def _limit(told: Payload | None) -> TransactionLimit | None:
+    if told is None:
+        return None
+    charge = told.get("maxSoC")
+    return TransactionLimit(
+        cost=told.get("maxCost"),
+        energy_wh=told.get("maxEnergy"),
+        time_s=told.get("maxTime"),
+        soc=None if charge is None else charge / 100.0,
+    )
+
+
+def _transaction_answer(reply: SessionReply) -> Payload:
+    answer = v201.transaction_answer(reply)
+    if reply.total_cost is not None:
+        answer["totalCost"] = reply.total_cost
+    limit = reply.limit
+    if limit is not None:
+        told = {
+            "maxCost": limit.cost,
+            "maxEnergy": limit.energy_wh,
+            "maxTime": limit.time_s,
+            "maxSoC": None if limit.soc is None else round(limit.soc * 100),
+        }
+        answer["transactionLimit"] = {n: value for n, value in told.items() if value is not None}
+    return answer
+
+
+def _authorize(call: Call, origin: Origin) -> Exchange:
+    found = v201.exchange(call, origin)
+    report = replace(found.report, version=OcppVersion.V21)  # type: ignore[call-arg]
+
+    def answer(reply: TokenReply) -> Payload:
+        payload = found.answer(reply)
+        if reply.tariff is not None:
+            # The driver's tariff holds from now on: it must not say from when (2.1 I07).
+            payload["tariff"] = {n: v for n, v in reply.tariff.items() if n != "validFrom"}
+        if reply.allowed_modes:
+            payload["allowedEnergyTransfer"] = list(reply.allowed_modes)
+        return payload
+
+    return Exchange(report, answer)
+
+
+def _priority(call: Call, origin: Origin) -> Exchange:
+    report = PriorityChanged(
+        **origin._asdict(),
+        transaction_id=call.payload["transactionId"],
+        is_on=call.payload["activated"],
+        payload=call.payload_json,
+    )
+    return Exchange(report, nothing)
 
 
 def _record(answer: Callable[[Call, Origin], Payload]) -> Callable[[Call, Origin], Exchange]:
@@ -78,6 +167,8 @@ def _rejected(call: Call, origin: Origin) -> Payload:
 
 
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    "Authorize": _authorize,
+    "NotifyPriorityCharging": _priority,
     "TransactionEvent": _transaction,
     "PullDynamicScheduleUpdate": _record(_rejected),
     "VatNumberValidation": _record(_vat),
@@ -91,11 +182,56 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
         "NotifyDERAlarm",
         "NotifyDERStartStop",
         "NotifyPeriodicEventStream",
-        "NotifyPriorityCharging",
         "NotifySettlement",
         "ReportDERControl",
     )
 }
+
+
+_VARIABLES = (
+    ("SmartChargingCtrlr", "SupportsDynamicProfiles", ""),
+    ("SmartChargingCtrlr", "SupportedAdditionalPurposes", ""),
+    ("SmartChargingCtrlr", "MaxExternalConstraintsId", ""),
+    ("TxCtrlr", "SupportedLimits", ""),
+    ("TariffCostCtrlr", "Available", "Tariff"),
+    ("TariffCostCtrlr", "MaxElements", "Tariff"),
+    ("V2XChargingCtrlr", "SupportedOperationModes", ""),
+)
+"""What ReadAbilities asks for: component, variable, instance (OCPP 2.1 part 2, appendix 3)."""
+
+_ASKED = [
+    {
+        "component": {"name": component},
+        "variable": {"name": name, **({"instance": instance} if instance else {})},
+    }
+    for component, name, instance in _VARIABLES
+]
+
+
+def _read_abilities(answer: Payload) -> CommandResult:
+    """Return what a station can do; what it does not know keeps its default."""
+    values = {
+        result["variable"]["name"]: result.get("attributeValue", "")
+        for result in answer["getVariableResult"]
+        if result["attributeStatus"] == "Accepted"
+    }
+    counts = numbers(
+        values,
+        {
+            "MaxExternalConstraintsId": "max_external_constraints_id",
+            "MaxElements": "max_tariff_elements",
+        },
+    )
+    abilities = Abilities(
+        dynamic_profiles=values.get("SupportsDynamicProfiles", "").lower() == "true",
+        additional_purposes=frozenset(listed(values.get("SupportedAdditionalPurposes", ""))),
+        max_external_constraints_id=counts.get("max_external_constraints_id", 0),
+        supported_limits=frozenset(listed(values.get("SupportedLimits", ""))),
+        tariffs=values.get("Available", "").lower() == "true",
+        max_tariff_elements=counts.get("max_tariff_elements", 0),
+        operation_modes=frozenset(listed(values.get("SupportedOperationModes", ""))),
+    )
+    return CommandResult(outcome=Outcome.ACCEPTED, answer=answer, abilities=abilities)
 
 
 class V21:
@@ -118,4 +254,6 @@ class V21:
 
     def steps(self, command: Command) -> Sequence[Step]:
         """Return the calls that carry out `command`."""
+        if isinstance(command, ReadAbilities):
+            return (step("GetVariables", {"getVariableData": _ASKED}, _read_abilities),)
         return v201.steps(command, OcppVersion.V21)

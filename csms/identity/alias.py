@@ -21,6 +21,8 @@ MAX_TOKEN: Final = 255
 
 _NAME: Final = re.compile(r"Z([1-9SG])[0-9A-HJKMNP-TV-Z]{18}")
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]+")
+_IDENTIFIER: Final = re.compile(r"[0-9A-Za-z*\-_=:+|@.]+")
+"""The characters of an OCPP 2.x identifier; a DID with others ("%") never goes on the wire."""
 _SEPARATORS: Final = re.compile(r"[ :.\-]")
 _UID: Final = re.compile(r"(?:[0-9A-F]{8}|[0-9A-F]{14}|[0-9A-F]{16}|[0-9A-F]{20})")
 _MAC: Final = re.compile(r"(?:[0-9A-F]{12}|[0-9A-F]{16})")
@@ -91,6 +93,15 @@ def is_anonymous(token: IdToken) -> bool:
     return token.kind.lower() == "noauthorization" or not token.value.strip()
 
 
+def is_sendable(text: str, *, kind: str = "") -> bool:
+    """Return whether a station can present `text`: a DID only in an OCPP identifier's characters.
+
+    Cards and codes are taken in whatever characters stations write them.
+    """
+    is_did = kind.lower() == "did" or text[:4].upper() == "DID:"
+    return not is_did or _IDENTIFIER.fullmatch(text) is not None
+
+
 def normalise(token: IdToken, *, reversed_bytes: bool = False) -> list[tuple[TokenKind, str]]:
     """Return the (kind, value) pairs to look `token` up by, in order; the first hit counts.
 
@@ -102,6 +113,8 @@ def normalise(token: IdToken, *, reversed_bytes: bool = False) -> list[tuple[Tok
     if is_anonymous(token) or len(text) > MAX_TOKEN or not _PRINTABLE.fullmatch(text):
         return []
     wire = token.kind.lower()
+    if not is_sendable(text, kind=wire):
+        return []
     if wire in _ANY_KIND:
         return _of_any_kind(text, reversed_bytes=reversed_bytes)
     kind = _WIRE_KINDS.get(wire)
@@ -123,6 +136,8 @@ def enrolled(value: str, *, kind: str = "") -> tuple[TokenKind, str]:
             f"token has {len(text)} characters; it must have 1 to {MAX_TOKEN}, printable ASCII"
         )
     chosen = kind.lower()
+    if not is_sendable(text, kind=chosen):
+        raise InvalidInput("a DID with characters such as % is no id token; its name stands for it")
     if chosen in _ANY_KIND:
         return _of_any_kind(text, reversed_bytes=False)[0] if _has_form(text) else _plain(text)
     known = _WIRE_KINDS.get(chosen) or next((k for k in TokenKind if k == chosen), None)

@@ -13,6 +13,7 @@ from csms.core.messages import (
     NeedReported,
     Noted,
     Notice,
+    PriorityChanged,
     RecordReceived,
     Report,
     SessionEnded,
@@ -32,6 +33,7 @@ from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
 from csms.service.links import LinkDesk
 from csms.service.reservations import Reservations, is_out_of_order
+from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.store import journal, stations
 from csms.store.database import Store
@@ -56,6 +58,7 @@ class Central:
         waiting: WaitingRoom,
         reservations: Reservations,
         displays: DisplayMessages,
+        terms: TermsDesk,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -65,6 +68,7 @@ class Central:
         self.devices = devices
         self.waiting = waiting
         self.reservations = reservations
+        self.terms = terms
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -76,12 +80,13 @@ class Central:
             StationSeen: links.seen,
             StationBooted: self._booted,
             StatusChanged: self._status_changed,
-            TokenPresented: authorizer.presented,
+            TokenPresented: lambda report: terms.presented(report, authorizer.presented),
             SessionStarted: charging.reported,
             SessionUpdated: charging.reported,
             SessionEnded: charging.reported,
             MeterReported: charging.metered,
-            NeedReported: charging.need_reported,
+            NeedReported: lambda report: terms.need_reported(report, charging.need_reported),
+            PriorityChanged: terms.priority_changed,
             VendorMessage: self._vendor,
             RecordReceived: self._record,
             CommandAnswered: waiting.answered,
@@ -89,6 +94,8 @@ class Central:
         self._keepers: Mapping[str, Callable[[Tx, RecordReceived], None]] = {
             "NotifyDisplayMessages": displays.reported,
             "ReservationStatusUpdate": reservations.updated,
+            "NotifySettlement": terms.settled,
+            "NotifyDERAlarm": terms.grid_alarm,
         }
         self._desks: Mapping[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = desks
 
@@ -114,6 +121,7 @@ class Central:
     def _settle(self, station_id: str, why: str) -> None:
         async def work() -> None:
             await self.devices.settle(station_id)
+            await self.terms.settle(station_id)
             await self.waiting.send(station_id)
             self.touch(await self._site_of(station_id), why)
 

@@ -30,7 +30,7 @@ from csms.core.model import (
     Session,
     SessionState,
 )
-from csms.service import reservations
+from csms.service import reservations, terms
 from csms.service.authorization import Authorizer
 from csms.service.ids import new_id
 from csms.service.matching import matched
@@ -88,11 +88,17 @@ class Charging:
             return self._work_16(tx, report)
         session = sessions.by_transaction(tx, report.station_id, report.transaction_id)
         stored = sessions.append_event(tx, report)
+        is_newer = report.version is OcppVersion.V21
         if stored is EventStored.REPEAT and session is not None:
-            return _repeated(session, report), None
+            reply = _repeated(session, report)
+            return (terms.repeated(tx, session, report, reply) if is_newer else reply), None
         if stored is EventStored.CONFLICT:
             report = replace(report, flags=(*report.flags, "seq_no_conflict"))
-        return self._apply(tx, session, report)
+        reply, effect = self._apply(tx, session, report)
+        if is_newer and effect is not None:
+            kept, reply = terms.kept(tx, effect.session, report, reply)
+            effect = replace(effect, session=kept, why=effect.why or _resumed(report))
+        return reply, effect
 
     def _work_16(self, tx: Tx, report: SessionReport) -> tuple[SessionReply, Effect | None]:
         if isinstance(report, SessionStarted):
@@ -342,6 +348,12 @@ def _stored_decision(session: Session) -> Authorization:
         assurance=session.assurance,
         priority=session.priority,
     )
+
+
+def _resumed(report: SessionReport) -> str:
+    """Return the reason to plan again when a 2.1 transaction went on after the power was away."""
+    is_fresh = report.received_at - report.at <= FRESH
+    return "transaction resumed" if report.trigger == "TxResumed" and is_fresh else ""
 
 
 def _why(before: Session | None, now: Session) -> str:

@@ -144,6 +144,8 @@ class Enrolment:
                     ),
                 )
         folded = did.fold(holder_did)
+        if not alias.is_sendable(folded):
+            return
         if identities.find_token(tx, alias.TokenKind.DID, folded) is None:
             identities.upsert_token(
                 tx, TokenRecord(value=folded, kind=alias.TokenKind.DID, did=holder_did)

@@ -27,6 +27,7 @@ from csms.service.offers import OfferBook
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
+from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.settings import ForecastSettings
 from csms.store import access, links, stations
@@ -153,6 +154,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
             policies={},
             keys=TenantKeys(key=b"k" * 32),
         ),
+        terms=TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch),
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
