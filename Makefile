@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos lint bench bench-quick wheel lock upgrade clean
+.PHONY: help demo test conformance chaos lint bench bench-quick bench-planner wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,9 @@ bench: $(VENV)/dev.stamp  ## CPU per message against an echo and a naive central
 bench-quick: $(VENV)/dev.stamp  ## the same in a minute, with generous limits
 	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)
 
+bench-planner: $(VENV)/bench-planner.stamp  ## the planner against its peers in the simulator acnportal
+	@$(BIN)/python benchmarks/acn.py $(ARGS)
+
 wheel: $(VENV)/dev.stamp  ## dist/tasco-*.whl
 	@$(BIN)/python -m hatchling build -t wheel
 
@@ -48,6 +51,8 @@ lock: build/lock/bin/uv  ## write requirements*.lock anew, keeping versions that
 	@$< pip compile pyproject.toml --group build $(LOCK) $(UPGRADE) -o requirements.lock
 	@$< pip compile pyproject.toml --group dev --group bench $(LOCK) $(UPGRADE) \
 	    -c requirements.lock -o requirements-dev.lock
+	@$< pip compile pyproject.toml --group bench-planner $(LOCK) $(UPGRADE) \
+	    -c requirements.lock -o requirements-bench-planner.lock
 
 upgrade:  ## as lock, with the newest versions
 	@$(MAKE) lock UPGRADE=--upgrade
@@ -72,6 +77,10 @@ $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	@$(INSTALL) -r requirements-dev.lock
 	@$(PROJECT)
 	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/bench-planner.stamp: requirements-bench-planner.lock $(VENV)/dev.stamp
+	@$(INSTALL) -r requirements-bench-planner.lock
+	@touch $@
 
 clean:  ## remove the virtual environment and everything that was built
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
