@@ -35,6 +35,7 @@ from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
+from csms.service.frames import FrameDesk
 from csms.service.housekeeping import Housekeeping
 from csms.service.jobs import Jobs
 from csms.service.links import LinkDesk
@@ -50,6 +51,7 @@ from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
 from csms.store import access, links, stations
+from csms.store.archive import FrameArchive
 from csms.store.connections import parsed
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -80,6 +82,23 @@ def clock_from(settings: Settings) -> Clock:
     if clock.zero:
         start += timedelta(seconds=(time.time() - clock.zero) * clock.speed)
     return Clock(start=start, speed=clock.speed)
+
+
+def frame_archive(settings: Settings) -> FrameArchive | None:
+    """Open the archive of frames where the configuration wants one."""
+    options = settings.archive
+    if not options.enabled:
+        return None
+    store = database_path(settings.store.url)
+    folder = options.folder or (Path("var") if store is None else store.parent) / "frames"
+    try:
+        return FrameArchive(
+            folder,
+            max_bytes=options.max_mb * 2**20,
+            max_age=timedelta(days=options.max_days),
+        )
+    except OSError as error:
+        raise ConfigError(f"archive.folder {folder} cannot be used: {error.strerror}") from error
 
 
 def tenant_keys(identity: IdentitySettings, store_url: str) -> TenantKeys:
@@ -192,6 +211,7 @@ class System:
     waiting: WaitingRoom
     reservations: Reservations
     local_lists: LocalLists
+    frames: FrameDesk
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -273,7 +293,10 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             notify=notices.show,
         )
     )
-    gateway = Gateway(_gateway_options(settings), bus=bus, clock=clock, metrics=metrics)
+    frames = FrameDesk(clock, frame_archive(settings))
+    gateway = Gateway(
+        _gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
+    )
     bus.attach_gateway(gateway)
     market = _market(settings, store, clock, metrics, replanner)
     enrolment = Enrolment(
@@ -288,6 +311,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         reservations=reservations,
         local_lists=lists,
         terms=terms,
+        frames=frames,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -318,6 +342,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         waiting=waiting,
         reservations=reservations,
         local_lists=lists,
+        frames=frames,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -495,6 +520,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
             listener.close()
             await system.gateway.stop()
             await system.background.stop()
+            await asyncio.to_thread(system.frames.close)
     finally:
         await store.close()
 
@@ -502,6 +528,7 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
 async def _stop(system: System) -> None:
     system.jobs.stop()
     system.notices.close()
+    system.frames.end_readers()
     system.api.should_exit = True
     async with asyncio.timeout(STOP_WITHIN_S):
         await system.gateway.stop()

@@ -92,6 +92,17 @@ class StoreSettings(_Section):
     hold_s: Positive = 15.0
 
 
+class ArchiveSettings(_Section):
+    """`[archive]`: every frame as it went over the wire, to search and to export."""
+
+    enabled: bool = True
+    folder: Path | None = None
+    """Where the frames are kept; `frames` beside a SQLite store, or `var/frames`, if not set."""
+    max_mb: Annotated[int, Field(ge=64)] = 2048
+    """Above this the oldest frames are deleted."""
+    max_days: Annotated[float, Field(gt=0)] = 30.0
+
+
 class BusSettings(_Section):
     """`[bus]`: how gateway and centre reach each other."""
 
@@ -180,6 +191,7 @@ class Settings(BaseSettings):
     site: dict[str, SiteSettings] = Field(default_factory=lambda: {"main": SiteSettings()})
     gateway: GatewaySettings = GatewaySettings()
     store: StoreSettings = StoreSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     bus: BusSettings = BusSettings()
     api: ApiSettings = ApiSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -303,8 +303,8 @@ def _limits_of(circuit: Circuit) -> str:
 def frames_from_file(path: Path) -> list[dict[str, Any]]:
     """Return recorded frames: `{"station_id", "version", "frame"[, "direction"]}` per line.
 
-    Frames that went out to the station (`direction` other than "in") are left out. Raises
-    InvalidInput with the line that is wrong.
+    Frames that went out to the station (`direction` other than "in") are left out, and so are its
+    answers to them. Raises InvalidInput with the line that is wrong.
     """
     found = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -316,9 +316,18 @@ def frames_from_file(path: Path) -> list[dict[str, Any]]:
             raise InvalidInput(f"{path}:{number}: not JSON: {error}") from error
         if not isinstance(item, dict) or not isinstance(item.get("frame"), list | str):
             raise InvalidInput(f"{path}:{number}: it must be an object with station_id and frame")
-        if item.get("direction", "in") == "in":
+        if item.get("direction", "in") == "in" and not _is_answer(item["frame"]):
             found.append(item)
     return found
+
+
+def _is_answer(frame: list[Any] | str) -> bool:
+    if isinstance(frame, str):
+        try:
+            frame = orjson.loads(frame)
+        except ValueError:
+            return False
+    return isinstance(frame, list) and frame[:1] in ([3], [4], [5])
 
 
 async def replay_frames(path: Path) -> dict[str, object]:

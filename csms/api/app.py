@@ -20,6 +20,7 @@ from csms.api import (
     routes_concept,
     routes_display,
     routes_events,
+    routes_frames,
     routes_imports,
     routes_local_lists,
     routes_people,
@@ -35,6 +36,7 @@ from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.concept import Concept
 from csms.service.enrolment import Enrolment
+from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
@@ -58,6 +60,7 @@ ROUTERS = (
     routes_sessions.router,
     routes_people.router,
     routes_display.router,
+    routes_frames.router,
     routes_imports.router,
     routes_local_lists.router,
     routes_reservations.router,
@@ -89,6 +92,7 @@ def create_app(
     reservations: Reservations,
     local_lists: LocalLists,
     terms: TermsDesk,
+    frames: FrameDesk,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -120,6 +124,7 @@ def create_app(
         reservations=reservations,
         local_lists=local_lists,
         terms=terms,
+        frames=frames,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

@@ -11,6 +11,7 @@ from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.concept import Concept
 from csms.service.enrolment import Enrolment
+from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
@@ -68,6 +69,7 @@ class Parts:
     reservations: Reservations
     local_lists: LocalLists
     terms: TermsDesk
+    frames: FrameDesk
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

@@ -21,6 +21,7 @@ from csms.service.authorization import TenantKeys
 from csms.service.devices import Devices
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
+from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
@@ -147,6 +148,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         devices=devices,
         waiting=WaitingRoom(store=store, clock=clock, devices=devices),
         reservations=Reservations(store=store, clock=clock, devices=devices),
+        frames=FrameDesk(clock, None),
         local_lists=LocalLists(
             store=store,
             clock=clock,

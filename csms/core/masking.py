@@ -1,0 +1,89 @@
+"""Secrets inside OCPP payloads: found, and masked before anything is kept or shown.
+
+A payload is plain JSON values of any version. Passwords travel as members of their own, as the
+value of a configuration key or variable that is named so, and inside URLs.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+MASK: Final = "***"
+
+_MEMBERS: Final = frozenset({"basicauthpassword", "apnpassword", "password", "simpin"})
+_SETTINGS: Final = frozenset({"authorizationkey", "basicauthpassword"})
+_URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
+
+
+def masked(value: object) -> object:
+    """Return JSON `value` with every secret in it replaced by "***"."""
+    if isinstance(value, Mapping):
+        return _masked_members(value)
+    if isinstance(value, list | tuple):
+        return [_masked_pair(item) for item in value]
+    if isinstance(value, str):
+        return _URL_LOGIN.sub(rf"\1{MASK}@", value)
+    return value
+
+
+def masked_text(text: str) -> str:
+    """Return JSON `text` with its secrets masked; text without any stays as it is spelled."""
+    if not _may_hold_secret(text):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return MASK
+    without = masked(value)
+    return text if without == value else json.dumps(without, separators=(",", ":"))
+
+
+def holds_secret(text: str) -> bool:
+    """Return whether JSON `text` holds anything that has to be masked."""
+    return masked_text(text) != text
+
+
+def is_secret_setting(name: str) -> bool:
+    """Return whether a 1.6 key or a variable ("Component.Variable" too) is a secret's name."""
+    last = name.rpartition(".")[2].partition("[")[0].casefold()
+    return last in _SETTINGS or last.endswith("password")
+
+
+def _may_hold_secret(text: str) -> bool:
+    # Nearly every payload ends here.
+    folded = text.casefold()
+    return any(word in folded for word in ("password", "authorizationkey", "simpin", "vpn", "@"))
+
+
+def _masked_members(value: Mapping[object, object]) -> dict[object, object]:
+    is_setting = _names_secret(value)
+    is_vpn = {"server", "user", "password", "key", "type"} <= {str(k) for k in value}
+    found: dict[object, object] = {}
+    for name, item in value.items():
+        folded = str(name).casefold()
+        is_secret = (
+            folded in _MEMBERS
+            or folded.endswith("password")
+            or (is_vpn and folded == "key")
+            or (is_setting and folded in ("value", "attributevalue"))
+        )
+        found[name] = MASK if is_secret and isinstance(item, str | int) else masked(item)
+    return found
+
+
+def _names_secret(value: Mapping[object, object]) -> bool:
+    """Return whether an object is a setting whose value is a secret, in 1.6 or in 2.x words."""
+    key, variable = value.get("key"), value.get("variable")
+    name = key if isinstance(key, str) else None
+    if isinstance(variable, Mapping):
+        name = variable.get("name")
+    return isinstance(name, str) and is_secret_setting(name)
+
+
+def _masked_pair(item: object) -> object:
+    """Mask a (name, value) pair, as our own Configure keeps them."""
+    is_pair = isinstance(item, list | tuple) and len(item) == 2
+    if is_pair and isinstance(item[0], str) and is_secret_setting(item[0]):  # type: ignore[index]
+        return [item[0], MASK]  # type: ignore[index]
+    return masked(item)
