@@ -27,10 +27,12 @@ from csms.gateway.config import GatewayConfig
 from csms.gateway.server import Gateway
 from csms.providers.fetch import Fetcher
 from csms.providers.registry import carbon_source, tariff_source
+from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
 from csms.service.central import Central
-from csms.service.charging import Charging
+from csms.service.charging import Charging, Effect
+from csms.service.costs import Costs
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
 from csms.service.enrolment import Enrolment
@@ -45,6 +47,7 @@ from csms.service.notices import Notices
 from csms.service.offering import Offering
 from csms.service.offers import OfferBook
 from csms.service.push import Pusher
+from csms.service.remote import RemoteStarts
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -212,6 +215,7 @@ class System:
     reservations: Reservations
     local_lists: LocalLists
     frames: FrameDesk
+    remote: RemoteStarts
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -268,8 +272,29 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     replanner = _replanner(
         settings, store, clock, devices, forecasting, metrics, notices.show, offering
     )
-    authorizer = Authorizer(store=store, policies=settings.access_policies(), keys=keys)
-    charging = Charging(store=store, authorizer=authorizer, changed=replanner.changed)
+    authorizer = Authorizer(
+        store=store,
+        policies=settings.access_policies(),
+        keys=keys,
+        master_organisation=settings.identity.master_organisation,
+    )
+    costs = Costs(settings.told_tariffs())
+    remote = RemoteStarts(store=store, clock=clock)
+    devices.watchers.append(remote)
+    aftercare = Aftercare(
+        store=store,
+        clock=clock,
+        devices=devices,
+        background=background,
+        costs=costs,
+        master_group=authorizer.master_group,
+    )
+
+    def changed(effect: Effect) -> None:
+        replanner.changed(effect)
+        aftercare.changed(effect)
+
+    charging = Charging(store=store, authorizer=authorizer, costs=costs, changed=changed)
     terms = TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch)
     devices.watchers.append(terms)
     link_desk = LinkDesk(
@@ -288,6 +313,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             reservations=reservations,
             displays=displays,
             terms=terms,
+            aftercare=aftercare,
             background=background,
             touch=replanner.touch,
             notify=notices.show,
@@ -343,6 +369,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         reservations=reservations,
         local_lists=lists,
         frames=frames,
+        remote=remote,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -469,6 +496,7 @@ def _timetable(system: System) -> None:
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("reservations", system.reservations.expire, period_s=60)
     jobs.every("local lists", system.local_lists.refresh, period_s=60)
+    jobs.every("remote starts", system.remote.expire, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:

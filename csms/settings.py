@@ -130,6 +130,8 @@ class IdentitySettings(_Section):
     offline_horizon_s: Annotated[int, Field(ge=60)] = 72 * 3600
     local_lists: bool = True
     """Keep the local authorization lists of stations in step with who may charge at their site."""
+    master_organisation: str = ""
+    """Organisation whose tokens are master passes: they stop what others began, start nothing."""
     empty_sites: Literal["none", "all"] = "none"
 
 
@@ -234,6 +236,15 @@ class Settings(BaseSettings):
             )
             for site_id, site in self.site.items()
         }
+
+    def told_tariffs(self) -> dict[str, str]:
+        """Return by site the tariff that stations are told costs of: one that is configured.
+
+        The tariff that plans fall back to is no price that anybody asked for.
+        """
+        if "tariff" not in self.model_fields_set:
+            return {}
+        return {site_id: site.tariff for site_id, site in self.site.items()}
 
     def access_policies(self) -> dict[str, AccessPolicy]:
         """Return what each site asks of whoever charges there."""

@@ -9,12 +9,22 @@ from csms.api.auth import GuardedRoute
 from csms.api.parts import Cursor, Limit, Operator, P, Parts, Viewer
 from csms.api.payload import members
 from csms.api.routes_stations import answered, send_raw
-from csms.api.views import Closing, listed, plain, transaction
+from csms.api.views import Closing, everything, listed, plain, transaction
 from csms.core.errors import Conflict, InvalidInput, UnknownSession
 from csms.core.messages import StopCharging
 from csms.core.model import Event, OcppVersion, Session, SessionState
+from csms.core.readings import Reading, readings
 from csms.service import live
-from csms.store import identities, journal, plans, samples, sessions, trips
+from csms.store import (
+    details,
+    identities,
+    journal,
+    plans,
+    remote_starts,
+    samples,
+    sessions,
+    trips,
+)
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])
@@ -51,10 +61,61 @@ async def one_transaction(
 
     def work(tx: Tx) -> object:
         session = find(tx, transaction_id, station_id)
-        events = sessions.events_of(tx, session.station_id, session.transaction_id)
-        return {**transaction(session), "events": plain(events)}
+        place = (session.station_id, session.transaction_id)
+        return {
+            **transaction(session),
+            **_members(details.detail_of(tx, session.number)),
+            "remote_start": plain(remote_starts.of_session(tx, session.session_id)),
+            "missing_messages": sessions.missing_numbers(tx, *place),
+            "events": plain(sessions.events_of(tx, *place)),
+        }
 
     return await parts.store.read(work)
+
+
+def _members(value: object) -> dict[str, object]:
+    shown = plain(value)
+    assert isinstance(shown, dict)
+    return shown
+
+
+@router.get("/transactions/{transaction_id}/readings")
+async def transaction_readings(
+    transaction_id: str, _: Viewer, parts: P, station_id: StationId = ""
+) -> object:
+    """Return every sampled value of a transaction one by one, signed ones byte for byte."""
+
+    def work(tx: Tx) -> list[Reading]:
+        session = find(tx, transaction_id, station_id)
+        events = sessions.events_of(tx, session.station_id, session.transaction_id)
+        return [r for e in events for r in readings(json.loads(e.payload))]
+
+    return everything(await parts.store.read(work))
+
+
+@router.get("/orphans")
+async def list_orphans(
+    _: Viewer, parts: P, station_id: StationId = "", limit: Limit = 50, cursor: Cursor = ""
+) -> object:
+    """List messages about transactions that nobody knows, newest first."""
+
+    def work(tx: Tx) -> object:
+        page = sessions.list_orphans(tx, station_id=station_id, limit=limit, cursor=cursor)
+        return listed(page, [plain(o) for o in page.items])
+
+    return await parts.store.read(work)
+
+
+@router.get("/remote-starts")
+async def list_remote_starts(
+    _: Viewer, parts: P, station_id: StationId = "", limit: Limit = 50
+) -> object:
+    """List starts asked of stations and what became of each, newest first."""
+    return everything(
+        await parts.store.read(
+            lambda tx: remote_starts.list_remote_starts(tx, station_id=station_id, limit=limit)
+        )
+    )
 
 
 @router.post("/transactions/{transaction_id}/stop")

@@ -14,8 +14,9 @@ from csms.api.views import StationBody, StationChange, everything, listed, outco
 from csms.core.errors import InvalidInput, NotFound
 from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import Event, Evse, LinkState, OcppVersion, Station
+from csms.core.readings import readings
 from csms.service.enrolment import StationRegistration
-from csms.store import commands, journal, links, stations
+from csms.store import commands, details, journal, links, samples, stations
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["stations"])
@@ -299,6 +300,35 @@ async def list_records(
         return listed(page, [plain(r) for r in page.items])
 
     return await parts.store.read(work)
+
+
+@router.get("/stations/{station_id}/readings")
+async def station_readings(
+    station_id: str,
+    _: Viewer,
+    parts: P,
+    evse_id: Annotated[int | None, Query(ge=0)] = None,
+    limit: Limit = 50,
+) -> object:
+    """Return the meter values of the last messages outside transactions; EVSE 0 is the station.
+
+    `samples` is one row per instant, `readings` every sampled value one by one.
+    """
+
+    def work(tx: Tx) -> object:
+        station = stations.get_station(tx, station_id)
+        found = details.meter_messages(tx, station.station_id, evse_id=evse_id, limit=limit)
+        shown = []
+        for place in sorted({m.evse_id for m in found}):
+            messages = [json.loads(m.payload) for m in found if m.evse_id == place]
+            values = [r for message in messages for r in readings(message)]
+            rows = samples.meter_readings(tx, station.station_id, place)
+            shown.append(
+                {"evse_id": place, "samples": plain(rows[-limit:]), "readings": plain(values)}
+            )
+        return shown
+
+    return everything(await parts.store.read(work))
 
 
 @router.get("/log")

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from csms.core.errors import InvalidInput
 from csms.core.messages import CommandResult
 from csms.core.model import Session, Strategy, TokenRecord
+from csms.core.session import is_final
 from csms.store.pages import Page
 from csms.telemetry import token_hint
 
@@ -208,8 +209,8 @@ def transaction(session: Session) -> dict[str, object]:
         "session_id": session.session_id,
         "transaction_id": session.transaction_id,
         "station_id": session.station_id,
-        "evse_id": session.evse_id,
-        "connector_id": session.connector_id,
+        "evse_id": session.evse_id or None,
+        "connector_id": session.connector_id or None,
         "version": str(session.version),
         "id_token": session.id_token.value if session.id_token else None,
         "id_token_kind": session.id_token.kind if session.id_token else None,
@@ -218,7 +219,11 @@ def transaction(session: Session) -> dict[str, object]:
         "received_at": plain(session.received_at),
         "stopped_at": plain(session.ended_at),
         "stop_reason": session.stop_reason or None,
+        "charging_state": session.charging_state or None,
+        "remote_start_id": session.remote_start_id,
         "is_offline_start": session.is_offline_start,
+        "is_estimated": session.is_estimated,
+        "is_final": is_final(session),
         "meter_start_wh": session.meter_start_wh,
         "meter_last_wh": session.meter_last_wh,
         "energy_wh": session.energy_wh,

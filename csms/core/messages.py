@@ -86,7 +86,8 @@ class SessionReply:
     """`authorization` is None when the report carried no token.
 
     `transaction_id` is the id the station has to use from now on (1.6 start only). `limit` is what
-    ends the transaction by itself, said once; `total_cost` what it costs so far (2.1).
+    ends the transaction by itself, said once; `total_cost` what it costs, None without a tariff:
+    said with its end, in 2.1 also while it runs.
     """
 
     transaction_id: str
@@ -205,6 +206,9 @@ class SessionReport(Report[SessionReply]):
     connector_id: int = 1
     id_token: IdToken | None = None
     samples: tuple[MeterSample, ...] = ()
+    remote_start_id: int | None = None
+    phases_used: int | None = None
+    cable_max_current_a: float | None = None
     trigger: str = ""
     charging_state: str = ""
     is_offline: bool = False
@@ -221,7 +225,6 @@ class SessionStarted(SessionReport):
 
     meter_start_wh: float | None = None
     reservation_id: int | None = None
-    remote_start_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

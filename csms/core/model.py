@@ -242,6 +242,8 @@ class Authorization:
     group: str = ""
     expires_at: datetime | None = None
     evse_ids: tuple[int, ...] = ()
+    message: str = ""
+    """What the station may show to whoever presented the token, "" for nothing."""
 
     @property
     def is_accepted(self) -> bool:
@@ -326,7 +328,7 @@ class Session:
 
     `number` is the store's integer, used as the 1.6 transaction id. Times ending in `_at` are by
     the station where it has a clock; `received_at` is ours. `energy_wh` is what the meter gave
-    since the start and never falls.
+    since the start and never falls. `evse_id` and `connector_id` are 0 while nobody said which.
     """
 
     session_id: str

@@ -20,6 +20,15 @@ from csms.core.model import (
 )
 from csms.core.plan import Plan
 
+MESSAGES_MISSING = "messages_missing"
+"""Flag: the numbers of the transaction's messages leave a gap that later ones may fill."""
+MESSAGES_LOST = "messages_lost"
+"""Flag: the gap will not be filled; the station has nothing more to send."""
+START_MISSING = "start_missing"
+"""Flag: the transaction's first message has not come."""
+SUPERSEDED = "superseded"
+"""Flag: another transaction began on its EVSE before its end came: for people to review."""
+
 MAX_STEP_W = 1_000_000.0
 """A register that rises faster than this between two samples is flagged, not refused."""
 
@@ -35,13 +44,13 @@ def started(
     meter_start_wh = report.meter_start_wh if isinstance(report, SessionStarted) else None
     flags = report.flags
     if not isinstance(report, SessionStarted):
-        flags = _with(flags, "start_missing")
+        flags = _with(flags, START_MISSING)
     session = Session(
         session_id=session_id,
         number=0,
         site_id=site_id,
         station_id=report.station_id,
-        evse_id=report.evse_id or 1,
+        evse_id=report.evse_id,
         connector_id=report.connector_id,
         version=report.version,
         transaction_id=report.transaction_id,
@@ -51,7 +60,7 @@ def started(
         meter_start_wh=meter_start_wh,
         meter_last_wh=meter_start_wh,
         sample_at=report.at if meter_start_wh is not None else None,
-        remote_start_id=report.remote_start_id if isinstance(report, SessionStarted) else None,
+        remote_start_id=report.remote_start_id,
         charging_state=report.charging_state,
         last_seq_no=-1 if report.seq_no is None else report.seq_no,
         flags=flags,
@@ -77,7 +86,7 @@ def authorized(session: Session, report: SessionReport, authorization: Authoriza
 def with_late_start(session: Session, report: SessionStarted) -> Session:
     """Return a session that was opened without its start, now that the start has arrived."""
     first = min(session.started_at, report.at)
-    flags = tuple(f for f in session.flags if f != "start_missing")
+    flags = tuple(f for f in session.flags if f != START_MISSING)
     missing_wh = 0.0
     if report.meter_start_wh is not None and session.meter_start_wh is not None:
         missing_wh = max(session.meter_start_wh - report.meter_start_wh, 0.0)
@@ -86,11 +95,11 @@ def with_late_start(session: Session, report: SessionStarted) -> Session:
         session,
         started_at=first,
         evse_id=report.evse_id or session.evse_id,
-        connector_id=report.connector_id,
+        connector_id=report.connector_id or session.connector_id,
         is_offline_start=report.is_offline or session.is_offline_start,
         meter_start_wh=start_wh,
         energy_wh=session.energy_wh + missing_wh,
-        remote_start_id=report.remote_start_id,
+        remote_start_id=report.remote_start_id or session.remote_start_id,
         flags=flags,
     )
 
@@ -103,6 +112,8 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     """
     fold = _Fold(session)
     seq_no = session.last_seq_no if report.seq_no is None else report.seq_no
+    if seq_no > session.last_seq_no + 1 and session.last_seq_no >= 0:
+        fold.flag((MESSAGES_MISSING,))
     charging_state = session.charging_state
     if report.charging_state and seq_no >= session.last_seq_no:
         charging_state = report.charging_state
@@ -110,7 +121,7 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     fold.add(report.samples)
     if not isinstance(report, SessionEnded):
         now = {"charging_state": charging_state, "last_seq_no": max(seq_no, session.last_seq_no)}
-        return _changed(session, fold.changes() | now)
+        return _changed(session, fold.changes() | now | _learned(session, report))
     if report.meter_stop_wh is not None:
         stop = MeterSample(at=report.at, context="Transaction.End", energy_wh=report.meter_stop_wh)
         fold.add((stop,))
@@ -124,13 +135,44 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
         "last_seq_no": max(seq_no, session.last_seq_no),
         "power_w": 0.0,
         "current_a": (),
+        # What the station says itself is no estimate, however late it says it.
+        "is_estimated": False,
     }
-    return _changed(session, fold.changes() | ended)
+    return _changed(session, fold.changes() | ended | _learned(session, report))
+
+
+def _learned(session: Session, report: SessionReport) -> dict[str, Any]:
+    """Return what `report` adds to what was not known of the session yet."""
+    found: dict[str, Any] = {}
+    if not session.evse_id and report.evse_id:
+        found["evse_id"] = report.evse_id
+    if not session.connector_id and report.connector_id:
+        found["connector_id"] = report.connector_id
+    if report.remote_start_id is not None and session.remote_start_id is None:
+        found["remote_start_id"] = report.remote_start_id
+    return found
+
+
+def without(session: Session, flag: str) -> Session:
+    """Return `session` without `flag`."""
+    return replace(session, flags=tuple(f for f in session.flags if f != flag))
+
+
+def flagged(session: Session, flag: str) -> Session:
+    """Return `session` with `flag`."""
+    return replace(session, flags=_with(session.flags, flag))
 
 
 def sampled(session: Session, samples: tuple[MeterSample, ...]) -> Session:
     """Return `session` after meter values that came outside its transaction's own messages."""
     return _with_samples(session, samples)
+
+
+def is_final(session: Session) -> bool:
+    """Return whether the session's totals will not change any more, as far as anybody knows."""
+    if session.state is not SessionState.ENDED or session.is_estimated:
+        return False
+    return MESSAGES_MISSING not in session.flags and START_MISSING not in session.flags
 
 
 def closed_administratively(session: Session, *, now: datetime, reason: str) -> Session:
@@ -229,8 +271,10 @@ class _Fold:
             self._add(sample)
 
     def _add(self, sample: MeterSample) -> None:
-        if self._sample_at is not None and sample.at < self._sample_at:
-            return
+        if self._sample_at is not None and sample.at <= self._sample_at:
+            # Clocks of whole seconds let a late sample share the instant of the end.
+            if sample.at < self._sample_at or not self._is_open:
+                return
         if sample.energy_wh is not None:
             self._read(sample.energy_wh, sample.at)
         if self._is_open:

@@ -130,6 +130,8 @@ def id_token_info(authorization: Authorization) -> Payload:
         info["groupIdToken"] = {"idToken": authorization.group, "type": _CENTRAL}
     if authorization.evse_ids:
         info["evseId"] = list(authorization.evse_ids)
+    if authorization.message:
+        info["personalMessage"] = {"format": "UTF8", "content": authorization.message}
     return info
 
 
@@ -155,7 +157,7 @@ def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V
         "transaction_id": transaction["transactionId"],
         "seq_no": small(payload, "seqNo"),
         "evse_id": small(evse, "id"),
-        "connector_id": small(evse, "connectorId", 1),
+        "connector_id": small(evse, "connectorId"),
         "id_token": _token(payload.get("idToken")),
         "samples": found,
         "trigger": payload["triggerReason"],
@@ -165,6 +167,12 @@ def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V
         "digest": digest(payload),
         "flags": meter.all_flags(found, flags),
     }
+    if "remoteStartId" in transaction:
+        shared["remote_start_id"] = whole(transaction, "remoteStartId")
+    if "numberOfPhasesUsed" in payload:
+        shared["phases_used"] = small(payload, "numberOfPhasesUsed")
+    if "cableMaxCurrent" in payload:
+        shared["cable_max_current_a"] = float(payload["cableMaxCurrent"])
     kind = payload["eventType"]
     if kind == "Updated":
         return Exchange(SessionUpdated(**shared), transaction_answer)
@@ -173,7 +181,6 @@ def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V
             **shared,
             meter_start_wh=meter.first_energy_wh(found),
             reservation_id=_optional(payload, "reservationId"),
-            remote_start_id=_optional(transaction, "remoteStartId"),
         )
         return Exchange(started, transaction_answer)
     ended = SessionEnded(
@@ -187,6 +194,8 @@ def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V
 def transaction_answer(reply: SessionReply) -> Payload:
     """Return the answer to a TransactionEvent."""
     answer: Payload = {}
+    if reply.total_cost is not None:
+        answer["totalCost"] = reply.total_cost
     if reply.priority is not None:
         answer["chargingPriority"] = _priority(reply.priority)
     if reply.authorization is not None:

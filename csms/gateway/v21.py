@@ -73,8 +73,6 @@ def _limit(told: Payload | None) -> TransactionLimit | None:
 
 def _transaction_answer(reply: SessionReply) -> Payload:
     answer = v201.transaction_answer(reply)
-    if reply.total_cost is not None:
-        answer["totalCost"] = reply.total_cost
     limit = reply.limit
     if limit is not None:
         told = {

@@ -45,6 +45,8 @@ class TokenKind(StrEnum):
     KEY_CODE = "key_code"
     TEXT = "text"
     """A plain token enrolled without a type: found whatever type a station gives it."""
+    CENTRAL = "central"
+    """A token that a system made up (Central, Local): no card's UID."""
 
 
 _CLASSES: Final = {"S": TokenKind.SESSION, "G": TokenKind.GROUP}
@@ -58,7 +60,7 @@ _WIRE_KINDS: Final = {
     "keycode": TokenKind.KEY_CODE,
     "did": TokenKind.DID,
 }
-_ANY_KIND: Final = ("", "central", "local")
+_MADE_UP: Final = ("central", "local")
 
 
 def fingerprint(did: str, *, key: bytes, epoch: int = 0) -> str:
@@ -107,16 +109,21 @@ def normalise(token: IdToken, *, reversed_bytes: bool = False) -> list[tuple[Tok
 
     Empty for NoAuthorization, for an empty value and for characters no OCPP token may hold.
     `reversed_bytes` tells that the station sends card UIDs last byte first. A token without a type
-    (1.6) or of type Central or Local may be of any kind; other types are held to theirs.
+    (1.6) may be of any kind; other types are held to theirs, for the type is part of the token:
+    what a system made up (Central, Local) is no card's UID.
     """
-    text = token.value.strip()
-    if is_anonymous(token) or len(text) > MAX_TOKEN or not _PRINTABLE.fullmatch(text):
+    text = token.value
+    # Spaces around a value make it another one: trimming would let two tokens pass for one.
+    is_padded = text != text.strip()
+    if is_padded or is_anonymous(token) or len(text) > MAX_TOKEN or not _PRINTABLE.fullmatch(text):
         return []
     wire = token.kind.lower()
     if not is_sendable(text, kind=wire):
         return []
-    if wire in _ANY_KIND:
+    if not wire:
         return _of_any_kind(text, reversed_bytes=reversed_bytes)
+    if wire in _MADE_UP:
+        return _made_up(text)
     kind = _WIRE_KINDS.get(wire)
     if kind is None:
         return [(TokenKind.TEXT, text.upper())]
@@ -138,8 +145,10 @@ def enrolled(value: str, *, kind: str = "") -> tuple[TokenKind, str]:
     chosen = kind.lower()
     if not is_sendable(text, kind=chosen):
         raise InvalidInput("a DID with characters such as % is no id token; its name stands for it")
-    if chosen in _ANY_KIND:
+    if not chosen:
         return _of_any_kind(text, reversed_bytes=False)[0] if _has_form(text) else _plain(text)
+    if chosen in _MADE_UP:
+        return _made_up(text)[0]
     known = _WIRE_KINDS.get(chosen) or next((k for k in TokenKind if k == chosen), None)
     if known is None:
         raise InvalidInput(
@@ -164,6 +173,18 @@ def _has_form(text: str) -> bool:
     )
 
 
+def _made_up(text: str) -> list[tuple[TokenKind, str]]:
+    minted = name_kind(text)
+    if minted is not None:
+        return [(minted, text.upper())]
+    upper = text.upper()
+    if upper.startswith("DID:"):
+        return [(TokenKind.DID, fold(text))]
+    if upper.startswith("VID:"):
+        return [(TokenKind.MAC, _normal(TokenKind.MAC, text, reversed_bytes=False))]
+    return [(TokenKind.CENTRAL, upper), _plain(text)]
+
+
 def _of_any_kind(text: str, *, reversed_bytes: bool) -> list[tuple[TokenKind, str]]:
     upper = text.upper()
     minted = name_kind(text)
@@ -178,7 +199,12 @@ def _of_any_kind(text: str, *, reversed_bytes: bool) -> list[tuple[TokenKind, st
         value = _normal(kind, text, reversed_bytes=False)
         if form.fullmatch(value):
             found.append((kind, value))
-    return [*found, (TokenKind.KEY_CODE, upper), (TokenKind.TEXT, upper)]
+    return [
+        *found,
+        (TokenKind.KEY_CODE, upper),
+        (TokenKind.CENTRAL, upper),
+        (TokenKind.TEXT, upper),
+    ]
 
 
 def _normal(kind: TokenKind, text: str, *, reversed_bytes: bool) -> str:

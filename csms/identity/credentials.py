@@ -46,6 +46,7 @@ class Reason(StrEnum):
     CREDENTIAL_NOT_YET = "credential_not_yet"
     SITE_REFUSED = "site_refused"
     EVSE_REFUSED = "evse_refused"
+    MASTER_STARTS_NOTHING = "master_starts_nothing"
     TIME_REFUSED = "time_refused"
     ALLOWANCE_USED = "allowance_used"
     ASSURANCE_LOW = "assurance_low"

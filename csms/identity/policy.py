@@ -5,7 +5,7 @@ several credentials fail, the most useful refusal is given; one that suffices ac
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -65,6 +65,8 @@ class Attempt:
     now: datetime
     is_start: bool
     group: str
+    is_master: bool
+    evses_here: frozenset[int]
 
     @property
     def is_free(self) -> bool:
@@ -85,6 +87,8 @@ def decide(
     now: datetime,
     is_start: bool,
     group: str = "",
+    is_master: bool = False,
+    evses_here: Collection[int] = (),
     trail: list[str] | None = None,
 ) -> Authorization:
     """Decide whether `token` may charge.
@@ -92,7 +96,9 @@ def decide(
     `record` is the alias found for the token and `holder` whom it stands for, None if there is
     none. `evse_id` None (or 0) means not known yet. `open_sessions` counts the holder's others:
     that a start is a repeat of a known one is the caller's matter. `group` is the holder's group
-    name, passed on when accepted. Checks passed are appended to `trail`.
+    name, passed on when accepted. `is_master` marks a master pass: it may stop what others started
+    and starts nothing itself (2.0.1 C16). `evses_here` are the station's EVSEs, empty for not
+    known. Checks passed are appended to `trail`.
 
     A site with free charging refuses only what the operator blocked and what is bound elsewhere.
     """
@@ -119,6 +125,8 @@ def decide(
         now=now,
         is_start=is_start,
         group=group,
+        is_master=is_master,
+        evses_here=frozenset(evses_here),
     )
     refusal = _token_refusal(attempt) or _subject_refusal(attempt)
     if refusal is not None:
@@ -129,6 +137,8 @@ def decide(
     if refusal is not None:
         return refusal
     trail.append("site, credential, time, EVSE and allowance permit")
+    if is_master and is_start:
+        return _refused(attempt, AuthorizationStatus.INVALID, Reason.MASTER_STARTS_NOTHING)
     if is_start and open_sessions >= (1 if holder is None else holder.max_open_sessions):
         return _refused(attempt, AuthorizationStatus.CONCURRENT_TX, Reason.CONCURRENT)
     trail.append("no other session in the way")
@@ -146,21 +156,26 @@ def may_stop(
     *,
     started_by: TokenRecord | None,
     starter: Holder | None,
+    is_master: bool = False,
 ) -> bool:
     """Return whether `presented` (of `holder`) may stop what `started_by` (of `starter`) began.
 
     The token that started and its holder's others may always stop, even if revoked since; another
-    token of the same organisation may while it is active.
+    token of the same organisation, or a master pass (`is_master`), may while it is active.
     """
     if presented is None:
         return False
     if started_by is not None and _is_same(presented, started_by):
         return True
-    if holder is None or starter is None:
+    if holder is None:
+        return False
+    is_active = presented.state == "active" and holder.state == "active"
+    if is_master and is_active:
+        return True
+    if starter is None:
         return False
     if holder.did == starter.did:
         return True
-    is_active = presented.state == "active" and holder.state == "active"
     return is_active and bool(holder.organisation) and holder.organisation == starter.organisation
 
 
@@ -249,6 +264,10 @@ def _access_refusal(attempt: Attempt, verdicts: Iterable[Verdict]) -> Authorizat
     membership = [v for v in verdicts if grants_access(v.credential)]
     refusals = [(v.refusal, v.reason) for v in membership if v.refusal is not None]
     holder = attempt.holder
+    permitted = _evse_ids([v.credential for v in membership if v.is_sufficient])
+    if permitted and attempt.evses_here and attempt.evses_here.isdisjoint(permitted):
+        # Permitted elsewhere only: no list of EVSEs could be given that means anything here.
+        return _refused(attempt, AuthorizationStatus.NOT_AT_THIS_LOCATION, Reason.EVSE_REFUSED)
     if holder is not None and not permits_site(holder.allowed_sites, attempt.site.site_id):
         refusals.append((AuthorizationStatus.NOT_AT_THIS_LOCATION, Reason.SITE_REFUSED))
     elif any(v.is_sufficient for v in membership):
@@ -315,6 +334,11 @@ def _evse_ids(membership: list[Credential]) -> tuple[int, ...]:
     return tuple(sorted({evse_id for c in membership for evse_id in c.evse_ids}))
 
 
+def permitted_evse_ids(holder: Holder) -> tuple[int, ...]:
+    """Return the EVSEs that a holder's memberships name, empty where one names none."""
+    return _evse_ids([c for c in holder.credentials if grants_access(c)])
+
+
 def _accepted_free() -> Authorization:
     return Authorization(status=AuthorizationStatus.ACCEPTED, reason=Reason.FREE_CHARGING)
 
@@ -330,3 +354,32 @@ def _refused(attempt: Attempt, status: AuthorizationStatus, reason: Reason) -> A
         holder_did=attempt.record.did,
         assurance=attempt.record.assurance,
     )
+
+
+_MESSAGES: Final[Mapping[str, str]] = {
+    Reason.TOKEN_UNKNOWN: "This card is not known here",
+    Reason.TOKEN_BLOCKED: "This card is blocked",
+    Reason.TOKEN_LOST: "This card is blocked",
+    Reason.TOKEN_SUSPENDED: "This card is suspended",
+    Reason.TOKEN_EXPIRED: "This card has expired",
+    Reason.TOKEN_NOT_YET: "This card is not valid yet",
+    Reason.SESSION_USED: "This start was used already",
+    Reason.SESSION_WRONG_CONNECTOR: "This start is for another connector",
+    Reason.HOLDER_DISABLED: "Charging is disabled for you; ask the operator",
+    Reason.CREDENTIAL_MISSING: "No right to charge here is on record",
+    Reason.CREDENTIAL_REVOKED: "Your right to charge was revoked",
+    Reason.CREDENTIAL_SUSPENDED: "Your right to charge is suspended",
+    Reason.CREDENTIAL_EXPIRED: "Your right to charge has expired",
+    Reason.CREDENTIAL_NOT_YET: "Your right to charge has not begun",
+    Reason.SITE_REFUSED: "You may not charge at this site",
+    Reason.EVSE_REFUSED: "You may not charge at this charger",
+    Reason.TIME_REFUSED: "You may not charge at this time",
+    Reason.ALLOWANCE_USED: "Your energy allowance is used up",
+    Reason.CONCURRENT: "You are charging elsewhere already",
+    Reason.MASTER_STARTS_NOTHING: "This card only stops charging",
+}
+
+
+def message_of(reason: str) -> str:
+    """Return what a station may show for a refusal with `reason`, "" for nothing."""
+    return _MESSAGES.get(reason, "")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -13,6 +13,7 @@ from csms.core.model import (
     Authorization,
     AuthorizationStatus,
     Event,
+    Holder,
     IdToken,
     OcppVersion,
     Site,
@@ -77,8 +78,15 @@ class Authorizer:
     """
 
     def __init__(
-        self, *, store: Store, policies: Mapping[str, AccessPolicy], keys: TenantKeys
+        self,
+        *,
+        store: Store,
+        policies: Mapping[str, AccessPolicy],
+        keys: TenantKeys,
+        master_organisation: str = "",
     ) -> None:
+        """Tokens of `master_organisation` are master passes: they stop what others started."""
+        self.master_organisation = master_organisation
         self.store = store
         self.policies = policies
         self.keys = keys
@@ -137,6 +145,8 @@ class Authorizer:
                 Event(at=now, kind="decision failed", level="warning", station_id=station_id),
             )
             authorization = Authorization(status=AuthorizationStatus.INVALID, reason="internal")
+        if not authorization.is_accepted:
+            authorization = replace(authorization, message=policy.message_of(authorization.reason))
         access.add_decision(
             tx,
             access.Decision(
@@ -180,7 +190,44 @@ class Authorizer:
             now=now,
             is_start=is_start,
             group="" if holder is None else self.keys.group(holder.organisation),
+            is_master=self._is_master(holder),
+            evses_here=_evses_here(tx, station, holder),
         )
+
+    @property
+    def master_group(self) -> str:
+        """The group name of master passes, "" where there are none."""
+        return self.keys.group(self.master_organisation)
+
+    def _is_master(self, holder: Holder | None) -> bool:
+        organisation = "" if holder is None else holder.organisation
+        return bool(organisation) and organisation == self.master_organisation
+
+    def again(self, tx: Tx, decided: Authorization) -> Authorization:
+        """Return a stored decision with what an answer says beside its status.
+
+        Group, expiry and EVSEs are not stored: they are what the holder's entry says now.
+        """
+        if not decided.is_accepted:
+            return replace(decided, message=policy.message_of(decided.reason))
+        holder = identities.holder_of_did(tx, decided.holder_did) if decided.holder_did else None
+        if holder is None:
+            return decided
+        return replace(
+            decided,
+            group=self.keys.group(holder.organisation),
+            evse_ids=policy.permitted_evse_ids(holder),
+        )
+
+    def stopping(self, tx: Tx, station_id: str, id_token: IdToken) -> Authorization:
+        """Return the acceptance of a token that may stop what another one started."""
+        record = self.find(tx, stations.get_station(tx, station_id), id_token)
+        accepted = Authorization(
+            status=AuthorizationStatus.ACCEPTED,
+            reason="may_stop",
+            holder_did="" if record is None else record.did,
+        )
+        return self.again(tx, accepted)
 
     def find(self, tx: Tx, station: Station, id_token: IdToken) -> TokenRecord | None:
         """Return the enrolled token that `id_token` means at `station`, None if there is none."""
@@ -202,12 +249,21 @@ class Authorizer:
         station = stations.get_station(tx, station_id)
         presented = self.find(tx, station, id_token)
         started_by = self.find(tx, station, started_with)
+        holder = None if presented is None else identities.holder_of_did(tx, presented.did)
         return policy.may_stop(
             presented,
-            None if presented is None else identities.holder_of_did(tx, presented.did),
+            holder,
             started_by=started_by,
             starter=None if started_by is None else identities.holder_of_did(tx, started_by.did),
+            is_master=self._is_master(holder),
         )
+
+
+def _evses_here(tx: Tx, station: Station, holder: Holder | None) -> tuple[int, ...]:
+    """Return the station's EVSEs where it matters which they are."""
+    if holder is None or not any(c.evse_ids for c in holder.credentials):
+        return ()
+    return tuple(e.evse_id for e in stations.evses_of_station(tx, station.station_id))
 
 
 def _open_sessions(tx: Tx, id_token: IdToken, record: TokenRecord | None) -> int:

@@ -122,7 +122,7 @@ def snapshot(
     cars, others = [], []
     for session in present:
         station = known.get(session.station_id)
-        if station is None or not session.is_authorized:
+        if station is None or not session.is_authorized or not session.evse_id:
             others.append(session)
             continue
         in_force = installed.get(session.session_id)

@@ -26,6 +26,7 @@ from csms.core.messages import (
     VendorMessage,
     VendorReply,
 )
+from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
 from csms.service.charging import Charging
@@ -59,6 +60,7 @@ class Central:
         reservations: Reservations,
         displays: DisplayMessages,
         terms: TermsDesk,
+        aftercare: Aftercare,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -69,6 +71,7 @@ class Central:
         self.waiting = waiting
         self.reservations = reservations
         self.terms = terms
+        self.aftercare = aftercare
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -123,6 +126,7 @@ class Central:
             await self.devices.settle(station_id)
             await self.terms.settle(station_id)
             await self.waiting.send(station_id)
+            await self.aftercare.station_up(station_id)
             self.touch(await self._site_of(station_id), why)
 
         self.background.start(f"settle {station_id}", work)

@@ -24,7 +24,6 @@ from csms.core.messages import (
 )
 from csms.core.model import (
     Authorization,
-    AuthorizationStatus,
     Event,
     OcppVersion,
     Session,
@@ -32,9 +31,11 @@ from csms.core.model import (
 )
 from csms.service import reservations, terms
 from csms.service.authorization import Authorizer
+from csms.service.costs import Costs
 from csms.service.ids import new_id
 from csms.service.matching import matched
-from csms.store import journal, sessions, stations
+from csms.service.remote import NO_VEHICLE, tie
+from csms.store import details, journal, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_meter, append_samples
 from csms.store.sessions import EventStored
@@ -70,8 +71,10 @@ class Charging:
         *,
         store: Store,
         authorizer: Authorizer,
+        costs: Costs,
         changed: Callable[[Effect], None],
     ) -> None:
+        self.costs = costs
         self.store = store
         self.authorizer = authorizer
         self.changed = changed
@@ -90,7 +93,7 @@ class Charging:
         stored = sessions.append_event(tx, report)
         is_newer = report.version is OcppVersion.V21
         if stored is EventStored.REPEAT and session is not None:
-            reply = _repeated(session, report)
+            reply = self._repeated(tx, session, report)
             return (terms.repeated(tx, session, report, reply) if is_newer else reply), None
         if stored is EventStored.CONFLICT:
             report = replace(report, flags=(*report.flags, "seq_no_conflict"))
@@ -104,7 +107,7 @@ class Charging:
         if isinstance(report, SessionStarted):
             known = sessions.find_start(tx, report)
             if known is not None:
-                return _repeated(known, report), None
+                return self._repeated(tx, known, report), None
             reply, effect = self._apply(tx, None, report)
             sessions.append_event(tx, report, transaction_id=reply.transaction_id)
             return reply, effect
@@ -115,7 +118,7 @@ class Charging:
         if report.transaction_id != session.transaction_id:
             report = replace(report, transaction_id=session.transaction_id)
         if sessions.append_event(tx, report) is EventStored.REPEAT:
-            return _repeated(session, report), None
+            return self._repeated(tx, session, report), None
         return self._apply(tx, session, report)
 
     def _session_16(self, tx: Tx, report: SessionReport) -> Session | None:
@@ -161,6 +164,8 @@ class Charging:
                 session = folds.with_late_start(session, report)
         elif before is not None and isinstance(report, SessionUpdated | SessionEnded):
             session = folds.advanced(session, report)
+            if folds.MESSAGES_MISSING in before.flags:
+                session = _without_gap(tx, session)
         if before is None and isinstance(report, SessionEnded):
             session = folds.advanced(session, report)
         if before is None:
@@ -173,14 +178,37 @@ class Charging:
             transaction_id=session.transaction_id,
             authorization=authorization,
             priority=session.priority if session.is_authorized else None,
+            total_cost=self._beside(tx, session, report),
         )
         why = "" if report.received_at - report.at > FRESH else _why(before, session)
         if not why and before is not None and before.state is not session.state:
-            why = "session ended"
+            # What began and ended while its station was away concerns no plan any more.
+            why = "session ended" if before.received_at - before.started_at <= FRESH else ""
         return reply, Effect(session=session, why=why)
+
+    def _beside(self, tx: Tx, session: Session, report: SessionReport) -> float | None:
+        """Keep what `report` says beside the session's own row; return the cost at its end."""
+        said: dict[str, object] = {}
+        if report.phases_used is not None:
+            said["phases_used"] = report.phases_used
+        if report.cable_max_current_a is not None:
+            said["cable_max_current_a"] = report.cable_max_current_a
+        is_start = isinstance(report, SessionStarted)
+        if isinstance(report, SessionStarted) and report.reservation_id is not None:
+            said["reservation_id"] = report.reservation_id
+        if is_start or report.remote_start_id is not None or report.trigger == NO_VEHICLE:
+            tie(tx, session, report)
+        cost = None
+        if isinstance(report, SessionEnded) and self.costs.tariff_of:
+            cost = self.costs.of(tx, session)
+            said["total_cost"] = cost
+        if said:
+            details.note(tx, session.number, **said)
+        return cost
 
     def _open(self, tx: Tx, report: SessionReport) -> tuple[Session, Authorization | None]:
         authorization = None
+        report = _placed(tx, report)
         self._end_leftovers(tx, report)
         if report.id_token is not None and not isinstance(report, SessionEnded):
             authorization = self._decided(tx, report, is_start=True)
@@ -205,14 +233,27 @@ class Charging:
         Its station never said that it ended; a late end may still arrive and correct it. It comes
         before the decision, so that the driver who plugs in again is not in their own way.
         """
-        if report.is_offline or isinstance(report, SessionEnded):
+        if report.is_offline or isinstance(report, SessionEnded) or not report.evse_id:
             return
-        other = sessions.open_session_on_evse(tx, report.station_id, report.evse_id or 1)
-        if other is not None and other.started_at <= report.at:
-            closed = folds.closed_administratively(
-                other, now=report.at, reason="replaced by a newer transaction"
-            )
-            sessions.save(tx, closed)
+        other = sessions.open_session_on_evse(tx, report.station_id, report.evse_id)
+        if other is None or other.started_at > report.at:
+            return
+        closed = folds.closed_administratively(
+            other, now=report.at, reason="replaced by a newer transaction"
+        )
+        sessions.save(tx, folds.flagged(closed, folds.SUPERSEDED))
+        journal.add_event(
+            tx,
+            Event(
+                at=report.received_at,
+                kind="transaction replaced before its end, to be reviewed",
+                level="warning",
+                site_id=other.site_id,
+                station_id=other.station_id,
+                session_id=other.session_id,
+                detail={"evse_id": other.evse_id, "by": report.transaction_id},
+            ),
+        )
 
     def _identified(
         self, tx: Tx, session: Session, report: SessionReport
@@ -227,13 +268,33 @@ class Charging:
             self._use_up(tx, session, report)
             session = reservations.used(tx, session, report, authorization)
             return matched(tx, session, now=session.started_at), authorization
+        return session, self._answer(tx, session, report)
+
+    def _answer(self, tx: Tx, session: Session, report: SessionReport) -> Authorization:
+        """Return what to say of the token of `report`, which changes nothing any more."""
+        assert report.id_token is not None
         if session.id_token == report.id_token:
-            return session, _stored_decision(session)
+            decided = _stored_decision(session)
+            # A token that ends what it began is of no further use to the station's cache.
+            is_end = isinstance(report, SessionEnded)
+            return decided if is_end else self.authorizer.again(tx, decided)
         if session.id_token is not None and self.authorizer.may_stop(
             tx, report.station_id, session.id_token, report.id_token
         ):
-            return session, Authorization(status=AuthorizationStatus.ACCEPTED, reason="may_stop")
-        return session, self._decided(tx, report, is_start=False)
+            return self.authorizer.stopping(tx, report.station_id, report.id_token)
+        return self._decided(tx, report, is_start=False)
+
+    def _repeated(self, tx: Tx, session: Session, report: SessionReport) -> SessionReply:
+        """Return the answer a repeated message means: what was stored with the first."""
+        cost = None
+        if isinstance(report, SessionEnded) and self.costs.tariff_of:
+            cost = details.detail_of(tx, session.number).total_cost
+        return SessionReply(
+            transaction_id=session.transaction_id,
+            authorization=None if report.id_token is None else self._answer(tx, session, report),
+            priority=session.priority if session.is_authorized else None,
+            total_cost=cost,
+        )
 
     def _decided(self, tx: Tx, report: SessionReport, *, is_start: bool) -> Authorization:
         assert report.id_token is not None
@@ -252,6 +313,7 @@ class Charging:
         """Keep values outside a transaction; an EVSE's belong to the session that stands there."""
 
         def work(tx: Tx) -> Session | None:
+            details.keep_meter_message(tx, report)
             append_meter(tx, report.station_id, report.evse_id, report.samples)
             if not report.evse_id:
                 return None
@@ -328,16 +390,19 @@ def _with_clock(report: SessionReport) -> SessionReport:
     return report
 
 
-def _repeated(session: Session, report: SessionReport) -> SessionReply:
-    """Return the answer a repeated message means: the decision that was stored with the first."""
-    authorization = None
-    if report.id_token is not None and session.id_token is not None:
-        authorization = _stored_decision(session)
-    return SessionReply(
-        transaction_id=session.transaction_id,
-        authorization=authorization,
-        priority=session.priority if session.is_authorized else None,
-    )
+def _placed(tx: Tx, report: SessionReport) -> SessionReport:
+    """Return `report` at its station's one EVSE where it names none; among several, unknown."""
+    if report.evse_id:
+        return report
+    places = stations.evses_of_station(tx, report.station_id)
+    return replace(report, evse_id=places[0].evse_id) if len(places) == 1 else report
+
+
+def _without_gap(tx: Tx, session: Session) -> Session:
+    """Return the session without its gap once the messages that were missing have come."""
+    if sessions.missing_numbers(tx, session.station_id, session.transaction_id):
+        return session
+    return folds.without(session, folds.MESSAGES_MISSING)
 
 
 def _stored_decision(session: Session) -> Authorization:

@@ -93,7 +93,7 @@ class Devices:
             command_id = commands.insert_command(
                 tx, command.station_id, kind=kind, payload=payload, asked_by=asked_by, at=asked_at
             )
-            self.note_asked(tx, command, at=asked_at)
+            self.note_asked(tx, replace(command, command_id=command_id), at=asked_at)
             return command_id
 
         command_id = await self.store.write(ask)

@@ -29,6 +29,7 @@ from csms.core.messages import (
     StatusChanged,
 )
 from csms.core.model import Event, Evse, Station
+from csms.service import remote
 from csms.store import journal, links, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -234,15 +235,15 @@ class LinkDesk:
         """Keep the state of a connector; return whether its EVSE was not known before."""
 
         def work(tx: Tx) -> bool:
-            is_new = bool(report.evse_id) and (
-                stations.get_evse(tx, report.station_id, report.evse_id) is None
-            )
+            before = stations.get_evse(tx, report.station_id, report.evse_id)
+            is_new = bool(report.evse_id) and before is None
             others = stations.evses_of_station(tx, report.station_id)
             model = others[0] if others else Evse(station_id="", evse_id=1, max_kw=UNKNOWN_EVSE_KW)
             default = replace(
                 model, station_id=report.station_id, evse_id=report.evse_id, guard_kw=None
             )
             stations.set_status(tx, report, default=default)
+            remote.freed(tx, report, was="" if before is None else before.status)
             return is_new
 
         return await self.store.write(work)

@@ -86,6 +86,11 @@ def energy_of_session(tx: Tx, session: Session) -> list[tuple[datetime, float]]:
     return [(row.starts_at, row.energy_kwh) for row in found]
 
 
+def quarters_of(tx: Tx, session: Session) -> list[tuple[datetime, float]]:
+    """Return a session's quarter hours as (start, kWh) from its samples as they are now."""
+    return sorted(_of_session(tx, session).items())
+
+
 def _up(at: datetime) -> datetime:
     start = slot_start(at)
     return start if start == at else start + _QUARTER

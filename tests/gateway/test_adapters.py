@@ -165,7 +165,7 @@ def test_a_2_0_1_start_names_everything_it_was_told() -> None:
 def test_a_2_0_1_event_may_say_next_to_nothing() -> None:
     report = v201("TransactionEvent", event("Ended"))
     assert isinstance(report, SessionEnded)
-    assert (report.evse_id, report.connector_id, report.id_token) == (0, 1, None)
+    assert (report.evse_id, report.connector_id, report.id_token) == (0, 0, None)
     assert (report.samples, report.meter_stop_wh, report.stop_reason) == ((), None, "")
 
 
