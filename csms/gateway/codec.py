@@ -142,6 +142,27 @@ def _loosen_event(schema: dict[str, Any]) -> None:
     schema["definitions"]["CostDimensionEnumType"]["enum"].append("IdleTime")
 
 
+_INTEGER_BOUND = 2**31
+"""Integers of OCPP have 32 bits (2.0.1 part 2, 2.1.1); the schemas say nothing of it."""
+_REGISTER_BOUND = 2**53
+"""1.6 stations count Wh past 32 bits in meterStart and meterStop."""
+_REGISTERS = frozenset({"meterStart", "meterStop"})
+
+
+def _bound_integers(schema: dict[str, Any], name: str = "") -> None:
+    """Give each integer of a call the bounds that no schema file states."""
+    if schema.get("type") == "integer":
+        bound = _REGISTER_BOUND if name in _REGISTERS else _INTEGER_BOUND
+        schema.setdefault("minimum", -bound)
+        schema.setdefault("maximum", bound - 1)
+    for member, part in schema.get("properties", {}).items():
+        _bound_integers(part, member)
+    for part in schema.get("definitions", {}).values():
+        _bound_integers(part)
+    if isinstance(schema.get("items"), dict):
+        _bound_integers(schema["items"])
+
+
 _LOOSENED: dict[tuple[OcppVersion, str], Callable[[dict[str, Any]], None]] = {
     (OcppVersion.V16, "GetConfigurationResponse"): _loosen_configuration,
     (OcppVersion.V16, "MeterValues"): _loosen_samples,
@@ -265,5 +286,7 @@ def schemas(version: OcppVersion) -> dict[str, dict[str, Any]]:
             schema = orjson.loads(entry.read_bytes().removeprefix(b"\xef\xbb\xbf"))
             if loosen := _LOOSENED.get((version, name)):
                 loosen(schema)
+            if name.removesuffix(_REQUEST_ENDING[version]) in _FROM_STATION[version]:
+                _bound_integers(schema)
             found[name] = schema
     return found

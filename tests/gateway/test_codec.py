@@ -37,7 +37,7 @@ def example(schema: dict[str, Any], root: dict[str, Any]) -> Any:
         case "string":
             return EXAMPLES.get(schema.get("format", ""), "x")
         case "integer":
-            return int(schema.get("minimum", 1)) or 1
+            return max(int(schema.get("minimum", 1)), 1)
         case "number":
             return max(min(1.5, schema.get("maximum", 1.5)), schema.get("minimum", -1.5))
         case "boolean":
