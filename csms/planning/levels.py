@@ -65,6 +65,24 @@ class Levels:
             return np.asarray(row[np.minimum(at, len(row) - 1)])
         return self.floor(car, kw) + float(self.step_kw[car])
 
+    def floor_each(self, kw: Floats) -> Floats:
+        """Return for each car the highest of its levels that is at most its `kw`, (N,)."""
+        step = np.where(self.step_kw > 0, self.step_kw, 1.0)
+        found = np.where(self.step_kw > 0, np.floor(kw / step + _EPSILON) * step, kw)
+        if self.has_list.any():
+            at = (self.listed <= kw[:, None] + _EPSILON).sum(axis=1) - 1
+            found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
+        return np.asarray(found, dtype=np.float64)
+
+    def above_each(self, kw: Floats) -> Floats:
+        """Return for each car the next of its levels above its `kw`, (N,); the highest stays."""
+        found = self.floor_each(kw) + self.step_kw
+        if self.has_list.any():
+            at = (self.listed <= kw[:, None] + _EPSILON).sum(axis=1)
+            at = np.minimum(at, self.listed.shape[1] - 1)
+            found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
+        return np.asarray(found, dtype=np.float64)
+
     def bounds(self, least: Floats, most: Floats) -> tuple[Floats, Floats]:
         """Return the lowest level that is at least `least` and the highest within `most`, (N,)."""
         least, most = least.copy(), most.copy()

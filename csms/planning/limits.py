@@ -78,8 +78,9 @@ def limits_of(case: PlanningCase, site_kw: Floats, base_kw: Floats, notes: list[
             limit = rows.limit(_phase(circuit.limit_a, p), f"{phase} of {circuit.circuit_id}")
             use = np.where(below & used[:, p], per_a, 0.0)
             rows.add(circuit.circuit_id, phase, limit, load_a[p], use, circuit.source)
+    index = {s.session_id: i for i, s in enumerate(case.sessions)}
     for row in case.limit_rows:
-        _add_phasors(rows, row, per_a)
+        _add_phasors(rows, row, index, per_a)
     return rows.built()
 
 
@@ -283,18 +284,19 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
     return total, phases
 
 
-def _add_phasors(rows: _Rows, row: LimitRow, per_a: Floats) -> None:
+def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    index = {s.session_id: i for i, s in enumerate(rows.case.sessions)}
-    terms = [t for t in row.terms if t.session_id in index and t.factor > 0]
+    terms = [t for t in row.terms if t.session_id in index and t.factor]
+    cars = np.array([index[t.session_id] for t in terms], dtype=np.int64)
+    factors = np.array([t.factor for t in terms], dtype=np.float64)
+    # A current that is subtracted is one that flows at the opposite angle.
+    angles = np.array([t.angle_deg for t in terms]) + np.where(factors < 0, 180.0, 0.0)
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    for normal_deg, share in _sides([t.angle_deg for t in terms]):
-        use = np.zeros(len(per_a))
-        for term in terms:
-            along = cos(radians(term.angle_deg - normal_deg))
-            # What points away from a side would relieve it, until that car stops drawing.
-            use[index[term.session_id]] += max(along, 0.0) * term.factor
+    for normal_deg, share in _sides(sorted(set(angles.tolist()), key=angles.tolist().index)):
+        # What points away from a side would relieve it, until that car stops drawing.
+        along = np.maximum(np.cos(np.radians(angles - normal_deg)), 0.0)
+        use = np.bincount(cars, along * np.abs(factors), minlength=len(per_a))
         rows.add("", row.row_id, limit * share, load * share, use * per_a, "limit row")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csms.core.model import Strategy
+from csms.planning.carried import carried
 from csms.planning.grid import Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import filled_in_turn, missed_kwh
@@ -35,6 +36,12 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     peak = solution.peak_kw if grid.demand_weight > 0 else np.inf
     room = grid.room.copy()
     room[0] -= kept
+    energy = solution.power_kw * blocks.sums(grid.inside_h)
+    short = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
+    if float(short.sum()) > LOST_SHARE * float(grid.due_kwh.sum()):
+        aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
+        power = carried(grid, aimed, limit=room)
+        return made_whole(grid, power, limit=room, peak_kw=peak, is_on_levels=True)
     power = _smooth(grid, blocks, solution, (room, peak))
     return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
 

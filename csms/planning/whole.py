@@ -17,12 +17,17 @@ MOST_RISES = 40
 """How many levels a slot can rise while what was lost is given back."""
 
 
-def made_whole(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> Floats:
-    """Return `power` (N, K) as stations can follow it, within `limit` (R, K) and the peak."""
+def made_whole(
+    grid: Grid, power: Floats, *, limit: Floats, peak_kw: float, is_on_levels: bool = False
+) -> Floats:
+    """Return `power` (N, K) as stations can follow it, within `limit` (R, K) and the peak.
+
+    With `is_on_levels` the rows are on levels already, and leave no room for more.
+    """
     sessions = grid.case.sessions
     never = [i for i, s in enumerate(sessions) if s.never_pause and not grid.is_fixed[i]]
     few = [i for i, s in enumerate(sessions) if s.max_periods > 0 and not grid.is_fixed[i]]
-    is_coarse = grid.levels.is_coarse & ~grid.is_fixed
+    is_coarse = grid.levels.is_coarse & ~grid.is_fixed & (not is_on_levels)
     if not never and not few and not is_coarse.any():
         return power
     power = power.copy()

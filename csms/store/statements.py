@@ -32,8 +32,7 @@ Insert = Callable[[Table], Any]
 _INSERTS: Mapping[str, Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _PREFIX = "p_"
 _ROW = re.compile(r"VALUES (\((?:\?, )*\?\))")
-_UPDATE = re.compile(r"UPDATE (?P<table>\w+) SET (?P<set>.+) WHERE \w+\.(?P<key>\w+) = \?")
-MOST_ROWS = 32
+_MOST_ROWS = 32
 """Rows in one statement: with 30 values each they stay far below SQLite's 32,766 parameters."""
 
 
@@ -50,20 +49,9 @@ def parameters(table: Table, names: Sequence[str]) -> dict[str, BindParameter[An
 
 
 class Hot:
-    """A statement compiled once per dialect and run with a tuple in the order of `names`.
+    """A statement compiled once per dialect and run with a tuple in the order of `names`."""
 
-    `then` is called before the commit of a transaction that put rows off with it, with their
-    number.
-    """
-
-    def __init__(
-        self,
-        build: Callable[[Insert], Any],
-        names: Sequence[str],
-        *,
-        then: "Callable[[Tx, int], None] | None" = None,
-    ) -> None:
-        self.then = then
+    def __init__(self, build: Callable[[Insert], Any], names: Sequence[str]) -> None:
         self._build = build
         self._names = tuple(names)
         self._forms: dict[str, tuple[str, Callable[[Sequence[Any]], Any] | None]] = {}
@@ -77,32 +65,16 @@ class Hot:
         return found
 
     def many(self, rows: int) -> str | None:
-        """Return SQLite's text for `rows` rows in one statement, None if there is no such text.
-
-        There is one for an INSERT of values and for an UPDATE by a key, its last value.
-        """
+        """Return SQLite's text for `rows` rows in one statement, None if there is no such text."""
         text = self._many.get(rows)
         if text is None:
             single, _ = self.form("sqlite")
-            if (found := _ROW.search(single)) is not None:
-                values = ", ".join([found[1]] * rows)
-                text = single[: found.start(1)] + values + single[found.end(1) :]
-            elif (found := _UPDATE.fullmatch(single)) is not None:
-                text = self._many_updates(found, rows)
-            else:
+            found = _ROW.search(single)
+            if found is None:
                 return None
-            self._many[rows] = text
+            repeated = ", ".join([found[1]] * rows)
+            text = self._many[rows] = single[: found.start(1)] + repeated + single[found.end(1) :]
         return text
-
-    def _many_updates(self, single: re.Match[str], rows: int) -> str:
-        # SQLite names the columns of VALUES column1, column2 and so on.
-        places = map(str, range(1, len(self._names)))
-        sets = re.sub(r"\?", lambda _: f"new.column{next(places)}", single["set"])
-        row = f"({', '.join('?' * len(self._names))})"
-        return (
-            f"UPDATE {single['table']} SET {sets} FROM (VALUES {', '.join([row] * rows)}) AS new"
-            f" WHERE {single['table']}.{single['key']} = new.column{len(self._names)}"
-        )
 
     def _compiled(self, dialect: str) -> tuple[str, Callable[[Sequence[Any]], Any] | None]:
         compiler: Dialect = (
@@ -182,13 +154,12 @@ class Tx:
     during which the loop has the interpreter to itself.
     """
 
-    __slots__ = ("_connection", "_cursor", "_later", "_then", "dialect", "memory")
+    __slots__ = ("_connection", "_cursor", "_later", "dialect", "memory")
 
     def __init__(self, connection: Connection, cursor: Any, memory: Memory) -> None:
         self._connection = connection
         self._cursor = cursor
         self._later: dict[Hot, list[Sequence[Any]]] = {}
-        self._then: dict[Hot, int] = {}
         self.dialect = connection.dialect.name
         self.memory = memory
 
@@ -196,7 +167,7 @@ class Tx:
         """Run a hot statement whose result nobody needs, at the latest before the commit.
 
         Statements put off keep their order among themselves only: rows of one must not depend on
-        another's. An UPDATE must name its row by its last value; the last one for a row counts.
+        another's.
         """
         rows = self._later.get(statement)
         if rows is None:
@@ -212,39 +183,28 @@ class Tx:
         try:
             for statement, rows in pending.items():
                 self._run_together(statement, rows)
-                if statement.then is not None:
-                    self._then[statement] = self._then.get(statement, 0) + len(rows)
-        except Exception as error:
-            raise Postponed(error) from error
-
-    def finish(self) -> None:
-        """Run what was put off and what follows from it; raises Postponed likewise."""
-        self.catch_up()
-        try:
-            for statement, rows in self._then.items():
-                if statement.then is not None:
-                    statement.then(self, rows)
         except Exception as error:
             raise Postponed(error) from error
 
     def _run_together(self, statement: Hot, rows: list[Sequence[Any]]) -> None:
         text, order = statement.form(self.dialect)
-        if text.startswith("UPDATE"):
-            rows = list({row[-1]: row for row in rows}.values())
         if order is not None:
             rows = [order(row) for row in rows]
-        if self.dialect != "sqlite":
-            self._cursor.executemany(text, rows)
-            return
-        # Each call gives the interpreter to the loop and waits to get it back, and executemany
-        # does so for each row: few calls.
-        for begin in range(0, len(rows), MOST_ROWS):
-            chunk = rows[begin : begin + MOST_ROWS]
-            together = statement.many(len(chunk)) if len(chunk) > 1 else text
-            if together is None:
-                self._cursor.executemany(text, chunk)
-            else:
+        begin = 0
+        if self.dialect == "sqlite":
+            # Each call gives the interpreter to the loop and waits to get it back: few calls. In
+            # powers of two, so that few texts are compiled.
+            size = _MOST_ROWS
+            while size > 1:
+                together = statement.many(size) if len(rows) - begin >= size else None
+                if together is None:
+                    size //= 2
+                    continue
+                chunk = rows[begin : begin + size]
                 self._cursor.execute(together, tuple(chain.from_iterable(chunk)))
+                begin += size
+        if begin < len(rows):
+            self._cursor.executemany(text, rows[begin:])
 
     def execute(
         self, statement: Executable, values: Sequence[Mapping[str, Any]] | None = None

@@ -431,17 +431,9 @@ session_event = Table(
     flag_column("is_conflict"),
     text_column("payload"),
     Column("flags", Values, nullable=False),
+    UniqueConstraint("station_id", "transaction_id", "seq_no", "digest"),
     sqlite_autoincrement=True,
 )
-# In SQLite `event_key` has this key instead (filing.py).
-Index(
-    "uq_session_event_station_id_transaction_id_seq_no_digest",
-    session_event.c.station_id,
-    session_event.c.transaction_id,
-    session_event.c.seq_no,
-    session_event.c.digest,
-    unique=True,
-).ddl_if(dialect="postgresql")
 
 orphan = Table(
     "orphan",
@@ -459,8 +451,7 @@ orphan = Table(
 )
 
 
-def meter_columns(*key: Column[Any]) -> list[Any]:
-    """Return the columns of a meter sample behind `key`."""
+def _meter(*key: Column[Any]) -> list[Any]:
     return [
         *key,
         instant_column("at"),
@@ -473,11 +464,8 @@ def meter_columns(*key: Column[Any]) -> list[Any]:
         nullable_column("power_offered_w", Float),
         nullable_column("current_offered_a", Float),
         Column("flags", Values, nullable=False),
+        PrimaryKeyConstraint(*(c.name for c in key), "at", "context"),
     ]
-
-
-def _meter(*key: Column[Any]) -> list[Any]:
-    return [*meter_columns(*key), PrimaryKeyConstraint(*(c.name for c in key), "at", "context")]
 
 
 # Without a row id the key is the table: one tree to write per sample instead of two.

@@ -165,6 +165,18 @@ def test_pilots_are_those_that_the_station_knows() -> None:
     assert world.site.over_a(pilots) <= 1e-6
 
 
+def test_a_site_far_too_small_fills_its_limits_with_whole_amperes() -> None:
+    world = _world(*(f"{lines}{i}" for lines in ANGLES for i in range(8)), cap_kw=20.0)
+    pilots = _run(world)
+    assert world.site.over_a(pilots) <= 1e-6
+    assert all(p[0] == 0.0 or p[0] in range(6, 33) for p in pilots.values())
+    # 55.556 A on each line, 32.075 A from each pair: rounding leaves no room for one ampere more.
+    assert _sum_a(pilots, "AB") + _sum_a(pilots, "BC") + _sum_a(pilots, "CA") >= 95.0
+    for station in pilots:
+        if pilots[station][0] > 0:
+            assert world.site.over_a({**pilots, station: [pilots[station][0] + 1.0]}) > 0
+
+
 def test_a_car_that_draws_less_than_its_pilot_leaves_the_rest_to_others() -> None:
     world = _world("AB1", "AB2", "AB3", pilots=None)
     world.current_time = 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from csms.planning.acn import AcnScheduler
+from csms.planning.acn import AcnOptions, AcnScheduler
 
 pytestmark = [
     pytest.mark.skipif(
@@ -68,3 +68,9 @@ def test_real_cars_get_more_than_the_simulators_own_algorithms_give_them(
     for name in ("LLF", "RR"):
         peer = _run(world, day, "V", peers.sorted_peer(name, is_integer=True))
         assert found.delivered >= peer.delivered + 0.03, name
+
+
+def test_cars_that_must_not_pause_do_not(world: Any, day: Any) -> None:
+    found = _run(world, day, "V", AcnScheduler(AcnOptions(never_pause=True)))
+    assert found.violations == 0
+    assert found.pauses == 0.0
