@@ -5,7 +5,8 @@ holds in every slot; an empty one says nothing. Loads that nobody controls are n
 draw: a circuit's load counts for it and for every circuit above it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 Series = tuple[float, ...]
@@ -73,3 +74,39 @@ class Cap:
     circuit_id: str = ""
     limit_kw: float | None = None
     limit_a: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an EVSE hangs: its circuit ("": the site's connection) and which of L1..L3 it is on.
+
+    `phases` is empty while nobody knows.
+    """
+
+    circuit_id: str = ""
+    phases: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """A site's tree of fuses, and the place of each EVSE in it by (station, EVSE number).
+
+    An EVSE without a place hangs on the site's connection.
+    """
+
+    circuits: tuple[Circuit, ...] = ()
+    places: Mapping[tuple[str, int], Place] = field(default_factory=dict)
+
+    def of(self, station_id: str, evse_id: int) -> Place:
+        """Return the place of an EVSE."""
+        return self.places.get((station_id, evse_id), Place())
+
+    def phases(self, station_id: str, evse_id: int, *, used: int) -> tuple[int, ...]:
+        """Return which phases something at an EVSE draws from that charges on `used` of them.
+
+        Empty while that is not known: it then counts on all three.
+        """
+        wired = self.of(station_id, evse_id).phases
+        if used >= 3:
+            return (1, 2, 3)
+        return wired if len(wired) == used else ()

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import inf, isfinite
 from zoneinfo import ZoneInfo
 
+from csms.core.circuit import Wiring
 from csms.core.errors import NotFound
 from csms.core.model import (
     CarbonIntensity,
@@ -27,7 +28,8 @@ from csms.planning.demand import held_kwh, need
 from csms.planning.profile import row_of
 from csms.planning.taper import charging_time
 from csms.service.links import UNKNOWN_EVSE_KW
-from csms.service.slots import carbon_series, edges, highest, price_series
+from csms.service.slots import carbon_series, days_left, edges, highest, price_series
+from csms.service.wiring import step_a, with_idle_guards
 from csms.store import energy, identities, plans, series, sessions, stations, trips
 from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
@@ -98,6 +100,7 @@ class Snapshot:
     base_load_kw: Mapping[datetime, float]
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
+    wiring: Wiring = field(default_factory=Wiring)
     notes: tuple[str, ...] = ()
 
 
@@ -222,7 +225,9 @@ def planning_case(
     carbon = carbon_series(known.carbon, edges_at)
     base_kw = highest(known.base_load_kw, edges_at, otherwise=known.site.base_load_kw)
     cars = tuple(
-        _planning_session(car, known.site, surroundings, edges_at=edges_at, now=now)
+        _planning_session(
+            car, known.site, surroundings, wiring=known.wiring, edges_at=edges_at, now=now
+        )
         for car in known.cars
     )
     return PlanningCase(
@@ -238,13 +243,22 @@ def planning_case(
         co2_kg_per_kwh=carbon,
         demand_charge_eur_per_kw=known.demand_charge_eur_per_kw,
         billed_peak_kw=known.billed_peak_kw,
+        days_left=days_left(now, known.site.time_zone),
         sessions=cars,
+        circuits=with_idle_guards(
+            known.wiring, known.evses, _idle_guards(known), voltage_v=known.site.voltage_v
+        ),
         notes=tuple(notes),
     )
 
 
 def idle_guard_kw(known: Snapshot) -> float:
-    """Return what EVSEs without a planned session may draw by themselves, kW.
+    """Return what EVSEs without a planned session may draw by themselves, kW."""
+    return sum(_idle_guards(known).values())
+
+
+def _idle_guards(known: Snapshot) -> dict[tuple[str, int], float]:
+    """Return what each EVSE without a planned session may draw by itself, kW.
 
     An EVSE whose station was here and never took its guard counts with all it can deliver; a
     station that never linked is not there yet. What is drawn beyond that counts as drawn.
@@ -259,7 +273,7 @@ def idle_guard_kw(known: Snapshot) -> float:
         place = (session.station_id, session.evse_id)
         if place not in planned:
             idle[place] = max(idle.get(place, 0.0), _drawn_kw(session))
-    return sum(idle.values())
+    return idle
 
 
 def _drawn_kw(session: Session) -> float:
@@ -394,6 +408,7 @@ def _planning_session(
     site: Site,
     surroundings: Surroundings,
     *,
+    wiring: Wiring,
     edges_at: tuple[datetime, ...],
     now: datetime,
 ) -> PlanningSession:
@@ -433,6 +448,11 @@ def _planning_session(
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),
+        circuit_id=wiring.of(session.station_id, session.evse_id).circuit_id,
+        phases_used=wiring.phases(session.station_id, session.evse_id, used=usable_phases(car)),
+        voltage_v=site.voltage_v,
+        step_a=step_a(car.station, car.evse),
+        delivered_kwh=max(session.energy_wh, 0.0) / 1000.0,
     )
 
 

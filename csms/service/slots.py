@@ -1,9 +1,11 @@
 """Slots of a planning case and what the store's series say in each of them."""
 
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from math import isfinite
+from zoneinfo import ZoneInfo
 
 from csms.core.model import CarbonIntensity, Price
 from csms.core.units import slot_start, slot_starts
@@ -82,3 +84,9 @@ def _series(
             j += 1
         values.append(total / covered_s if covered_s > 0 else None)
     return values
+
+
+def days_left(now: datetime, time_zone: str) -> float:
+    """Return how many days of the billing month are left at a site, the running one counted."""
+    local = now.astimezone(ZoneInfo(time_zone))
+    return float(monthrange(local.year, local.month)[1] - local.day + 1)

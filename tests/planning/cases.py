@@ -90,17 +90,26 @@ def over_the_tree(of: PlanningCase, result: Plan, k: int) -> list[str]:
 
     What guards and loads pass without any planned car is not the plan's doing.
     """
+    least = [max(s.guard_kw, s.fixed_kw[k] if s.fixed_kw else 0.0) for s in of.sessions]
+    draws = [
+        max(row.power_kw[k], s.guard_kw)
+        for s, row in zip(of.sessions, result.sessions, strict=True)
+    ]
+    both = zip(loads_of_the_tree(of, draws, k), loads_of_the_tree(of, least, k), strict=True)
     return [
-        f"{name}: {with_cars:.6f} of {limit:.6f}"
-        for name, with_cars, without, limit in loads_of_the_tree(of, result, k)
-        if with_cars > limit + 1e-5 and with_cars > without + 1e-9
+        f"{name}: {load:.6f} of {limit:.6f}"
+        for (name, load, limit), (_, without, _) in both
+        if load > limit + 1e-5 and load > without + 1e-9
     ]
 
 
 def loads_of_the_tree(
-    of: PlanningCase, result: Plan, k: int
-) -> Iterator[tuple[str, float, float, float]]:
-    """Yield a name, the load with the plan, the load without it, and the limit, of every fuse."""
+    of: PlanningCase, draws_kw: Sequence[float], k: int
+) -> Iterator[tuple[str, float, float]]:
+    """Yield name, load and limit of every fuse in slot `k` if the cars draw `draws_kw`.
+
+    EVSEs without a planned session draw their guards.
+    """
     parents = {c.circuit_id: c.parent_id for c in of.circuits}
 
     def at(series: tuple[float, ...]) -> float:
@@ -112,41 +121,28 @@ def loads_of_the_tree(
     def amperes(session: PlanningSession, kw: float) -> float:
         return kw * 1000.0 / (session.voltage_v * session.phases)
 
-    both = [
-        (s, max(row.power_kw[k], s.guard_kw), max(s.guard_kw, s.fixed_kw[k] if s.fixed_kw else 0.0))
-        for s, row in zip(of.sessions, result.sessions, strict=True)
-    ]
+    cars = list(zip(of.sessions, draws_kw, strict=True))
     for circuit in of.circuits:
         below = [c for c in of.circuits if is_below(c.circuit_id, circuit.circuit_id)]
-        mine = [entry for entry in both if is_below(entry[0].circuit_id, circuit.circuit_id)]
+        mine = [(s, kw) for s, kw in cars if is_below(s.circuit_id, circuit.circuit_id)]
         for p in (1, 2, 3) if circuit.limit_a else ():
             own = sum(at(c.load_a[p - 1]) for c in below if c.load_a)
             own += sum(c.idle_guard_a[p - 1] for c in below if c.idle_guard_a)
-            on = [e for e in mine if not e[0].phases_used or p in e[0].phases_used]
+            on = [(s, kw) for s, kw in mine if not s.phases_used or p in s.phases_used]
             limit = at(circuit.limit_a[p - 1 if len(circuit.limit_a) > 1 else 0])
-            yield (
-                f"{circuit.circuit_id} L{p}",
-                own + sum(amperes(s, kw) for s, kw, _ in on),
-                own + sum(amperes(s, kw) for s, _, kw in on),
-                limit,
-            )
+            yield f"{circuit.circuit_id} L{p}", own + sum(amperes(s, kw) for s, kw in on), limit
         if circuit.limit_kw:
             own = sum(at(c.load_kw) for c in below if c.load_kw)
             own += sum(c.idle_guard_kw for c in below)
-            yield (
-                f"{circuit.circuit_id} kW",
-                own + sum(kw for _, kw, _ in mine),
-                own + sum(kw for _, _, kw in mine),
-                at(circuit.limit_kw),
-            )
-    by_name = {s.session_id: (s, kw, least) for s, kw, least in both}
+            limit = at(circuit.limit_kw)
+            yield f"{circuit.circuit_id} kW", own + sum(kw for _, kw in mine), limit
+    by_name = {s.session_id: (s, kw) for s, kw in cars}
     for row in of.limit_rows:
-        sums = [0j, 0j]
+        total = 0j
         for term in row.terms:
-            s, kw, least = by_name[term.session_id]
-            for i, power in enumerate((kw, least)):
-                sums[i] += rect(term.factor * amperes(s, power), radians(term.angle_deg))
-        yield row.row_id, abs(sums[0]), abs(sums[1]), at(row.limit_a)
+            s, kw = by_name[term.session_id]
+            total += rect(term.factor * amperes(s, kw), radians(term.angle_deg))
+        yield row.row_id, abs(total), at(row.limit_a)
 
 
 def broken_laws(of: PlanningCase, result: Plan) -> list[str]:

@@ -1,0 +1,51 @@
+"""What a planning case needs to know of wires and stations: the tree of fuses, steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from csms.core.circuit import Circuit, Wiring
+from csms.core.model import Evse, Station
+
+
+def with_idle_guards(
+    wiring: Wiring,
+    evses: Sequence[Evse],
+    idle_kw: Mapping[tuple[str, int], float],
+    *,
+    voltage_v: float,
+) -> tuple[Circuit, ...]:
+    """Return the circuits with what EVSEs without a planned session may draw on each of them.
+
+    `idle_kw` is by (station, EVSE number). An EVSE whose phases nobody knows counts on all three.
+    """
+    if not wiring.circuits:
+        return ()
+    phases = {(e.station_id, e.evse_id): e.phases for e in evses}
+    total_kw: dict[str, float] = {}
+    per_phase_a: dict[str, list[float]] = {}
+    for (station_id, evse_id), kw in idle_kw.items():
+        circuit_id = wiring.of(station_id, evse_id).circuit_id
+        # One that was never described may draw all of it from a single phase.
+        used = phases.get((station_id, evse_id), 1)
+        total_kw[circuit_id] = total_kw.get(circuit_id, 0.0) + kw
+        row = per_phase_a.setdefault(circuit_id, [0.0] * 3)
+        for phase in wiring.phases(station_id, evse_id, used=used) or (1, 2, 3):
+            row[phase - 1] += kw * 1000.0 / (used * voltage_v)
+    return tuple(
+        replace(
+            circuit,
+            idle_guard_kw=total_kw.get(circuit.circuit_id, 0.0),
+            idle_guard_a=tuple(per_phase_a.get(circuit.circuit_id, ())),
+        )
+        for circuit in wiring.circuits
+    )
+
+
+def step_a(station: Station, evse: Evse) -> float:
+    """Return the steps in which a station counts amperes, 0.0 where they hardly matter.
+
+    A tenth of an ampere is rounded down when a schedule is cut; whole ones have to be planned with.
+    """
+    limits = station.limits
+    in_amperes = evse.current_type != "DC" and "A" in limits.units
+    return limits.step_a if in_amperes and limits.step_a >= 1.0 else 0.0
