@@ -492,6 +492,7 @@ def _timetable(system: System) -> None:
     jobs.every("replan", slot, period_s=settings.planner.slot_s, before_s=20)
     jobs.every("prices", system.market.fetch, period_s=3600, before_s=300)
     jobs.every("fold energy", system.housekeeping.fold, period_s=900)
+    jobs.every("follow clock", system.housekeeping.follow_clock, period_s=10)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("reservations", system.reservations.expire, period_s=60)

@@ -13,20 +13,33 @@ from datetime import UTC, datetime, timedelta
 class Clock:
     """Aware UTC time that starts at `start` and runs `speed` times as fast as the machine's.
 
-    Built without arguments it is real time. It advances by the monotonic clock, so a step of the
-    machine's clock changes neither order nor intervals.
+    Built without arguments it is real time. It advances by the monotonic clock; a step of the
+    machine's clock reaches it only through `follow`, never between two readings of one piece of
+    work.
     """
 
     def __init__(self, *, start: datetime | None = None, speed: float = 1.0) -> None:
         if speed <= 0:
             raise ValueError(f"speed is {speed}; it must be above 0")
         self.speed = speed
+        self._is_real = start is None and speed == 1.0
         self._start = start or datetime.now(UTC)
         self._zero = time.monotonic()
 
     def now(self) -> datetime:
         """Return the present instant, UTC."""
         return self._start + timedelta(seconds=(time.monotonic() - self._zero) * self.speed)
+
+    def follow(self, machine: datetime) -> timedelta:
+        """Step to the machine's time where this clock is real and off by a second or more.
+
+        Returns the step, zero where there was none. Stations set their clocks by ours.
+        """
+        off = machine - self.now()
+        if not self._is_real or abs(off) < timedelta(seconds=1):
+            return timedelta(0)
+        self._start += off
+        return off
 
     def real_s(self, seconds: float) -> float:
         """Return how many machine seconds `seconds` of this clock take."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -86,6 +86,23 @@ class Housekeeping:
                 station_id=session.station_id,
             )
             self.touch(session.site_id, "session ended")
+
+    async def follow_clock(self) -> None:
+        """Follow a step of the machine's clock, with an event: stations will be told another time.
+
+        Nothing else depends on it: ids and orders come from the store, time-outs from the
+        monotonic clock.
+        """
+        step = self.clock.follow(datetime.now(UTC))
+        if step:
+            log.warning("clock stepped", by_s=step.total_seconds())
+            event = Event(
+                at=self.clock.now(),
+                kind="clock stepped",
+                level="warning",
+                detail={"by_s": step.total_seconds()},
+            )
+            await self.store.write(lambda tx: journal.add_event(tx, event))
 
     async def expire_offers(self) -> None:
         """Close offers whose time is over."""
