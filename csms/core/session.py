@@ -15,6 +15,7 @@ from csms.core.messages import SessionEnded, SessionReport, SessionStarted, Sess
 from csms.core.model import (
     Authorization,
     MeterSample,
+    OcppVersion,
     Session,
     SessionState,
 )
@@ -28,6 +29,10 @@ START_MISSING = "start_missing"
 """Flag: the transaction's first message has not come."""
 SUPERSEDED = "superseded"
 """Flag: another transaction began on its EVSE before its end came: for people to review."""
+
+UNIT_THOUSANDFOLD = "unit_thousandfold"
+"""Flag: the register's unit is wrong by a thousand, as its own power shows; it is counted so."""
+_TELLING_S = 5.0
 
 MAX_STEP_W = 1_000_000.0
 """A register that rises faster than this between two samples is flagged, not refused."""
@@ -222,6 +227,7 @@ class _Fold:
     """
 
     __slots__ = (
+        "_can_misname_units",
         "_current_a",
         "_energy_wh",
         "_flags",
@@ -244,6 +250,8 @@ class _Fold:
         self._soc_wh = session.soc_wh
         self._sample_at = session.sample_at
         self._flags = session.flags
+        # 1.6 begins and ends with whole Wh by definition.
+        self._can_misname_units = session.version is not OcppVersion.V16
         self._is_open = session.state is SessionState.OPEN
 
     def changes(self) -> dict[str, Any]:
@@ -276,7 +284,7 @@ class _Fold:
             if sample.at < self._sample_at or not self._is_open:
                 return
         if sample.energy_wh is not None:
-            self._read(sample.energy_wh, sample.at)
+            self._read(sample.energy_wh, sample)
         if self._is_open:
             if sample.power_w is not None:
                 self._power_w = sample.power_w
@@ -288,7 +296,7 @@ class _Fold:
         self._sample_at = sample.at
         self.flag(sample.flags)
 
-    def _read(self, reading_wh: float, at: datetime) -> None:
+    def _read(self, reading_wh: float, sample: MeterSample) -> None:
         """Add what the register rose since it was last read."""
         last_wh, self._meter_last_wh = self._meter_last_wh, reading_wh
         if last_wh is not None:
@@ -298,13 +306,27 @@ class _Fold:
                 self.flag(("register_fell",))
             else:
                 if self._sample_at is not None:
-                    seconds = max((at - self._sample_at).total_seconds(), 1.0)
-                    if rise_wh * 3600.0 / seconds > MAX_STEP_W:
-                        self.flag(("register_jump",))
+                    seconds = max((sample.at - self._sample_at).total_seconds(), 1.0)
+                    pace_w = rise_wh * 3600.0 / seconds
+                    if pace_w > MAX_STEP_W:
+                        thousandfold = self._can_misname_units and _is_thousandfold(
+                            pace_w, sample, seconds
+                        )
+                        self.flag((UNIT_THOUSANDFOLD if thousandfold else "register_jump",))
+                if self._flags and UNIT_THOUSANDFOLD in self._flags:
+                    rise_wh /= 1000.0
                 self._energy_wh += rise_wh
         if self._meter_start_wh is None:
             self._meter_start_wh = reading_wh
-            self.flag(("meter_start_assumed",))
+            if sample.context != "Transaction.Begin":
+                self.flag(("meter_start_assumed",))
+
+
+def _is_thousandfold(pace_w: float, sample: MeterSample, seconds: float) -> bool:
+    """Return whether a register counts Wh and calls them kWh, as the meter's own power tells."""
+    if not sample.power_w or sample.power_w <= 0 or seconds < _TELLING_S:
+        return False
+    return 1 / 3 < pace_w / 1000.0 / sample.power_w < 3
 
 
 def _at(sample: MeterSample) -> datetime:

@@ -175,11 +175,14 @@ def _unsettled(tx: Tx, station_id: str) -> tuple[Station | None, list[Session]]:
     station = stations.find_station(tx, station_id)
     if station is None or station.version is OcppVersion.V16:
         return station, []
+    linked_at = station.linked_at
     newest = sessions.list_transactions(tx, station_id=station.station_id, limit=20).items
     return station, [
         s
         for s in newest
         if s.version is not OcppVersion.V16
+        # What began on this link is told as it happens.
+        and (linked_at is None or s.received_at < linked_at)
         and (s.state is SessionState.OPEN or folds.MESSAGES_MISSING in s.flags)
     ]
 

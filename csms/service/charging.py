@@ -133,18 +133,30 @@ class Charging:
             and s.is_offline_start
             and (not report.evse_id or s.evse_id == report.evse_id)
         ]
-        return started_offline[0] if len(started_offline) == 1 else None
+        if len(started_offline) == 1:
+            return started_offline[0]
+        # Said again, it means the session that it ended the first time.
+        return sessions.with_message(tx, report.station_id, report.digest)
 
     def _orphan(self, tx: Tx, report: SessionReport) -> None:
-        sessions.keep_orphan(tx, report)
+        if not sessions.keep_orphan(tx, report):
+            return
+        owner = sessions.station_of_number(tx, report.transaction_id)
+        detail: dict[str, object] = {
+            "action": report.action,
+            "transaction_id": report.transaction_id,
+        }
         journal.add_event(
             tx,
             Event(
                 at=report.received_at,
-                kind="message for unknown transaction",
+                # A number of another station's is a fault or an attack: people should look.
+                kind="transaction of another station named"
+                if owner
+                else "message for unknown transaction",
                 level="warning",
                 station_id=report.station_id,
-                detail={"action": report.action, "transaction_id": report.transaction_id},
+                detail=detail | ({"owner": owner} if owner else {}),
             ),
         )
 

@@ -419,6 +419,31 @@ def missing_numbers(tx: Tx, station_id: str, transaction_id: str) -> int:
     return max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
 
 
+def with_message(tx: Tx, station_id: str, digest: str) -> Session | None:
+    """Return which of a station's latest transactions has a message of this content."""
+    latest = list_transactions(tx, station_id=station_id, limit=20).items
+    found = tx.execute(
+        select(_E.c.transaction_id).where(
+            _E.c.station_id == station_id,
+            _E.c.transaction_id.in_([s.transaction_id for s in latest]),
+            _E.c.digest == digest,
+        )
+    ).scalar()
+    return next((s for s in latest if s.transaction_id == found), None)
+
+
+def station_of_number(tx: Tx, transaction_id: str) -> str:
+    """Return the station of a 1.6 transaction, whoever it is, "" if there is none."""
+    if not transaction_id.isdecimal() or len(transaction_id) > 10:
+        return ""
+    found = tx.execute(
+        select(_T.c.station_id).where(
+            _T.c.number == int(transaction_id), _T.c.version == OcppVersion.V16
+        )
+    ).scalar()
+    return found or ""
+
+
 def keep_orphan(tx: Tx, report: SessionReport) -> bool:
     """Keep a message about an unknown transaction; return False if it is kept already."""
     statement = (
