@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ import structlog
 import uvicorn
 from pydantic import SecretStr
 
+from csms import security
 from csms.api.app import create_app
 from csms.bus.local import LocalBus
 from csms.clock import Clock
 from csms.core.errors import ConfigError, StoreUnavailable
 from csms.core.messages import Notice
-from csms.gateway.config import GatewayConfig
 from csms.gateway.server import Gateway
 from csms.providers.fetch import Fetcher
 from csms.providers.registry import carbon_source, tariff_source
@@ -46,6 +45,7 @@ from csms.service.market import Market
 from csms.service.notices import Notices
 from csms.service.offering import Offering
 from csms.service.offers import OfferBook
+from csms.service.passwords import Passwords
 from csms.service.push import Pusher
 from csms.service.remote import RemoteStarts
 from csms.service.replanner import PlanningOptions, Replanner
@@ -159,19 +159,6 @@ async def open_store(settings: Settings) -> Store:
     return store
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    gateway = settings.gateway
-    if gateway.tls_certificate_file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(gateway.tls_certificate_file, gateway.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"gateway.tls_certificate_file cannot be used: {error}") from error
-    return context
-
-
 class ApiServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: those would end the process before the links.
 
@@ -251,8 +238,9 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     )
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
     reservations = Reservations(store=store, clock=clock, devices=devices)
+    passwords = Passwords(bus=bus, devices=devices)
     displays = DisplayMessages()
-    devices.watchers += [reservations, displays]
+    devices.watchers += [reservations, displays, passwords]
     lists = LocalLists(
         store=store,
         clock=clock,
@@ -301,6 +289,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         store=store,
         clock=clock,
         allow_profile_0=settings.gateway.allow_profile_0,
+        operator=settings.security.operator,
     )
     bus.attach_centre(
         Central(
@@ -321,7 +310,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     )
     frames = FrameDesk(clock, frame_archive(settings))
     gateway = Gateway(
-        _gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
+        security.gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
     )
     bus.attach_gateway(gateway)
     market = _market(settings, store, clock, metrics, replanner)
@@ -341,6 +330,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
+        passwords=passwords,
         enrolment=enrolment,
         offers=book,
         demo=settings.api.demo,
@@ -426,7 +416,8 @@ def check_parts(settings: Settings) -> None:
     if database_path(settings.store.url) is None:
         # A SQLite store's folder is made when it is opened; a server's URL has to be right.
         parsed(settings.store.url)
-    _tls(settings)
+    security.gateway_options(settings)
+    security.check(settings)
     fetcher = Fetcher()
     for name, options in settings.tariff.items():
         tariff_source(options, name=f"tariff.{name}", fetcher=fetcher)
@@ -441,19 +432,6 @@ def check_parts(settings: Settings) -> None:
                 raise ConfigError(
                     f"site.{site_id}.{kind} is {name!r}; permitted: {', '.join(sorted(known))}"
                 )
-
-
-def _gateway_options(settings: Settings) -> GatewayConfig:
-    gateway = settings.gateway
-    return GatewayConfig(
-        host=gateway.host,
-        port=gateway.port,
-        admitted_per_s=gateway.admitted_per_s,
-        frames_per_s=gateway.frames_per_s,
-        frames_burst=gateway.frames_burst,
-        call_timeout_s=gateway.command_timeout_s,
-        tls=_tls(settings),
-    )
 
 
 def _market(

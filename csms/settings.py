@@ -82,7 +82,36 @@ class GatewaySettings(_Section):
     allow_profile_0: bool = False
     """Accept stations without a password from other hosts as well: only for a closed network."""
     tls_certificate_file: Path | None = None
+    """Chain of the station port's certificate. With it stations connect by wss://."""
     tls_key_file: Path | None = None
+    tls_rsa_certificate_file: Path | None = None
+    """A second chain with an RSA key beside one with an EC key, for stations that know only one."""
+    tls_rsa_key_file: Path | None = None
+    tls_port: Port | None = None
+    """Port of wss:// beside ws:// on `port`; left out, `port` itself is wss:// alone."""
+    station_ca_file: Path | None = None
+    """Authorities of the stations' own certificates (profile 3), beside our own one."""
+    behind_tls_proxy: bool = False
+    """What comes in plainly was secured by a proxy in front: it counts as TLS."""
+
+
+class SecuritySettings(_Section):
+    """`[security]`: certificates of stations, and who signs them."""
+
+    operator: Annotated[str, Field(max_length=64)] = ""
+    """The organisation (O) that certificates of our stations name."""
+    ca_folder: Path | None = None
+    """Folder of our own certificate authority, made by `tasco ca init`."""
+    certificate_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    """How long a certificate is valid that we sign for a station."""
+    renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
+    """An end that is nearer raises an alarm, and is renewed where automation is on."""
+    ocsp_hosts: tuple[str, ...] = ()
+    """Hosts of OCSP responders that may be asked for a station; no others are."""
+    ocsp_allow_local: bool = False
+    """Permit those hosts on loopback and any port: for tests and development."""
+    contract_url: str = ""
+    """Service that installs contract certificates (Get15118EVCertificate); "" answers Failed."""
 
 
 class StoreSettings(_Section):
@@ -192,6 +221,7 @@ class Settings(BaseSettings):
 
     site: dict[str, SiteSettings] = Field(default_factory=lambda: {"main": SiteSettings()})
     gateway: GatewaySettings = GatewaySettings()
+    security: SecuritySettings = SecuritySettings()
     store: StoreSettings = StoreSettings()
     archive: ArchiveSettings = ArchiveSettings()
     bus: BusSettings = BusSettings()

@@ -32,6 +32,7 @@ OWN: dict[str, frozenset[str]] = {
     "demo_result": ANYTHING,
     "tools": ANYTHING,
     "replay": ANYTHING,
+    "security": ANYTHING,
     "__main__": ANYTHING,
 }
 
@@ -54,6 +55,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "demo_result": ANYTHING,
     "tools": ANYTHING,
     "replay": ANYTHING,
+    "security": ANYTHING,
     "__main__": ANYTHING,
 }
 

@@ -26,6 +26,7 @@ from csms.api import (
     routes_people,
     routes_plans,
     routes_reservations,
+    routes_security,
     routes_sessions,
     routes_sites,
     routes_stations,
@@ -40,6 +41,7 @@ from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
+from csms.service.passwords import Passwords
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -55,6 +57,7 @@ ROUTERS = (
     routes_events.router,
     routes_sites.router,
     routes_stations.router,
+    routes_security.router,
     routes_plans.router,
     routes_concept.router,
     routes_sessions.router,
@@ -96,6 +99,7 @@ def create_app(
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
+    passwords: Passwords,
     enrolment: Enrolment,
     offers: OfferBook,
     demo: bool = False,
@@ -128,6 +132,7 @@ def create_app(
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
+        passwords=passwords,
         enrolment=enrolment,
         offers=offers,
         concept=Concept(

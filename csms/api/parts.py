@@ -15,6 +15,7 @@ from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
+from csms.service.passwords import Passwords
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -73,6 +74,7 @@ class Parts:
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices
+    passwords: Passwords
     enrolment: Enrolment
     offers: OfferBook
     concept: Concept

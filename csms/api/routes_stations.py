@@ -82,9 +82,11 @@ async def one_station(station_id: str, _: Viewer, parts: P) -> object:
 async def change_station(
     station_id: str, body: StationChange, caller: Operator, parts: P
 ) -> object:
-    """Rename, approve, take hands off (K6) or give a new password."""
+    """Rename, approve, take hands off (K6), set the security profile or a new password."""
     changes = body.model_dump(exclude_unset=True, exclude_none=True)
     station = await parts.enrolment.change_station(station_id, changes, by=caller.name)
+    if changes.keys() & {"password", "security_profile"}:
+        await parts.passwords.end_link(station.station_id, "credential changed")
     parts.replanner.touch(station.site_id, "station changed")
     return await parts.store.read(lambda tx: _one(tx, station_id))
 
@@ -109,7 +111,9 @@ async def remove_station(station_id: str, caller: Operator, parts: P) -> None:
         )
         return station.site_id
 
-    parts.replanner.touch(await parts.store.write(work), "station removed")
+    site_id = await parts.store.write(work)
+    await parts.passwords.end_link(station_id, "station removed")
+    parts.replanner.touch(site_id, "station removed")
 
 
 @router.post("/stations/{station_id}/approve")

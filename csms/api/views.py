@@ -118,6 +118,7 @@ class StationBody(Body):
     name: Name = ""
     password: Annotated[str, Field(min_length=16, max_length=40)] | None = None
     security_profile: Annotated[int, Field(ge=0, le=3)] = 1
+    serial_number: Annotated[str, Field(max_length=50)] = ""
     is_approved: bool = True
     uid_byte_order_reversed: bool = False
     evses: Annotated[tuple[EvseBody, ...], Field(max_length=100)] = ()
@@ -130,6 +131,8 @@ class StationChange(Body):
     automation: bool | None = None
     is_approved: bool | None = None
     password: Annotated[str, Field(min_length=16, max_length=40)] | None = None
+    security_profile: Annotated[int, Field(ge=0, le=3)] | None = None
+    serial_number: Annotated[str, Field(max_length=50)] | None = None
     heartbeat_interval_s: Annotated[int, Field(ge=10, le=86_400)] | None = None
 
 

@@ -48,6 +48,8 @@ class LinkRefusal(StrEnum):
     BAD_CREDENTIAL = "bad_credential"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     PROFILE_TOO_LOW = "profile_too_low"
+    BAD_CERTIFICATE = "bad_certificate"
+    NOT_ASKED_FOR = "profile_not_asked_for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,15 @@ class LinkReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootReply:
-    """`status` is "Accepted", "Pending" or "Rejected" (the same words in all versions)."""
+    """`status` is "Accepted", "Pending" or "Rejected" (the same words in all versions).
+
+    `ends_link` says why the link has to be closed instead of answering; "" answers.
+    """
 
     status: str
     at: datetime
     interval_s: int
+    ends_link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +133,8 @@ class LinkOffered(Report[LinkReply]):
     """A station asks to connect. `station_id` is the path's last segment, decoded.
 
     `password` is the raw secret of Basic authentication, None without the header; `username` is
-    the header's user part. `remote_address` is for attempt limits and the log.
+    the header's user part. `certificate` is the client certificate that TLS has verified (DER),
+    empty without one. `remote_address` is for attempt limits and the log.
     """
 
     username: str | None = None
@@ -136,6 +143,7 @@ class LinkOffered(Report[LinkReply]):
     remote_address: str = ""
     is_loopback: bool = False
     is_tls: bool = False
+    certificate: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +151,17 @@ class LinkClosed(Report[Noted]):
     """The link `link_id` is gone. Harmless when a newer link exists."""
 
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityNoticed(Report[Noted]):
+    """The gateway saw what an operator has to know; `station_id` is "" before a station is told.
+
+    `kind` is the event's name. `link_id` stays 0: it says nothing about a link's health.
+    """
+
+    kind: str
+    detail: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -476,6 +495,13 @@ class Unlock(Command):
 
     evse_id: int
     connector_id: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndLink(Command):
+    """Close the station's link: the credential that opened it is no longer good."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,8 @@ class Station:
     firmware_version: str = ""
     version: OcppVersion | None = None
     security_profile: int = 0
+    asked_profile: int = 0
+    """The profile that the station was told to use next, 0 if none."""
     registration: str = "Accepted"
     automation: bool = True
     heartbeat_interval_s: int = 300

@@ -8,13 +8,17 @@ from ssl import SSLContext
 class GatewayConfig:
     """Limits and time-outs, in machine seconds; the defaults are those of the reliability design.
 
-    `port` 0 takes any free one. `no_close_frame` names stations known not to come back after a
-    close frame: their link is cut without one when the store is out.
+    `port` 0 takes any free one. With `tls` stations connect securely: on `tls_port` beside the
+    plain `port` where it is given, else on `port` alone. `behind_tls_proxy` says that what comes
+    in plainly was secured by a proxy in front. `no_close_frame` names stations known not to come
+    back after a close frame: their link is cut without one when the store is out.
     """
 
     host: str = "127.0.0.1"
     port: int = 9000
     tls: SSLContext | None = None
+    tls_port: int | None = None
+    behind_tls_proxy: bool = False
     compression: bool = True
 
     handshake_s: float = 10.0

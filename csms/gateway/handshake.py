@@ -9,10 +9,12 @@ import base64
 import binascii
 import ipaddress
 import random
+import socket
+import ssl
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
 from websockets.asyncio.server import ServerConnection
@@ -23,6 +25,7 @@ from websockets.protocol import Event, State
 from csms.core.messages import LinkRefusal, LinkReply
 from csms.gateway.adapter import Adapter
 from csms.gateway.config import GatewayConfig
+from csms.gateway.tls import taken_from
 
 MAX_IDENTITY_CHARACTERS = 48
 _MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
@@ -62,6 +65,8 @@ REFUSALS: Mapping[LinkRefusal, tuple[HTTPStatus, bool]] = {
     LinkRefusal.UNKNOWN_STATION: (HTTPStatus.NOT_FOUND, False),
     LinkRefusal.BAD_CREDENTIAL: (HTTPStatus.UNAUTHORIZED, False),
     LinkRefusal.PROFILE_TOO_LOW: (HTTPStatus.UNAUTHORIZED, False),
+    LinkRefusal.BAD_CERTIFICATE: (HTTPStatus.UNAUTHORIZED, False),
+    LinkRefusal.NOT_ASKED_FOR: (HTTPStatus.UNAUTHORIZED, False),
     LinkRefusal.TOO_MANY_ATTEMPTS: (HTTPStatus.TOO_MANY_REQUESTS, True),
 }
 
@@ -160,7 +165,10 @@ class Admission:
 
 
 class Takeovers:
-    """How often a new link has replaced a living one; two clients may fight for one identity."""
+    """How often a new link has replaced a living one; two clients may fight for one identity.
+
+    An identity is the same in any case of its letters.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -168,11 +176,11 @@ class Takeovers:
 
     def note(self, station_id: str, now: float) -> None:
         """Remember one take-over."""
-        self._at.setdefault(station_id, deque(maxlen=self._per_minute)).append(now)
+        self._at.setdefault(station_id.casefold(), deque(maxlen=self._per_minute)).append(now)
 
     def are_too_many(self, station_id: str, now: float) -> bool:
         """Return whether the last minute has seen as many as are permitted."""
-        past = self._at.get(station_id)
+        past = self._at.get(station_id.casefold())
         return past is not None and len(past) == past.maxlen and now - past[0] < _MINUTE_S
 
     def forget(self, now: float) -> None:
@@ -219,6 +227,9 @@ class StationConnection(ServerConnection):
 
     openings: Openings
     config: GatewayConfig
+    tls: ssl.SSLContext | None = None
+    """None on a plain port."""
+    spawn: Callable[..., object]
     grant: Grant | None = None
     address: str = ""
     """The peer's address, "" where there is none."""
@@ -226,13 +237,57 @@ class StationConnection(ServerConnection):
     pinged_at: float = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, and cut it if there are too many half-open ones."""
-        super().connection_made(transport)
-        self.heard_at = self.pinged_at = self.loop.time()
-        peer: Sequence[Any] | None = self.remote_address
+        """Count the connection, and cut it if there are too many half-open ones.
+
+        With TLS this happens twice: for the bare socket, and once it is secured.
+        """
+        if transport.get_extra_info("ssl_object") is not None:
+            super().connection_made(transport)
+            return
+        peer: Sequence[Any] | None = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
-        if not self.openings.enter(self.address):
-            self.transport.abort()
+        self.heard_at = self.pinged_at = self.loop.time()
+        bare = cast(asyncio.Transport, transport)
+        has_room = self.openings.enter(self.address)
+        if self.tls is None:
+            super().connection_made(transport)
+            if not has_room:
+                bare.abort()
+            return
+        if has_room:
+            self.spawn(self._secure(taken_from(bare), self.tls), "TLS handshake")
+        else:
+            self.openings.leave(self.address)
+        bare.set_protocol(asyncio.Protocol())
+        bare.abort()
+
+    async def _secure(self, bare: socket.socket, tls: ssl.SSLContext) -> None:
+        """Do the TLS handshake; what it gives begins as a websocket."""
+        is_secured = False
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: self,
+                bare,
+                ssl=tls,
+                ssl_handshake_timeout=self.config.handshake_s,
+                ssl_shutdown_timeout=self.config.close_s,
+            )
+            is_secured = True
+        except (OSError, TimeoutError) as error:
+            self.not_secured(error)
+        finally:
+            if not is_secured:
+                self.openings.leave(self.address)
+                bare.close()
+
+    def not_secured(self, error: Exception) -> None:
+        """Do what is due when the TLS handshake failed."""
+
+    @property
+    def certificate(self) -> bytes:
+        """The peer's verified certificate (DER), empty without one."""
+        secured = self.transport.get_extra_info("ssl_object")
+        return b"" if secured is None else secured.getpeercert(binary_form=True) or b""
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         """Do the handshake; its request has to arrive within its own, shorter limit."""

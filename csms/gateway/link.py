@@ -24,6 +24,7 @@ from csms.gateway.surroundings import CentreOut, Surroundings
 from csms.gateway.values import utc_text
 
 _UNSUPPORTED_DATA = 1003
+_POLICY_VIOLATION = 1008
 _TRY_AGAIN_LATER = 1013
 _FITS_AT_ONCE = 4096
 _BACKLOG_RESUMES = 2
@@ -40,6 +41,10 @@ _CODE_OF_FAULT = {
 }
 
 log = logging.getLogger(__name__)
+
+
+class _NotAllowed(Exception):
+    """The centre wants the link closed instead of an answer."""
 
 
 class Link:
@@ -175,6 +180,7 @@ class Link:
                 return
             self._answering = asyncio.current_task()
             began = self._time()
+            ends_because = ""
             try:
                 if isinstance(frame, frames.Call | frames.Fault):
                     text, outcome = await self._answer(frame)
@@ -186,6 +192,9 @@ class Link:
                 # Silence or an error would use up one of the station's few attempts; a link that
                 # is gone uses none.
                 outcome = "centre_out"
+            except _NotAllowed as why:
+                outcome = "link_ended"
+                ends_because = str(why)
             except ConnectionResetError:
                 # The record is kept; the station will ask again on its next link.
                 outcome = "link_lost"
@@ -197,6 +206,8 @@ class Link:
                 if frame.action in known.from_station or frame.action in known.sent_by_station:
                     action = frame.action
             self._around.counters.call("in", self.version, action, outcome, self._time() - began)
+        if ends_because:
+            await self.end(_POLICY_VIOLATION, ends_because)
         if outcome == "centre_out":
             await self.end(_TRY_AGAIN_LATER, "try again later")
 
@@ -226,7 +237,7 @@ class Link:
             )
         except Refused as refused:
             return self._error(frame.message_id, refused.code, refused.why)
-        except CentreOut:
+        except (CentreOut, _NotAllowed):
             raise
         except Exception:
             # The edge of the connection: this one message failed, the link goes on.
@@ -274,6 +285,8 @@ class Link:
         reply = await self._around.ask(exchange.report)
         self._centre_heard_at = self._time()
         if isinstance(reply, BootReply):
+            if reply.ends_link:
+                raise _NotAllowed(reply.ends_link)
             self.is_accepted = reply.status == "Accepted"
         return exchange.answer(reply)
 

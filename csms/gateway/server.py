@@ -7,9 +7,11 @@ end harms nothing, because every report carries the id of its own link.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -23,10 +25,13 @@ from csms.clock import Clock
 from csms.core.messages import (
     Command,
     CommandResult,
+    EndLink,
     LinkClosed,
     LinkOffered,
     LinkReply,
+    Outcome,
     RawCall,
+    SecurityNoticed,
 )
 from csms.gateway.adapter import Adapter
 from csms.gateway.config import GatewayConfig
@@ -50,6 +55,7 @@ from csms.gateway.handshake import (
 from csms.gateway.link import Link
 from csms.gateway.outbox import OFFLINE, not_valid
 from csms.gateway.surroundings import CentreOut, Surroundings, Tap
+from csms.gateway.tls import Seldom, is_about_certificate, why_refused
 from csms.gateway.v16 import V16
 from csms.gateway.v21 import V21
 from csms.gateway.v201 import V201
@@ -64,6 +70,7 @@ ADAPTERS: Mapping[str, Callable[[], Adapter]] = {
 
 _NORMAL = 1000
 _GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 _SWEEP_PART = 6
 _SILENT_PINGS = 2.5
@@ -93,19 +100,41 @@ class Gateway:
         self._admission = Admission(config)
         self._takeovers = Takeovers(config.takeovers_per_minute)
         self._openings = Openings(config)
-        self._server: Server | None = None
+        self._servers: list[Server] = []
+        self._securing: set[asyncio.Task[None]] = set()
+        self._seldom = Seldom()
         self._sweeper: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     # --- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen for stations."""
+        """Listen for stations: plainly, with TLS, or both."""
+        config = self._config
+        if config.tls is None:
+            self._servers.append(await self._listen(config.port, None))
+        elif config.tls_port is None:
+            self._servers.append(await self._listen(config.port, config.tls))
+        else:
+            self._servers.append(await self._listen(config.port, None))
+            self._servers.append(await self._listen(config.tls_port, config.tls))
+        self._sweeper = self._around.spawn(self._sweep(), "gateway sweeper")
+
+    async def _listen(self, port: int, context: ssl.SSLContext | None) -> Server:
         gateway = self
 
         class Connection(StationConnection):
             config = self._config
             openings = self._openings
+            tls = context
+
+            def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+                task = gateway._around.spawn(work, name)
+                gateway._securing.add(task)
+                task.add_done_callback(gateway._securing.discard)
+
+            def not_secured(self, error: Exception) -> None:
+                gateway._not_secured(self.address, error)
 
             def abandoned(self) -> None:
                 gateway._give_back(self)
@@ -115,11 +144,10 @@ class Gateway:
             client_no_context_takeover=True,
             compress_settings={"memLevel": 5},
         )
-        self._server = await serve(
+        return await serve(
             self._serve,
             self._config.host,
-            self._config.port,
-            ssl=self._config.tls,
+            port,
             process_request=self._process_request,
             select_subprotocol=self._select_subprotocol,
             create_connection=Connection,
@@ -132,16 +160,18 @@ class Gateway:
             close_timeout=self._config.close_s,
             max_size=MAX_FRAME_CHARACTERS,
         )
-        self._sweeper = self._around.spawn(self._sweep(), "gateway sweeper")
 
     async def stop(self) -> None:
         """Let no one in, finish what is open, and send every station away (close 1001)."""
         self._is_stopping = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._server is None:
+        if not self._servers:
             return
-        self._server.close(close_connections=False)
+        for server in self._servers:
+            server.close(close_connections=False)
+        for task in list(self._securing):
+            task.cancel()
         links = list(self._links.values())
         await asyncio.gather(
             *(link.drain(_GOING_AWAY, "centre stops") for link in links), return_exceptions=True
@@ -149,15 +179,24 @@ class Gateway:
         for connection in list(self._connections):
             if connection.state is not State.CLOSED:
                 self._around.spawn(connection.close(_GOING_AWAY), "close")
-        await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
         await self._around.finish()
 
     @property
     def port(self) -> int:
-        """The port stations connect to."""
-        if self._server is None:
+        """The port stations connect to; with two, the plain one."""
+        return self._port_of(0)
+
+    @property
+    def tls_port(self) -> int:
+        """The port stations connect to with TLS, where there is one."""
+        return self._port_of(-1)
+
+    def _port_of(self, number: int) -> int:
+        if not self._servers:
             raise RuntimeError("the gateway is not started")
-        return int(next(iter(self._server.sockets)).getsockname()[1])
+        return int(next(iter(self._servers[number].sockets)).getsockname()[1])
 
     def links(self) -> Sequence[Link]:
         """Return the links of this moment."""
@@ -209,8 +248,13 @@ class Gateway:
         adapter = self._adapters[subprotocol(request.headers, self._adapters)]
         username, password = credential(request.headers)
         now = asyncio.get_running_loop().time()
-        if station_id in self._links and self._takeovers.are_too_many(station_id, now):
-            log.warning("identity is fought over", extra={"station_id": station_id})
+        older = self._links.get(station_id.casefold())
+        if older is not None and self._takeovers.are_too_many(station_id, now):
+            if self._seldom.may(now, "fought over", older.station_id):
+                log.warning("identity is fought over", extra={"station_id": older.station_id})
+                self._notice(
+                    "identity is fought over", older.station_id, address=connection.address
+                )
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "takeovers", retry_after=True)
         if self._is_stopping or not self._around.may_probe():
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "centre_out", retry_after=True)
@@ -223,7 +267,8 @@ class Gateway:
             version=adapter.version,
             remote_address=connection.address,
             is_loopback=is_loopback(connection.address),
-            is_tls=connection.transport.get_extra_info("ssl_object") is not None,
+            is_tls=connection.tls is not None or self._config.behind_tls_proxy,
+            certificate=connection.certificate,
         )
         try:
             reply: LinkReply = await self._around.ask(offer)
@@ -261,7 +306,7 @@ class Gateway:
         self._connections.add(connection)
         self._counters.link(link.version, 1)
         try:
-            self._put_in_place(link)
+            self._put_in_place(link, connection.address)
             reason = await link.run()
         except Exception:
             reason = "gateway failed"
@@ -270,18 +315,19 @@ class Gateway:
         finally:
             self._connections.discard(connection)
             self._counters.link(link.version, -1)
-            if self._links.get(link.station_id) is link:
-                del self._links[link.station_id]
+            if self._links.get(link.station_id.casefold()) is link:
+                del self._links[link.station_id.casefold()]
         log.info("link closed", extra={"station_id": link.station_id, "why": reason})
         await self._report_closed(reply, reason)
 
-    def _put_in_place(self, link: Link) -> None:
-        older = self._links.get(link.station_id)
+    def _put_in_place(self, link: Link, address: str) -> None:
+        key = link.station_id.casefold()
+        older = self._links.get(key)
         if older is not None and older.link_id > link.link_id:
             # Two handshakes overtook each other; the newer link is already there.
             self._around.spawn(link.end(_NORMAL, "a newer link exists"), "end older link")
             return
-        self._links[link.station_id] = link
+        self._links[key] = link
         log.info(
             "link opened",
             extra={"station_id": link.station_id, "version": link.version.value},
@@ -289,6 +335,41 @@ class Gateway:
         if older is not None:
             self._takeovers.note(link.station_id, asyncio.get_running_loop().time())
             self._around.spawn(older.end(_NORMAL, "a newer link exists"), "end older link")
+            self._notice(
+                "link taken over",
+                link.station_id,
+                address=address,
+                link_id=link.link_id,
+                older_link_id=older.link_id,
+            )
+
+    def _not_secured(self, address: str, error: Exception) -> None:
+        """Count a TLS handshake that failed; one refused certificate a minute is an event."""
+        is_certificate = is_about_certificate(error)
+        self._counters.handshake("bad_certificate" if is_certificate else "tls_failed")
+        why, now = why_refused(error), asyncio.get_running_loop().time()
+        if not self._seldom.may(now, "tls", address, why):
+            return
+        log.info("TLS handshake refused", extra={"why": why, "address": address})
+        if is_certificate:
+            self._notice("client certificate refused", "", address=address, why=why)
+
+    def _notice(self, kind: str, station_id: str, **detail: object) -> None:
+        """Tell the centre what an operator has to know."""
+        report = SecurityNoticed(
+            station_id=station_id,
+            received_at=self._around.clock.now(),
+            kind=kind,
+            detail=detail,
+        )
+
+        async def tell() -> None:
+            try:
+                await self._around.ask(report)
+            except CentreOut:
+                log.warning("security event not recorded", extra={"kind": kind})
+
+        self._around.spawn(tell(), kind)
 
     async def _report_closed(self, granted: LinkReply, reason: str) -> None:
         report = LinkClosed(
@@ -310,11 +391,14 @@ class Gateway:
         NOT_SENT says why: "offline", "other link", "wrong version", "queue full", "busy" (the
         station kept the line beyond the command's wait), or "not valid: ...".
         """
-        link = self._links.get(command.station_id)
+        link = self._links.get(command.station_id.casefold())
         if link is None or self._is_stopping:
             return OFFLINE
         if command.link_id not in (0, link.link_id):
             return not_valid("other link")
+        if isinstance(command, EndLink):
+            self._around.spawn(link.end(_POLICY_VIOLATION, command.reason[:100]), "end link")
+            return CommandResult(outcome=Outcome.ACCEPTED)
         if isinstance(command, RawCall) and command.version not in (None, link.version):
             return not_valid("wrong version")
         return await link.execute(command)

@@ -4,6 +4,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
+import structlog
+
+from csms.core.errors import UnknownStation
 from csms.core.messages import (
     BootReply,
     CommandAnswered,
@@ -16,6 +19,7 @@ from csms.core.messages import (
     PriorityChanged,
     RecordReceived,
     Report,
+    SecurityNoticed,
     SessionEnded,
     SessionStarted,
     SessionUpdated,
@@ -43,6 +47,8 @@ from csms.store.statements import Tx
 R = TypeVar("R", covariant=True)
 
 _KNOWN_LINKS = 50_000
+
+log = structlog.get_logger(__name__)
 
 
 class Central:
@@ -80,6 +86,7 @@ class Central:
         desks: dict[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = {
             LinkOffered: links.offered,
             LinkClosed: self._closed,
+            SecurityNoticed: links.noticed,
             StationSeen: links.seen,
             StationBooted: self._booted,
             StatusChanged: self._status_changed,
@@ -105,7 +112,7 @@ class Central:
     async def handle(self, report: Report[R]) -> R:
         """Answer `report`; raises StoreUnavailable when it could not be recorded."""
         reply = await self._desks[type(report)](report)
-        if not isinstance(report, LinkOffered | LinkClosed):
+        if not isinstance(report, LinkOffered | LinkClosed | SecurityNoticed):
             self._is_up(report)
         return cast(R, reply)
 
@@ -123,10 +130,14 @@ class Central:
 
     def _settle(self, station_id: str, why: str) -> None:
         async def work() -> None:
-            await self.devices.settle(station_id)
-            await self.terms.settle(station_id)
-            await self.waiting.send(station_id)
-            await self.aftercare.station_up(station_id)
+            try:
+                await self.devices.settle(station_id)
+                await self.terms.settle(station_id)
+                await self.waiting.send(station_id)
+                await self.aftercare.station_up(station_id)
+            except UnknownStation:
+                log.info("station removed while it settled", station_id=station_id)
+                return
             self.touch(await self._site_of(station_id), why)
 
         self.background.start(f"settle {station_id}", work)

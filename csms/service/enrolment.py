@@ -18,8 +18,8 @@ from csms.identity.credentials import EmptySites
 from csms.service import csv_import
 from csms.service.authorization import TenantKeys
 from csms.service.ids import new_id
-from csms.service.links import hash_password
 from csms.service.matching import rematch
+from csms.service.passwords import hash_password
 from csms.store import identities, journal, links, stations, trips
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -46,6 +46,7 @@ class StationRegistration:
     name: str = ""
     password: str | None = None
     security_profile: int = 1
+    serial_number: str = ""
     registration: str = "Accepted"
     uid_byte_order_reversed: bool = False
     evses: tuple[Evse, ...] = ()
@@ -288,6 +289,7 @@ class Enrolment:
             site_id=given.site_id,
             name=given.name,
             security_profile=given.security_profile,
+            serial_number=given.serial_number,
             registration=given.registration,
             uid_byte_order_reversed=given.uid_byte_order_reversed,
         )
@@ -306,8 +308,9 @@ class Enrolment:
     async def change_station(
         self, station_id: str, changes: Mapping[str, object], *, by: str
     ) -> Station:
-        """Change a station's `name`, `heartbeat_interval_s`, `is_approved`, `automation` or
-        `password`, and return it; the password itself is never recorded."""
+        """Change a station's `name`, `heartbeat_interval_s`, `is_approved`, `automation`,
+        `security_profile`, `serial_number` or `password`, and return it; the password itself is
+        never recorded."""
         hashed = None
         password = changes.get("password")
         if isinstance(password, str):
@@ -318,11 +321,14 @@ class Enrolment:
             station = stations.get_station(tx, station_id)
             own_id = station.station_id
             name, interval = changes.get("name"), changes.get("heartbeat_interval_s")
+            profile, serial = changes.get("security_profile"), changes.get("serial_number")
             stations.set_details(
                 tx,
                 own_id,
                 name=name if isinstance(name, str) else None,
                 heartbeat_interval_s=interval if isinstance(interval, int) else None,
+                security_profile=profile if isinstance(profile, int) else None,
+                serial_number=serial if isinstance(serial, str) else None,
             )
             if "is_approved" in changes:
                 word = "Accepted" if changes["is_approved"] else "Pending"

@@ -1,22 +1,17 @@
 """Links: who may connect, what a boot is answered, and which stations are there.
 
-Passwords are Argon2id. A verified one is remembered as an HMAC under a key made at start, bound to
-the station and its stored hash, so that a reconnect storm costs microseconds a station and a
-changed password forgets it (reliability.md 2).
+A station has one security profile. It may raise it, by Basic authentication over TLS or by a
+certificate that it was asked to use, and never lowers it: what it has shown once it has to show
+from then on.
 """
 
 import asyncio
-import hashlib
-import hmac
-import os
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
 
 from csms.clock import Clock
+from csms.core.errors import InvalidInput
 from csms.core.messages import (
     BootReply,
     LinkClosed,
@@ -24,103 +19,44 @@ from csms.core.messages import (
     LinkRefusal,
     LinkReply,
     Noted,
+    SecurityNoticed,
     StationBooted,
     StationSeen,
     StatusChanged,
 )
 from csms.core.model import Event, Evse, Station
+from csms.core.security import CertificateInfo
+from csms.identity.certificates import info_of_der
 from csms.service import remote
-from csms.store import journal, links, stations
+from csms.service.passwords import CredentialCheck
+from csms.store import certificates, journal, links, stations
 from csms.store.database import Store
+from csms.store.links import StationCredential
 from csms.store.statements import Tx
 
 log = structlog.get_logger(__name__)
 
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 UNKNOWN_EVSE_KW = 22.0
 """What an EVSE that nobody described is taken to deliver: the most an AC socket usually does."""
 
-_FREE_ATTEMPTS = 5
-_FIRST_DELAY_S = 5.0
-_LONGEST_DELAY_S = 300.0
-_REMEMBERED = 50_000
+NO_SECURITY, BASIC, BASIC_OVER_TLS, CERTIFICATE = range(4)
+"""The security profiles of OCPP."""
 
 
-def hash_password(password: str) -> str:
-    """Return the Argon2id hash to store for `password`; takes about 18 ms."""
-    return _HASHER.hash(password)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What a station has shown at its handshake, and found good."""
+
+    profile: int
+    certificate: CertificateInfo | None = None
+    pending_hash: str = ""
 
 
-@dataclass(slots=True)
-class _Attempts:
-    failed: int = 0
-    blocked_until: float = 0.0
-
-
-@dataclass(slots=True)
-class CredentialCheck:
-    """Verifies station passwords, remembers good ones and slows down guessing.
-
-    Attempts are limited per (station, address): the right password from another address always
-    works, whatever an attacker does.
-    """
-
-    _key: bytes = field(default_factory=lambda: os.urandom(32))
-    _good: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-    _attempts: OrderedDict[tuple[str, str], _Attempts] = field(default_factory=OrderedDict)
-
-    def is_blocked(self, station_id: str, address: str, now_s: float) -> bool:
-        """Return whether this pair has to wait before its next attempt."""
-        attempts = self._attempts.get((station_id, address))
-        return attempts is not None and now_s < attempts.blocked_until
-
-    def failed(self, station_id: str, address: str, now_s: float) -> None:
-        """Count a failed attempt."""
-        attempts = self._attempts.setdefault((station_id, address), _Attempts())
-        self._attempts.move_to_end((station_id, address))
-        attempts.failed += 1
-        over = attempts.failed - _FREE_ATTEMPTS
-        if over >= 0:
-            delay_s = min(_FIRST_DELAY_S * 2.0 ** min(over, 10), _LONGEST_DELAY_S)
-            attempts.blocked_until = now_s + delay_s
-        while len(self._attempts) > _REMEMBERED:
-            self._attempts.popitem(last=False)
-
-    async def verify(self, station_id: str, password: bytes, hashes: tuple[str, ...]) -> bool:
-        """Return whether `password` matches one of the stored `hashes`.
-
-        A 1.6 AuthorizationKey set as hex arrives as its raw bytes from some stations and as the
-        hex text from others; both spellings of one key are accepted.
-        """
-        for stored in hashes:
-            mark = self._mark(station_id, password, stored)
-            if mark in self._good:
-                self._good.move_to_end(mark)
-                return True
-        for stored in hashes:
-            if await asyncio.to_thread(_matches, stored, password):
-                self._good[self._mark(station_id, password, stored)] = None
-                while len(self._good) > _REMEMBERED:
-                    self._good.popitem(last=False)
-                return True
-        return False
-
-    def _mark(self, station_id: str, password: bytes, stored: str) -> bytes:
-        text = b"\0".join((station_id.encode(), stored.encode(), password))
-        return hmac.new(self._key, text, hashlib.sha256).digest()
-
-
-def _matches(stored: str, password: bytes) -> bool:
-    spellings = [password]
-    if not password.isascii() or not password.decode("ascii").isprintable():
-        spellings += [password.hex().encode(), password.hex().upper().encode()]
-    for spelling in spellings:
-        try:
-            if _HASHER.verify(stored, spelling):
-                return True
-        except (Argon2Error, InvalidHashError):
-            continue
-    return False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refused:
+    refusal: LinkRefusal
+    kind: str = "credential refused"
+    why: str = ""
 
 
 class LinkDesk:
@@ -132,16 +68,19 @@ class LinkDesk:
         store: Store,
         clock: Clock,
         allow_profile_0: bool,
+        operator: str = "",
     ) -> None:
+        """`operator` is the organisation that station certificates have to name."""
         self.store = store
         self.clock = clock
         self.allow_profile_0 = allow_profile_0
+        self.operator = operator
         self.credentials = CredentialCheck()
 
     async def offered(self, report: LinkOffered) -> LinkReply:
         """Decide on a handshake; a granted link has its id before the station hears of it."""
-        station, hashes = await self.store.read(lambda tx: _known(tx, report.station_id))
-        if station is None:
+        known = await self.store.read(lambda tx: _known(tx, report.station_id))
+        if known is None:
             await self.store.write(
                 lambda tx: links.note_unknown_station(
                     tx,
@@ -151,24 +90,12 @@ class LinkDesk:
                 )
             )
             return LinkReply(refusal=LinkRefusal.UNKNOWN_STATION)
-        refusal = await self._check(report, station.station_id, hashes)
-        if refusal is not None:
-            log.warning(
-                "station refused",
-                station_id=station.station_id,
-                why=refusal.value,
-                address=report.remote_address,
-            )
-            return LinkReply(refusal=refusal)
-        link_id = await self.store.write(
-            lambda tx: links.open_link(
-                tx,
-                station.station_id,
-                version=report.version,
-                remote_address=report.remote_address,
-                at=report.received_at,
-            )
-        )
+        station, kept = known
+        shown = await self._check(report, station, kept)
+        if isinstance(shown, _Refused):
+            await self._refuse(report, station, shown)
+            return LinkReply(refusal=shown.refusal)
+        link_id = await self.store.write(lambda tx: _grant(tx, report, station, shown))
         return LinkReply(
             station_id=station.station_id,
             link_id=link_id,
@@ -176,37 +103,112 @@ class LinkDesk:
             is_registered=station.registration == "Accepted",
         )
 
-    async def _check(
-        self, report: LinkOffered, station_id: str, hashes: tuple[str, ...]
-    ) -> LinkRefusal | None:
-        if not hashes:
-            if report.is_loopback or self.allow_profile_0:
-                return None
-            return LinkRefusal.PROFILE_TOO_LOW
-        now_s = asyncio.get_running_loop().time()
-        if self.credentials.is_blocked(station_id, report.remote_address, now_s):
-            return LinkRefusal.TOO_MANY_ATTEMPTS
-        is_right = (
-            report.password is not None
-            and (report.username or "").casefold() == station_id.casefold()
-            and await self.credentials.verify(station_id, report.password, hashes)
+    async def _refuse(self, report: LinkOffered, station: Station, refused: _Refused) -> None:
+        log.warning(
+            "station refused",
+            station_id=station.station_id,
+            why=refused.why or refused.refusal.value,
+            address=report.remote_address,
         )
-        if is_right:
-            return None
-        self.credentials.failed(station_id, report.remote_address, now_s)
+        if refused.refusal is LinkRefusal.TOO_MANY_ATTEMPTS:
+            return
         await self.store.write(
             lambda tx: journal.add_event(
                 tx,
                 Event(
                     at=report.received_at,
-                    kind="credential refused",
+                    kind=refused.kind,
                     level="warning",
-                    station_id=station_id,
-                    detail={"address": report.remote_address},
+                    site_id=station.site_id,
+                    station_id=station.station_id,
+                    detail={"address": report.remote_address, "why": refused.why},
                 ),
             )
         )
-        return LinkRefusal.BAD_CREDENTIAL
+
+    async def _check(
+        self, report: LinkOffered, station: Station, kept: StationCredential
+    ) -> _Shown | _Refused:
+        """Return the profile that a station has shown, or why it may not connect."""
+        if report.certificate and report.password is None:
+            return await self._check_certificate(report, station)
+        if station.security_profile == CERTIFICATE:
+            why = "the station's profile asks for a certificate"
+            return _Refused(refusal=LinkRefusal.BAD_CREDENTIAL, why=why)
+        if station.security_profile == BASIC_OVER_TLS and not report.is_tls:
+            why = "the station's profile asks for TLS"
+            return _Refused(refusal=LinkRefusal.PROFILE_TOO_LOW, why=why)
+        return await self._check_password(report, station, kept)
+
+    async def _check_password(
+        self, report: LinkOffered, station: Station, kept: StationCredential
+    ) -> _Shown | _Refused:
+        station_id = station.station_id
+        hashes = tuple(h for h in (kept.credential_hash, *kept.pending_hashes) if h)
+        if not hashes:
+            if report.is_loopback or self.allow_profile_0:
+                return _Shown(profile=NO_SECURITY)
+            why = "the station has no password"
+            return _Refused(refusal=LinkRefusal.PROFILE_TOO_LOW, why=why)
+        now_s = asyncio.get_running_loop().time()
+        if self.credentials.is_blocked(station_id, report.remote_address, now_s):
+            return _Refused(refusal=LinkRefusal.TOO_MANY_ATTEMPTS)
+        matched = None
+        if (
+            report.password is not None
+            and (report.username or "").casefold() == station_id.casefold()
+        ):
+            matched = await self.credentials.verify(station_id, report.password, hashes)
+        if matched is None:
+            self.credentials.failed(station_id, report.remote_address, now_s)
+            return _Refused(refusal=LinkRefusal.BAD_CREDENTIAL)
+        return _Shown(
+            profile=BASIC_OVER_TLS if report.is_tls else BASIC,
+            pending_hash="" if matched == kept.credential_hash else matched,
+        )
+
+    async def _check_certificate(self, report: LinkOffered, station: Station) -> _Shown | _Refused:
+        """Judge a certificate that TLS has verified up to the stations' authority."""
+
+        def refused(why: str) -> _Refused:
+            kind = "client certificate refused"
+            return _Refused(refusal=LinkRefusal.BAD_CERTIFICATE, kind=kind, why=why)
+
+        try:
+            shown = info_of_der(report.certificate)
+        except InvalidInput as error:
+            return refused(str(error))
+        names = {station.station_id.casefold(), station.serial_number.casefold()} - {""}
+        if shown.common_name.casefold() not in names:
+            return refused("the common name is another station's")
+        if shown.organisation != self.operator:
+            return refused("the organisation is another operator's")
+        # A session that TLS resumes was verified when it began.
+        if not shown.valid_from <= report.received_at < shown.valid_until:
+            return refused("the certificate is not valid now")
+        if await self.store.read(lambda tx: certificates.is_revoked(tx, shown.fingerprint)):
+            return refused("the certificate is revoked")
+        if CERTIFICATE not in (station.security_profile, station.asked_profile):
+            why = "the station was not asked to use a certificate"
+            return _Refused(refusal=LinkRefusal.NOT_ASKED_FOR, why=why)
+        return _Shown(profile=CERTIFICATE, certificate=shown)
+
+    async def noticed(self, report: SecurityNoticed) -> Noted:
+        """Keep what the gateway saw."""
+        event = Event(
+            at=report.received_at,
+            kind=report.kind,
+            level="warning",
+            station_id=report.station_id,
+            detail=dict(report.detail),
+        )
+
+        def work(tx: Tx) -> None:
+            site_id = stations.site_id_of_station(tx, report.station_id)
+            journal.add_event(tx, replace(event, site_id=site_id))
+
+        await self.store.write(work)
+        return Noted()
 
     async def closed(self, report: LinkClosed) -> bool:
         """Mark the station away, unless a newer link has taken over; return whether it is away."""
@@ -224,7 +226,27 @@ class LinkDesk:
     async def booted(self, report: StationBooted) -> BootReply:
         """Keep what the station says of itself; it is Accepted unless the operator decided else."""
 
-        station = await self.store.write(lambda tx: stations.boot(tx, report))
+        def work(tx: Tx) -> Station | None:
+            station = stations.get_station(tx, report.station_id)
+            if station.security_profile == CERTIFICATE and _is_other_device(tx, report, station):
+                journal.add_event(
+                    tx,
+                    Event(
+                        at=report.received_at,
+                        kind="serial number differs from certificate",
+                        level="warning",
+                        site_id=station.site_id,
+                        station_id=station.station_id,
+                        detail={"serial_number": report.serial_number},
+                    ),
+                )
+                return None
+            return stations.boot(tx, report)
+
+        station = await self.store.write(work)
+        if station is None:
+            why = "serial number differs from certificate"
+            return BootReply(status="Rejected", at=self.clock.now(), interval_s=0, ends_link=why)
         return BootReply(
             status=station.registration,
             at=self.clock.now(),
@@ -249,10 +271,51 @@ class LinkDesk:
         return await self.store.write(work)
 
 
-def _known(tx: Tx, station_id: str) -> tuple[Station | None, tuple[str, ...]]:
-    """Return a station and the hashes of the passwords it may use: in force and pending."""
+def _grant(tx: Tx, report: LinkOffered, station: Station, shown: _Shown) -> int:
+    """Open the link; a password that was used is in force, a profile that was raised stays."""
+    station_id, certificate = station.station_id, shown.certificate
+    if shown.pending_hash:
+        links.confirm_credential(tx, station_id, shown.pending_hash)
+    if shown.profile > station.security_profile:
+        stations.raise_profile(tx, station_id, shown.profile)
+        journal.add_event(
+            tx,
+            Event(
+                at=report.received_at,
+                kind="security profile raised",
+                site_id=station.site_id,
+                station_id=station_id,
+                detail={"from": station.security_profile, "to": shown.profile},
+            ),
+        )
+    if certificate is not None:
+        certificates.note_seen(tx, station_id, certificate, at=report.received_at)
+    return links.open_link(
+        tx,
+        station_id,
+        version=report.version,
+        remote_address=report.remote_address,
+        at=report.received_at,
+        security_profile=shown.profile,
+        certificate_cn="" if certificate is None else certificate.common_name,
+    )
+
+
+def _is_other_device(tx: Tx, report: StationBooted, station: Station) -> bool:
+    """Return whether a boot names another device than the certificate of its link does.
+
+    The common name is the serial number. Where an operator's certificates name the identity
+    instead, the serial number on record is the one that counts, the first to be reported.
+    """
+    name = links.certificate_cn(tx, report.link_id)
+    if not name or not report.serial_number:
+        return False
+    is_identity = name.casefold() == station.station_id.casefold()
+    expected = (station.serial_number or report.serial_number) if is_identity else name
+    return report.serial_number.casefold() != expected.casefold()
+
+
+def _known(tx: Tx, station_id: str) -> tuple[Station, StationCredential] | None:
+    """Return a station and the hashes of the passwords it may use; None for an unknown one."""
     station = stations.find_station(tx, station_id)
-    if station is None:
-        return None, ()
-    kept = links.get_credential(tx, station.station_id)
-    return station, tuple(h for h in (kept.credential_hash, kept.pending_hash) if h)
+    return None if station is None else (station, links.get_credential(tx, station.station_id))

@@ -13,6 +13,7 @@ import structlog
 
 from csms.clock import Clock
 from csms.core.errors import Conflict, InvalidInput
+from csms.core.masking import holds_secret
 from csms.core.messages import CommandAnswered, Noted, Outcome, RawCall
 from csms.core.model import Event
 from csms.service.devices import Devices
@@ -50,6 +51,10 @@ class WaitingRoom:
                 f"{MAX_WAIT.total_seconds():g}"
             )
         payload = json.loads(command.payload_json)
+        if holds_secret(command.payload_json):
+            raise InvalidInput(
+                f"{command.action} with a password cannot wait: it would have to be kept in clear"
+            )
         if command.action in _SCHEDULES or _PROFILE_MEMBERS & payload.keys():
             raise InvalidInput(
                 f"{command.action} with a charging profile cannot wait: it would be sent when its "

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, select, update
 
 from csms.core.errors import NotFound
+from csms.core.masking import masked_text
 from csms.core.messages import CommandResult, Outcome
 from csms.store import tables
 from csms.store.columns import json_text
@@ -52,7 +53,7 @@ def insert_command(
     at: datetime,
     expires_at: datetime | None = None,
 ) -> int:
-    """Store a command and return its id.
+    """Store a command, secrets in its payload masked, and return its id.
 
     It is about to be sent, or waits for its station until `expires_at`.
     """
@@ -60,7 +61,7 @@ def insert_command(
     statement = _C.insert().values(
         station_id=station_id,
         kind=kind,
-        payload=payload,
+        payload=masked_text(payload),
         asked_by=asked_by,
         asked_at=at,
         sent_at=None if waits else at,
@@ -91,7 +92,7 @@ def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: dateti
             finished_at=at,
             outcome=result.outcome,
             status=result.status,
-            answer="" if result.answer is None else json_text(dict(result.answer)),
+            answer="" if result.answer is None else masked_text(json_text(dict(result.answer))),
             error=error,
         )
     ).rowcount

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 
+from csms.core.masking import masked_text
 from csms.core.messages import RecordReceived, VendorMessage
 from csms.core.model import Event, OcppVersion
 from csms.store import tables
@@ -53,12 +54,12 @@ class StoredEvent:
 
 
 def add_record(tx: Tx, report: RecordReceived) -> None:
-    """Keep a message as it came."""
+    """Keep a message as it came, but for secrets in it."""
     row = {
         "station_id": report.station_id,
         "version": report.version,
         "action": report.action,
-        "payload": report.payload,
+        "payload": masked_text(report.payload),
         "at": report.received_at,
     }
     tx.execute(_R.insert(), [row])

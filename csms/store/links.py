@@ -15,11 +15,16 @@ _S = tables.station
 _U = tables.unknown_station
 
 INBOX_SIZE = 100
+_PENDING = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationLink:
-    """One link of a station, open while `closed_at` is None."""
+    """One link of a station, open while `closed_at` is None.
+
+    `security_profile` is what the station has shown; `certificate_cn` is the name in its
+    certificate, "" without one.
+    """
 
     link_id: int
     station_id: str
@@ -28,6 +33,8 @@ class StationLink:
     opened_at: datetime
     closed_at: datetime | None
     close_reason: str
+    security_profile: int
+    certificate_cn: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +50,24 @@ class UnknownStationSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationCredential:
-    """Hashes of a station's password: in force, and sent but not yet used ("" for none)."""
+    """Hashes of a station's password: in force ("" for none), and sent but not yet used."""
 
     credential_hash: str
-    pending_hash: str
+    pending_hashes: tuple[str, ...]
 
 
 # --- links ---------------------------------------------------------------------------------------
 
 
 def open_link(
-    tx: Tx, station_id: str, *, version: OcppVersion, remote_address: str, at: datetime
+    tx: Tx,
+    station_id: str,
+    *,
+    version: OcppVersion,
+    remote_address: str,
+    at: datetime,
+    security_profile: int = 0,
+    certificate_cn: str = "",
 ) -> int:
     """Store a new link of a registered station and return its id, which only ever rises.
 
@@ -65,6 +79,8 @@ def open_link(
         "remote_address": remote_address,
         "opened_at": at,
         "close_reason": "",
+        "security_profile": security_profile,
+        "certificate_cn": certificate_cn,
     }
     link_id = int(tx.execute(_L.insert().values(row).returning(_L.c.link_id)).scalar_one())
     changed = tx.execute(
@@ -81,6 +97,12 @@ def open_link(
     if not changed:
         raise UnknownStation(f"no station {station_id}")
     return link_id
+
+
+def certificate_cn(tx: Tx, link_id: int) -> str:
+    """Return the name in the certificate that opened a link, "" without one."""
+    found = tx.execute(select(_L.c.certificate_cn).where(_L.c.link_id == link_id)).scalar()
+    return found or ""
 
 
 def close_link(tx: Tx, station_id: str, link_id: int, *, at: datetime, reason: str) -> bool:
@@ -136,7 +158,10 @@ def get_credential(tx: Tx, station_id: str) -> StationCredential:
     ).first()
     if row is None:
         raise UnknownStation(f"no station {station_id}")
-    return StationCredential(**row._mapping)
+    return StationCredential(
+        credential_hash=row.credential_hash,
+        pending_hashes=tuple(row.pending_hash.split("\n")) if row.pending_hash else (),
+    )
 
 
 def set_credential(tx: Tx, station_id: str, credential_hash: str) -> None:
@@ -144,28 +169,33 @@ def set_credential(tx: Tx, station_id: str, credential_hash: str) -> None:
     _set(tx, station_id, credential_hash=credential_hash, pending_hash="")
 
 
-def set_pending_credential(tx: Tx, station_id: str, pending_hash: str) -> None:
-    """Store the hash of a password before it is sent: until it is used, either one works."""
-    _set(tx, station_id, pending_hash=pending_hash)
+def add_pending_credential(tx: Tx, station_id: str, pending_hash: str) -> None:
+    """Store the hash of a password before it is sent: until it is used, each of them works.
+
+    Several can be pending, when the fate of one is unknown and the next is sent; the last few
+    are kept. Raises UnknownStation.
+    """
+    pending = (*get_credential(tx, station_id).pending_hashes, pending_hash)
+    _set(tx, station_id, pending_hash="\n".join(pending[-_PENDING:]))
+
+
+def newest_pending(tx: Tx, station_id: str) -> str:
+    """Return the hash of the password that was sent last and not used yet, "" without one."""
+    return next(reversed(get_credential(tx, station_id).pending_hashes), "")
 
 
 def confirm_credential(tx: Tx, station_id: str, pending_hash: str) -> bool:
-    """Put the pending hash in force; return False if another one is pending by now."""
-    changed = tx.execute(
-        update(_S)
-        .where(
-            _S.c.station_id == station_id,
-            _S.c.pending_hash == pending_hash,
-            _S.c.pending_hash != "",
-        )
-        .values(credential_hash=pending_hash, pending_hash="")
-    ).rowcount
-    return bool(changed)
+    """Put a pending hash in force, and it alone; return False if it is not pending by now."""
+    if pending_hash not in get_credential(tx, station_id).pending_hashes:
+        return False
+    _set(tx, station_id, credential_hash=pending_hash, pending_hash="")
+    return True
 
 
-def drop_pending_credential(tx: Tx, station_id: str) -> None:
+def drop_pending_credential(tx: Tx, station_id: str, pending_hash: str) -> None:
     """Forget a pending password that the station refused."""
-    _set(tx, station_id, pending_hash="")
+    pending = get_credential(tx, station_id).pending_hashes
+    _set(tx, station_id, pending_hash="\n".join(h for h in pending if h != pending_hash))
 
 
 def _set(tx: Tx, station_id: str, **values: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
+from csms.core.masking import MASK, is_secret_setting
 from csms.core.messages import StationBooted, StatusChanged
 from csms.core.model import Evse, LinkState, Site, Station, StationLimits
 from csms.store import tables
@@ -180,6 +181,16 @@ def set_registration(tx: Tx, station_id: str, registration: str) -> None:
     _change(tx, station_id, registration=registration)
 
 
+def raise_profile(tx: Tx, station_id: str, profile: int) -> None:
+    """Put a higher security profile in force; what was asked for is done with it."""
+    _change(tx, station_id, security_profile=profile, asked_profile=0)
+
+
+def ask_profile(tx: Tx, station_id: str, profile: int) -> None:
+    """Note which security profile a station has been told to use next."""
+    _change(tx, station_id, asked_profile=profile)
+
+
 def set_automation(tx: Tx, station_id: str, *, automation: bool) -> None:
     """Switch hands-off: without automation nothing is sent that nobody asked for."""
     _change(tx, station_id, automation=automation)
@@ -198,6 +209,7 @@ def set_details(
     site_id: str | None = None,
     heartbeat_interval_s: int | None = None,
     security_profile: int | None = None,
+    serial_number: str | None = None,
     uid_byte_order_reversed: bool | None = None,
 ) -> Station:
     """Change what an operator sets, leaving out what is None; return the station."""
@@ -206,6 +218,7 @@ def set_details(
         "site_id": site_id,
         "heartbeat_interval_s": heartbeat_interval_s,
         "security_profile": security_profile,
+        "serial_number": serial_number,
         "uid_byte_order_reversed": uid_byte_order_reversed,
     }
     values = {key: value for key, value in given.items() if value is not None}
@@ -337,7 +350,7 @@ def put_variables(
             {
                 "station_id": station_id,
                 "name": name,
-                "value": value,
+                "value": MASK if value and is_secret_setting(name) else value,
                 "is_readonly": is_readonly,
                 "read_at": at,
             }

@@ -100,6 +100,7 @@ station = Table(
     text_column("firmware_version"),
     nullable_column("version", Word(OcppVersion)),
     int_column("security_profile"),
+    int_column("asked_profile", server_default=text("0")),
     text_column("registration"),
     flag_column("automation"),
     int_column("heartbeat_interval_s"),
@@ -146,6 +147,8 @@ link = Table(
     instant_column("opened_at"),
     nullable_column("closed_at", Instant),
     text_column("close_reason"),
+    int_column("security_profile", server_default=text("0")),
+    text_column("certificate_cn", server_default=text("''")),
     Index(None, "station_id", "link_id"),
     sqlite_autoincrement=True,
 )

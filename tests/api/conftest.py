@@ -25,6 +25,7 @@ from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
+from csms.service.passwords import Passwords
 from csms.service.push import Pusher
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
@@ -160,6 +161,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
+        passwords=Passwords(bus=bus, devices=devices),
         enrolment=Enrolment(store=store, keys=TenantKeys(key=b"k" * 32), clock=clock),
         offers=OfferBook(store=store, clock=clock),
         demo=True,

@@ -10,7 +10,7 @@ import contextlib
 import importlib.resources
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -230,13 +230,14 @@ async def linked(
     *,
     password: str | bytes = "",
     answers: Mapping[str, Answer] | None = None,
+    offers: Sequence[str] = (),
     **options: Any,
 ) -> AsyncIterator[RawStation]:
     """Connect a station; fail at the end if TASCO sent anything against the version's schema."""
     if password:
         options["additional_headers"] = basic(station_id, password)
     options = {"ping_interval": None, "close_timeout": 1, **options}
-    protocols: Any = [SUBPROTOCOLS[version]]
+    protocols: Any = offers or [SUBPROTOCOLS[version]]
     async with connect(f"{url}/{station_id}", subprotocols=protocols, **options) as socket:
         station = RawStation(socket, version, dict(answers or {}))
         reader = asyncio.create_task(station.read())

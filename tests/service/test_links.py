@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from csms.service.links import CredentialCheck, hash_password
+from csms.service.passwords import CredentialCheck, hash_password
 
 
 async def test_the_right_password_is_accepted_and_a_wrong_one_is_not() -> None:

@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from csms.core.errors import ConfigError
-from csms.store import plan_tables, tables
+from csms.store import plan_tables, security_tables, tables
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
 from csms.store.schema import migrate
@@ -24,6 +24,7 @@ def test_a_migrated_database_has_the_schema_of_the_tables(database_url: str) -> 
 
 def test_both_modules_of_the_schema_are_in_one_description() -> None:
     assert plan_tables.plan.name in tables.metadata.tables
+    assert security_tables.security_event.name in tables.metadata.tables
     assert tables.session.name in tables.metadata.tables
 
 

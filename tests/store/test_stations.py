@@ -245,28 +245,31 @@ async def test_a_pending_credential_becomes_the_one_in_force_when_used(store: St
     def change(tx: Tx) -> None:
         add_station(tx)
         links.set_credential(tx, "CS1", "old")
-        links.set_pending_credential(tx, "CS1", "new")
+        links.add_pending_credential(tx, "CS1", "newer")
+        links.add_pending_credential(tx, "CS1", "new")
 
     await store.write(change)
     both_hashes = await store.read(lambda tx: links.get_credential(tx, "CS1"))
-    assert (both_hashes.credential_hash, both_hashes.pending_hash) == ("old", "new")
+    assert both_hashes.credential_hash == "old"
+    assert both_hashes.pending_hashes == ("newer", "new")
+    assert await store.read(lambda tx: links.newest_pending(tx, "CS1")) == "new"
     assert not await store.write(lambda tx: links.confirm_credential(tx, "CS1", "stale"))
     assert not await store.write(lambda tx: links.confirm_credential(tx, "CS1", ""))
     assert await store.write(lambda tx: links.confirm_credential(tx, "CS1", "new"))
     now = await store.read(lambda tx: links.get_credential(tx, "CS1"))
-    assert (now.credential_hash, now.pending_hash) == ("new", "")
+    assert (now.credential_hash, now.pending_hashes) == ("new", ())
 
 
 async def test_a_refused_pending_credential_is_forgotten(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx)
         links.set_credential(tx, "CS1", "old")
-        links.set_pending_credential(tx, "CS1", "new")
-        links.drop_pending_credential(tx, "CS1")
+        links.add_pending_credential(tx, "CS1", "new")
+        links.drop_pending_credential(tx, "CS1", "new")
 
     await store.write(change)
     found = await store.read(lambda tx: links.get_credential(tx, "CS1"))
-    assert (found.credential_hash, found.pending_hash) == ("old", "")
+    assert (found.credential_hash, found.pending_hashes) == ("old", ())
     with pytest.raises(UnknownStation):
         await store.write(lambda tx: links.set_credential(tx, "CS2", "x"))
     with pytest.raises(UnknownStation):

@@ -1,0 +1,27 @@
+"""Certificates as values: what one says of itself, and how OCPP names it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateInfo:
+    """What a certificate says; `serial_number` is hexadecimal, `fingerprint` its SHA-256."""
+
+    common_name: str
+    organisation: str
+    issuer: str
+    serial_number: str
+    fingerprint: str
+    valid_from: datetime
+    valid_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashData:
+    """A certificate as OCPP names it (CertificateHashDataType)."""
+
+    hash_algorithm: str
+    issuer_name_hash: str
+    issuer_key_hash: str
+    serial_number: str

@@ -1,0 +1,87 @@
+"""From the configuration to TLS, the station authority, and the gateway's numbers."""
+
+import ssl
+import stat
+from pathlib import Path
+
+from csms.core.errors import ConfigError, InvalidInput
+from csms.gateway.config import GatewayConfig
+from csms.gateway.tls import server_context
+from csms.service.authority import STATION_ROOT, LocalAuthority
+from csms.settings import Settings
+
+
+def local_authority(settings: Settings) -> LocalAuthority | None:
+    """Return our own certificate authority, None where none is configured."""
+    security = settings.security
+    if security.ca_folder is None:
+        return None
+    return LocalAuthority(
+        folder=security.ca_folder, operator=security.operator, days=security.certificate_days
+    )
+
+
+def station_ca_files(settings: Settings) -> list[Path]:
+    """Return the files of the authorities whose certificates stations may show."""
+    files = [] if settings.gateway.station_ca_file is None else [settings.gateway.station_ca_file]
+    folder = settings.security.ca_folder
+    if folder is not None and (folder / f"{STATION_ROOT}.pem").is_file():
+        files.append(folder / f"{STATION_ROOT}.pem")
+    return files
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context of the station port, None for plain ws; raises ConfigError."""
+    gateway = settings.gateway
+    first, second = gateway.tls_certificate_file, gateway.tls_rsa_certificate_file
+    if first is None:
+        for key in ("tls_key_file", "tls_rsa_certificate_file", "tls_port", "station_ca_file"):
+            if getattr(gateway, key) is not None:
+                raise ConfigError(f"gateway.{key} needs gateway.tls_certificate_file")
+        return None
+    chains = [(first, gateway.tls_key_file)]
+    if second is not None:
+        chains.append((second, gateway.tls_rsa_key_file))
+    files = station_ca_files(settings)
+    if files and not settings.security.operator:
+        raise ConfigError(
+            "security.operator is empty; it must be the organisation in the stations' certificates"
+        )
+    try:
+        return server_context(chains, station_ca_files=files)
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(str(path) for path, _ in chains)
+        raise ConfigError(f"gateway: TLS cannot use {names}: {error}") from error
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError if our certificate authority cannot be used or its keys lie open."""
+    authority = local_authority(settings)
+    if authority is None:
+        return
+    try:
+        for name, file in authority.roots():
+            if stat.S_IMODE(file.with_suffix(".key").stat().st_mode) & 0o077:
+                raise ConfigError(f"{file.with_suffix('.key')} is open to others; chmod 600 it")
+            authority.load(name)
+    except (OSError, InvalidInput) as error:
+        raise ConfigError(
+            f"security.ca_folder is {settings.security.ca_folder}: {error}; "
+            f"`tasco ca init` makes an authority"
+        ) from error
+
+
+def gateway_options(settings: Settings) -> GatewayConfig:
+    """Return the gateway's numbers and its TLS; raises ConfigError."""
+    gateway = settings.gateway
+    return GatewayConfig(
+        host=gateway.host,
+        port=gateway.port,
+        admitted_per_s=gateway.admitted_per_s,
+        frames_per_s=gateway.frames_per_s,
+        frames_burst=gateway.frames_burst,
+        call_timeout_s=gateway.command_timeout_s,
+        tls=tls_context(settings),
+        tls_port=gateway.tls_port,
+        behind_tls_proxy=gateway.behind_tls_proxy,
+    )

@@ -1,0 +1,148 @@
+"""TLS of the station port on both event loops: served, refused with its reason, and limited."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidHandshake
+
+from csms.core.messages import LinkOffered, SecurityNoticed
+from csms.gateway.config import GatewayConfig
+from csms.gateway.tls import Seldom, server_context
+from csms.identity import ca
+from csms.service.authority import CSMS_ROOT, STATION_ROOT, LocalAuthority, write_secret
+from tests.gateway.conftest import FAST, World, running
+
+RUNNERS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> LocalAuthority:
+    made = LocalAuthority(folder=tmp_path / "ca", operator="Operator")
+    made.create(now=datetime.now(UTC), days=30)
+    return made
+
+
+def serving(authority: LocalAuthority, folder: Path, **given: Any) -> GatewayConfig:
+    """Return a gateway's numbers with TLS, its certificate made by `authority`."""
+    chain, key = authority.issue_server(["localhost"], kind="ec", now=datetime.now(UTC), days=1)
+    (folder / "server.pem").write_text(chain)
+    write_secret(folder / "server.key", key)
+    context = server_context(
+        [(folder / "server.pem", folder / "server.key")],
+        station_ca_files=[authority.folder / f"{STATION_ROOT}.pem"],
+    )
+    return replace(FAST, tls=context, **given)
+
+
+def trusting(authority: LocalAuthority, holding: ca.Authority | None = None) -> ssl.SSLContext:
+    """Return a station's TLS; `holding` is a root, whose own certificate it shows."""
+    context = ssl.create_default_context(cadata=authority.load(CSMS_ROOT).pem)
+    if holding is not None:
+        file = authority.folder / "client.pem"
+        file.write_text(holding.pem + ca.key_pem(holding.key))
+        context.load_cert_chain(file)
+    return context
+
+
+async def beat(world: World, tls: ssl.SSLContext) -> None:
+    """Connect, send a heartbeat at once, and read its answer."""
+    url = f"wss://localhost:{world.gateway.tls_port}/ocpp/CS-2"
+    async with connect(url, ssl=tls, subprotocols=["ocpp1.6"]) as socket:  # type: ignore[list-item]
+        await socket.send('[2,"1","Heartbeat",{}]')
+        assert (await socket.recv()).startswith('[3,"1"')
+
+
+@RUNNERS
+def test_a_station_is_served_with_tls_and_one_that_nobody_vouches_for_is_not(
+    run: Callable[[Any], None], authority: LocalAuthority, tmp_path: Path
+) -> None:
+    config = serving(authority, tmp_path)
+    stranger = ca.new_root(name="x", operator="x", now=datetime.now(UTC), days=1)
+
+    async def scenario() -> None:
+        async with running(config) as world:
+            assert world.gateway.port == world.gateway.tls_port
+            await beat(world, trusting(authority))
+            assert [o.is_tls for o in world.centre.of(LinkOffered)] == [True]
+            for _ in range(3):
+                with pytest.raises((InvalidHandshake, OSError, EOFError)):
+                    await beat(world, trusting(authority, stranger))
+            # A flood of the same refusal is one event a minute.
+            told = await world.centre.wait_for(SecurityNoticed)
+            assert [(t.kind, t.detail["address"]) for t in told] == [
+                ("client certificate refused", "127.0.0.1")
+            ]
+            await beat(world, trusting(authority))
+
+    run(scenario())
+
+
+@RUNNERS
+def test_a_plain_port_and_one_with_tls_lie_side_by_side(
+    run: Callable[[Any], None], authority: LocalAuthority, tmp_path: Path
+) -> None:
+    config = serving(authority, tmp_path, tls_port=0)
+
+    async def scenario() -> None:
+        async with running(config) as world:
+            await beat(world, trusting(authority))
+            async with world.station("ocpp1.6", "/ocpp/CS-2") as station:
+                await station.ask("Heartbeat", {})
+            assert [o.is_tls for o in world.centre.of(LinkOffered)] == [True, False]
+
+    run(scenario())
+
+
+@RUNNERS
+def test_half_open_tls_handshakes_are_cut_and_count_for_their_address(
+    run: Callable[[Any], None], authority: LocalAuthority, tmp_path: Path
+) -> None:
+    config = serving(
+        authority, tmp_path, handshakes_per_address=2, limit_loopback=True, handshake_s=0.5
+    )
+
+    async def scenario() -> None:
+        async with running(config) as world:
+            held = [
+                await asyncio.open_connection("127.0.0.1", world.gateway.port) for _ in range(2)
+            ]
+            for _, writer in held:
+                writer.write(b"\x16\x03\x01\x02")
+            third, writing = await asyncio.open_connection("127.0.0.1", world.gateway.port)
+            async with asyncio.timeout(0.4):
+                assert await _ended(third)
+            writing.close()
+            async with asyncio.timeout(5):
+                for reader, writing in held:
+                    assert await _ended(reader)
+                    writing.close()
+            await beat(world, trusting(authority))
+
+    run(scenario())
+
+
+async def _ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_what_is_seldom_told_is_told_once_a_minute_for_each_key() -> None:
+    seldom = Seldom()
+    assert [seldom.may(at, "a") for at in (0.0, 1.0, 59.9, 60.0, 61.0)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert seldom.may(1.0, "b")
