@@ -12,6 +12,7 @@ network's constraint matrix becomes rows of phasors.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -181,10 +182,14 @@ class AcnScheduler:
     max_recompute = 1
 
     def __init__(
-        self, options: AcnOptions | None = None, *, planner: Callable[[PlanningCase], Plan] = plan
+        self,
+        options: AcnOptions | None = None,
+        *,
+        planner: Callable[[PlanningCase], Plan] | None = None,
     ) -> None:
         self.options = options or AcnOptions()
-        self._planner = planner
+        # The simulator takes the pilots and asks for no reasons.
+        self._planner = planner or partial(plan, with_reasons=False)
         self._interface: Interface | None = None
         self._known: _Network | None = None
         self._most_a: dict[str, float] = {}

@@ -23,13 +23,24 @@ WORTH_EUR = 1e-4
 """A limit that is worth less than this to the cars does not count as binding."""
 
 
-def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str) -> Plan:
-    """Return the plan that gives `power_kw` (N, K) to the cars of `grid`."""
+def explained(
+    grid: Grid,
+    power_kw: Floats,
+    limit_value: Floats,
+    *,
+    status: str,
+    with_reasons: bool = True,
+) -> Plan:
+    """Return the plan that gives `power_kw` (N, K) to the cars of `grid`.
+
+    Without `with_reasons`, slots have none, shortfalls no way out, and no limit is said to bind.
+    """
     case = grid.case
     rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
-    held = _binding(grid, power_kw)
+    none = np.zeros(grid.room.shape, dtype=np.bool_)
+    held = _binding(grid, power_kw) if with_reasons else none
     is_bound = held.any(axis=0)
-    why = reasons(grid, rows, held)
+    why = reasons(grid, rows, held) if with_reasons else ((),) * len(rows)
     price, co2 = _unit_costs(grid, rows)
     energy = rows * grid.inside_h
     costs, emitted = energy @ price, energy @ co2
@@ -49,7 +60,8 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
         )
         for i, row in enumerate(rows)
     )
-    sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
+    if with_reasons:
+        sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
     added = max(peak - grid.billed_peak_kw, 0.0) * grid.demand_charge
     return Plan(
@@ -65,7 +77,7 @@ def explained(grid: Grid, power_kw: Floats, limit_value: Floats, *, status: str)
         binding_slots=tuple(int(k) for k in np.flatnonzero(is_bound)),
         limit_value_eur_per_kwh=tuple(limit_value[0].tolist()),
         notes=grid.notes,
-        bindings=_bindings(grid, held, limit_value),
+        bindings=_bindings(grid, held, limit_value) if with_reasons else (),
     )
 
 

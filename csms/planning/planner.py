@@ -7,6 +7,7 @@ are replaced by least-laxity filling, and the plan says so ("fallback").
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -28,18 +29,25 @@ SMALLEST_EUR = 0.01
 
 
 def plan(
-    case: PlanningCase, *, solver: Solver = solve, iteration_limit: int = ITERATION_LIMIT
+    case: PlanningCase,
+    *,
+    solver: Solver = solve,
+    iteration_limit: int = ITERATION_LIMIT,
+    with_reasons: bool = True,
 ) -> Plan:
     """Return the plan of `case` by its strategy.
 
     Never raises for a case that cannot be met: what is missing is each session's shortfall, and
     faults in the data are in the plan's notes. Raises InvalidInput for a case whose series and
-    slots do not fit together. `iteration_limit` bounds the solver's work.
+    slots do not fit together. `iteration_limit` bounds the solver's work. Without `with_reasons`
+    the plan does not say why each slot is as it is, which limits bind, nor what would help against
+    a shortfall: a third of the work, for callers that only want the rows.
     """
+    told = partial(explained, with_reasons=with_reasons)
     grid = with_dwell(grid_of(case))
     value = np.zeros(grid.room.shape)
     if case.strategy is not Strategy.OPTIMAL:
-        return explained(grid, _by_rule(grid, case.strategy), value, status="rule")
+        return told(grid, _by_rule(grid, case.strategy), value, status="rule")
     why = ""
     try:
         optimal = _optimal(grid, solver, iteration_limit)
@@ -48,12 +56,12 @@ def plan(
         optimal, why = None, f"the solver failed: {error!r}"[:200]
     if optimal is None:
         power = _by_rule(grid, Strategy.LEAST_LAXITY)
-        found = explained(grid, power, value, status="fallback")
+        found = told(grid, power, value, status="fallback")
         return replace(found, notes=(*found.notes, why)) if why else found
     rows, best = optimal
-    made = explained(grid, rows, best.value, status="optimal")
+    made = told(grid, rows, best.value, status="optimal")
     if rows is not best.power_kw and made.shortfall_kwh > 0:
-        made = _made_up(made, explained(grid, best.power_kw, best.value, status="optimal"))
+        made = _made_up(made, told(grid, best.power_kw, best.value, status="optimal"))
     return replace(
         made, relaxed_objective=best.relaxed_eur, rounding_loss_share=best.rounding_loss_share
     )

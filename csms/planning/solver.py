@@ -24,6 +24,8 @@ EXACT_CELLS = 2_000
 """Up to so many (car, slot) pairs every slot is a block of its own."""
 MOST_CELLS = 16_000
 """From so many pairs on, slots of different prices share a block."""
+SUMMED_LIMITS = 8
+"""From so many limits on, they bound sums over cars that take the same from all of them."""
 NEAR_SLOTS = 8
 BLOCK_SLOTS = 4
 
@@ -136,7 +138,7 @@ class _Program:
 
     Rows: B for each of R limits, N energies, then B peaks and B surpluses where they matter.
     Columns: one per (car, block) above the guard, one below it, headroom used, unmet energy, peak,
-    import.
+    import. Where kinds of cars are summed up first, a column and a row each per kind and block.
     """
 
     car: NDArray[np.int64]
@@ -166,16 +168,22 @@ class _Program:
         peak_row = energy_row + n
         sun_row = peak_row + (b if has_peak else 0)
         columns = _Columns()
+        kinds = _kinds(grid)
+        sum_row = sun_row + (b if has_sun else 0) if kinds.is_summed else None
         order = _add_power(
             columns,
             grid,
             blocks,
             cells,
+            kinds,
             inside=inside,
             energy_row=energy_row,
+            sum_row=sum_row,
             shared_rows=[*([peak_row] if has_peak else []), *([sun_row] if has_sun else [])],
         )
         lower = cells.lower[order]
+        if sum_row is not None:
+            _add_sums(columns, grid, kinds, sum_row, b)
         reserve_at = columns.count
         every = np.arange(b)
         reserved = blocks.sums(grid.reserved_kw * grid.hours) / block_h
@@ -196,6 +204,9 @@ class _Program:
         upper = [room.ravel(), asked, *([peak_room] if has_peak else [])]
         upper += [surplus] if has_sun else []
         least = [*([free] * limits), asked, *([free] * (int(has_peak) + int(has_sun)))]
+        if sum_row is not None:
+            none = np.zeros(len(kinds.first) * b)
+            upper, least = [*upper, none], [*least, none]
         return cls(
             car=cells.car[order],
             block=cells.block[order],
@@ -270,14 +281,56 @@ class _Cells:
     cost: Floats
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kinds:
+    """Cars that take the same from every limit: the kind `of_car` (N,), a car of each in `first`.
+
+    With `is_summed` there are so many limits that a kind's power is summed up first, and the
+    limits bound those sums: the program has a fraction of the entries then.
+    """
+
+    of_car: NDArray[np.int64]
+    first: list[int]
+    is_summed: bool
+
+
+def _kinds(grid: Grid) -> _Kinds:
+    """Return the kinds of cars of `grid`: equal use where sums pay, else equal limits."""
+    for is_summed in (len(grid.use) >= SUMMED_LIMITS, False):
+        patterns = grid.use.T if is_summed else grid.use.T > 0
+        number: dict[bytes, int] = {}
+        first: list[int] = []
+        of_car = np.zeros(len(patterns), dtype=np.int64)
+        for i, pattern in enumerate(np.ascontiguousarray(patterns)):
+            kind = number.setdefault(pattern.tobytes(), len(number))
+            if kind == len(first):
+                first.append(i)
+            of_car[i] = kind
+        if not is_summed or 2 * len(first) <= len(of_car):
+            break
+    return _Kinds(of_car=of_car, first=first, is_summed=is_summed)
+
+
+def _add_sums(columns: "_Columns", grid: Grid, kinds: _Kinds, sum_row: int, b: int) -> None:
+    """Add the power of each kind of cars in each block, which is what the limits bound."""
+    every = np.arange(b)
+    for kind, car in enumerate(kinds.first):
+        use = grid.use[:, car]
+        own = [(r * b + every, np.full(b, use[r])) for r in np.flatnonzero(use > 0).tolist()]
+        own.append((sum_row + kind * b + every, np.full(b, -1.0)))
+        columns.add(np.zeros(b), np.full(b, np.inf), own)
+
+
 def _add_power(
     columns: "_Columns",
     grid: Grid,
     blocks: Blocks,
     cells: _Cells,
+    kinds: _Kinds,
     *,
     inside: Floats,
     energy_row: int,
+    sum_row: int | None,
     shared_rows: list[int],
 ) -> NDArray[np.int64]:
     """Add the columns of power, cars that take from the same limits together; return their order.
@@ -290,20 +343,21 @@ def _add_power(
         1.0,
         inside[cells.car, cells.block] / blocks.sums(grid.hours)[cells.block],
     )
-    patterns = grid.use.T > 0
-    kinds: dict[bytes, int] = {}
-    kind_of_car = np.array([kinds.setdefault(p.tobytes(), len(kinds)) for p in patterns])
     # Power below a guard takes from no limit.
-    kind = np.where(cells.of_room > 0, kind_of_car[cells.car], len(kinds))
+    count = len(kinds.first)
+    kind = np.where(cells.of_room > 0, kinds.of_car[cells.car], count)
     order = np.argsort(kind, kind="stable")
-    ends = np.cumsum(np.bincount(kind, minlength=len(kinds) + 1)) if len(kind) else [0]
+    ends = np.cumsum(np.bincount(kind, minlength=count + 1)) if len(kind) else [0]
     for at in np.split(order, ends[:-1]):
         if not len(at):
             continue
         car, block = cells.car[at], cells.block[at]
         own: list[tuple[NDArray[np.int64], Floats]] = []
-        if cells.of_room[at[0]] > 0:
-            for r in np.flatnonzero(patterns[car[0]]).tolist():
+        if cells.of_room[at[0]] > 0 and sum_row is not None:
+            row = sum_row + int(kind[at[0]]) * b
+            own.append((row + block, share[at] * cells.of_room[at]))
+        elif cells.of_room[at[0]] > 0:
+            for r in np.flatnonzero(grid.use[:, car[0]] > 0).tolist():
                 own.append((r * b + block, share[at] * cells.of_room[at] * grid.use[r, car]))
         own.append((energy_row + car, inside[car, block]))
         own += [(row + block, share[at]) for row in shared_rows]

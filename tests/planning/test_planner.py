@@ -269,3 +269,13 @@ def test_a_case_from_json_gives_the_same_plan() -> None:
     assert plan(mixed).to_json() == first
     assert plan(PlanningCase.from_json(mixed.to_json())).to_json() == first
     assert Plan.from_json(first).to_json() == first
+
+
+def test_a_plan_without_reasons_has_the_same_rows() -> None:
+    short = case(car(required_kwh=60.0), car("b", required_kwh=60.0), limit_kw=8.0)
+    told, bare = plan(short), plan(short, with_reasons=False)
+    assert [r.power_kw for r in bare.sessions] == [r.power_kw for r in told.sessions]
+    assert bare.shortfall_kwh == told.shortfall_kwh > 0
+    assert told.bindings
+    assert not bare.bindings
+    assert not any(r.why or r.ways_out for r in bare.sessions)
