@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos fuzz lint bench bench-quick bench-planner wheel lock upgrade clean
+.PHONY: help demo test conformance chaos fuzz fuzz-planner lint bench bench-quick bench-planner wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ chaos: $(VENV)/dev.stamp  ## kill the server KILLS times (50) under load; nothin
 
 fuzz: $(VENV)/dev.stamp  ## broken messages of every version into a running system, FUZZ_S seconds (600)
 	@TASCO_TEST_FUZZ_S=$(or $(FUZZ_S),600) $(BIN)/python -m pytest -q -s tests/fuzz $(ARGS)
+
+fuzz-planner: $(VENV)/dev.stamp  ## plan SITES random sites (10000): no limit may be passed in any
+	@TASCO_TEST_SITES=$(or $(SITES),10000) $(BIN)/python -m pytest -q -n auto tests/planning/test_fuzz.py $(ARGS)
 
 lint: $(VENV)/dev.stamp  ## style and types only
 	@$(BIN)/ruff check .

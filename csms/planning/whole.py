@@ -33,7 +33,9 @@ def made_whole(
     power = power.copy()
     room = Room(grid, power, limit=limit, peak_kw=peak_kw)
     for i in never:
-        _replace(room, power, i, _without_gaps(grid, room, i, power[i]))
+        row = _without_gaps(grid, room, i, power[i])
+        # What was spread over the gaps need not have left a level at the end.
+        _replace(room, power, i, grid.levels.floor(i, row) if is_on_levels else row)
     if is_coarse.any():
         _put_on_levels(grid, power, room, np.flatnonzero(is_coarse))
     if missed_kwh(grid, power).any() and is_coarse.any():
