@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from csms.core.plan import Binding, Plan, PlannedSession, Why
+from csms.core.plan import Binding, Plan, PlannedSession
 from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.room import Room
 from csms.planning.ways_out import MOST_CARS, binding_row, ways_out
@@ -47,18 +47,31 @@ def explained(
     touched = (grid.use > 0).T.astype(np.float64) @ held
     bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
     hours = _Hours.of(grid, rows)
+    missing = _missing(grid, energy)
+    finishes = _finishes(grid, rows, energy)
+    given = zip(
+        rows.tolist(),
+        energy.sum(axis=1).tolist(),
+        costs.tolist(),
+        emitted.tolist(),
+        bound.tolist(),
+        missing.tolist(),
+        strict=True,
+    )
     sessions = tuple(
-        _row(
-            grid,
-            i,
-            row,
-            hours,
-            cost=float(costs[i]),
-            co2=float(emitted[i]),
-            bound=bool(bound[i]),
+        PlannedSession(
+            session_id=case.sessions[i].session_id,
+            power_kw=tuple(row),
+            shortfall_kwh=short,
+            shortfall_reason=_why_short(grid, i) if short else "",
+            finishes_at=finishes[i],
+            energy_kwh=done,
+            cost_eur=cost,
+            co2_kg=kg,
+            reason=_reason(grid, i, hours, is_on=done > 0, missing=short, bound=is_held),
             why=why[i],
         )
-        for i, row in enumerate(rows)
+        for i, (row, done, cost, kg, is_held, short) in enumerate(given)
     )
     if with_reasons:
         sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
@@ -182,38 +195,13 @@ class _Hours:
         )
 
 
-def _row(
-    grid: Grid,
-    i: int,
-    row: Floats,
-    hours: _Hours,
-    *,
-    cost: float,
-    co2: float,
-    bound: bool,
-    why: tuple[Why, ...],
-) -> PlannedSession:
-    energy = row * grid.inside_h[i]
-    done = float(energy.sum())
-    missing = max(float(grid.required_kwh[i]) - done, 0.0)
-    if grid.is_overdue[i]:
-        missing = float(grid.required_kwh[i])
-    else:
-        # What a car can still get after the horizon is not missed yet.
-        missing = max(missing - float(grid.later_kwh[i]), 0.0)
-    missing = 0.0 if missing < SHORT_KWH else missing
-    return PlannedSession(
-        session_id=grid.case.sessions[i].session_id,
-        power_kw=tuple(row.tolist()),
-        shortfall_kwh=missing,
-        shortfall_reason=_why_short(grid, i) if missing else "",
-        finishes_at=_finish(grid, i, row, energy),
-        energy_kwh=done,
-        cost_eur=cost,
-        co2_kg=co2,
-        reason=_reason(grid, i, hours, is_on=done > 0, missing=missing, bound=bound),
-        why=why,
-    )
+def _missing(grid: Grid, energy: Floats) -> Floats:
+    """Return what each car will lack at its departure, (N,) kWh."""
+    missing = np.maximum(grid.required_kwh - energy.sum(axis=1), 0.0)
+    # What a car can still get after the horizon is not missed yet.
+    missing = np.maximum(missing - grid.later_kwh, 0.0)
+    missing = np.where(grid.is_overdue, grid.required_kwh, missing)
+    return np.where(missing < SHORT_KWH, 0.0, missing)
 
 
 def _why_short(grid: Grid, i: int) -> str:
@@ -229,19 +217,27 @@ def _why_short(grid: Grid, i: int) -> str:
     return "guard" if grid.is_blocked[i][grid.inside_h[i] > 0].any() else "site limit"
 
 
-def _finish(grid: Grid, i: int, row: Floats, energy: Floats) -> datetime | None:
-    """Return when the need is met: inside the slot in which the sum reaches it."""
-    need, case = float(grid.required_kwh[i]), grid.case
-    starts = max(case.sessions[i].available_at, case.now_at)
-    if need <= SHORT_KWH:
-        return starts
-    done = np.cumsum(energy)
-    if not len(done) or done[-1] < need - SHORT_KWH:
-        return None
-    k = int(np.argmax(done >= need - SHORT_KWH))
-    before = float(done[k] - energy[k])
-    hours = max(need - before, 0.0) / float(row[k])
-    return max(case.edges_at[k], starts) + timedelta(seconds=round(hours * 3600))
+def _finishes(grid: Grid, rows: Floats, energy: Floats) -> list[datetime | None]:
+    """Return when each need is met: inside the slot in which the sum reaches it."""
+    need, case = grid.required_kwh, grid.case
+    done = np.cumsum(energy, axis=1)
+    is_reached = done >= need[:, None] - SHORT_KWH
+    at, cars = np.argmax(is_reached, axis=1), np.arange(len(need))
+    before = done[cars, at] - energy[cars, at]
+    hours = np.maximum(need - before, 0.0) / np.maximum(rows[cars, at], 1e-12)
+    found: list[datetime | None] = []
+    for i, (k, took, is_met, kwh) in enumerate(
+        zip(at.tolist(), hours.tolist(), is_reached[:, -1].tolist(), need.tolist(), strict=True)
+    ):
+        starts = max(case.sessions[i].available_at, case.now_at)
+        if kwh <= SHORT_KWH:
+            found.append(starts)
+        elif not is_met:
+            found.append(None)
+        else:
+            met = max(case.edges_at[k], starts) + timedelta(seconds=round(took * 3600))
+            found.append(met)
+    return found
 
 
 def _reason(grid: Grid, i: int, hours: _Hours, *, is_on: bool, missing: float, bound: bool) -> str:

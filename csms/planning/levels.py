@@ -27,6 +27,9 @@ class Levels:
     @classmethod
     def of(cls, sessions: Sequence[PlanningSession]) -> "Levels":
         """Return the levels of `sessions`; a list without any usable current is none."""
+        if not any(s.step_a or s.step_w or s.levels_a for s in sessions):
+            nothing = np.zeros(len(sessions))
+            return cls(step_kw=nothing, listed=nothing[:, None], has_list=nothing > 0)
         per_a = np.array([s.voltage_v * s.phases / 1000.0 for s in sessions], dtype=np.float64)
         step_a = np.array([s.step_a for s in sessions], dtype=np.float64)
         step_w = np.array([s.step_w for s in sessions], dtype=np.float64)

@@ -148,6 +148,7 @@ def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw
     turn = np.empty(n)
     turn[departs] = np.arange(n)
     running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
+    has_floor, is_tree, nothing = bool(grid.floor_kw.any()), len(grid.use) > 1, np.zeros(n)
     held_kwh = grid.floor_kw * grid.inside_h
     full_kwh = grid.cap_kw * grid.inside_h - held_kwh
     for b, (start, stop) in enumerate(pairwise(bands.first.tolist())):
@@ -159,14 +160,17 @@ def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw
         ahead = full_kwh[cars, start:stop].sum(axis=1)
         own, use = grid.guard_kw[cars], grid.use[:, cars]
         for k in range(start, stop):
-            full, floor = full_kwh[cars, k], grid.floor_kw[cars, k]
+            full, inside = full_kwh[cars, k], grid.inside_h[cars, k]
             ahead = ahead - full
-            inside = grid.inside_h[cars, k]
-            want = floor + np.minimum(full, left) / np.maximum(inside, 1e-12)
-            above = use @ np.maximum(want - own, 0.0)
+            want = np.minimum(full, left) / np.maximum(inside, 1e-12)
+            floor = grid.floor_kw[cars, k] if has_floor else nothing[: len(cars)]
+            if has_floor:
+                want = want + floor
+            shared = np.maximum(want - own, 0.0)
             room, peak_left_kw = limit[:, k], peak_kw - float(grid.base_kw[k])
             row = want
-            if (above > room).any() or float(want.sum()) > peak_left_kw:
+            is_over = shared.sum() > room[0] or (is_tree and (use @ shared > room).any())
+            if is_over or (peak_left_kw < np.inf and float(want.sum()) > peak_left_kw):
                 must = left - ahead > ENERGY_KWH
                 key = turn[cars] - np.where(running[cars], n, 0.0) - np.where(must, 2.0 * n, 0.0)
                 order = np.argsort(key - np.where(floor > 0, 4.0 * n, 0.0))
@@ -181,7 +185,7 @@ def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw
                     peak_kw=peak_left_kw,
                 )
             power[cars, k] = row
-            left = np.maximum(left - np.maximum(row - floor, 0.0) * inside, 0.0)
+            left = np.maximum(left - (row - floor) * inside, 0.0)
             running[cars] = row > 0
     return power
 
@@ -209,17 +213,19 @@ def _raised(
     """Return `row` raised towards `target`, one car after the other, as far as all limits allow."""
     taken = np.maximum(row - guard, 0.0)
     more = np.maximum(np.maximum(target, row) - guard, 0.0) - taken
-    spare = more
-    for own, most in zip(use, room, strict=True):
+    # The site's limit, on which a kW of any car is a kW; then those of its circuits.
+    over = np.maximum(np.cumsum(more) + (float(taken.sum()) - float(room[0])), 0.0)
+    spare = np.maximum(more - over, 0.0)
+    for own, most in zip(use[1:], room[1:], strict=True):
         step = own * more
         over = np.maximum(np.cumsum(step) + float(own @ taken) - most, 0.0)
-        fits = np.clip(step - over, 0.0, None)
+        fits = np.maximum(step - over, 0.0)
         spare = np.where(own > 0, np.minimum(spare, fits / np.maximum(own, 1e-12)), spare)
     after = np.maximum(row, np.minimum(target, np.maximum(row, guard) + spare))
     if np.isfinite(peak_kw):
         rise = after - row
         above = np.maximum(np.cumsum(rise) + float(row.sum()) - peak_kw, 0.0)
-        after = row + np.clip(rise - above, 0.0, None)
+        after = row + np.maximum(rise - above, 0.0)
     return np.asarray(after, dtype=np.float64)
 
 
@@ -273,6 +279,7 @@ def _exchange(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> No
     short = missed_kwh(grid, power)
     hours = grid.inside_h
     floor = np.maximum(grid.least_kw, grid.guard_kw)
+    has_peak = bool(np.isfinite(peak_kw))
     tries = MOST_TRADES
     for i in np.flatnonzero(short > 0).tolist():
         may_rise = (power[i] > 0) & (power[i] >= grid.guard_kw[i])
@@ -283,8 +290,10 @@ def _exchange(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> No
                 tries -= 1
                 if tries < 0:
                     return
-                can_take = power[j] >= floor[j]
-                spare = np.where(can_take, room.upper(j, power[j]) - power[j], 0.0)
+                spare = np.minimum(grid.cap_kw[j] - power[j], room.spare(j))
+                spare = np.minimum(spare, room.below_peak_kw) if has_peak else spare
+                # Below its minimum or its guard a row rises by other rules.
+                spare = np.where(power[j] >= floor[j], spare, 0.0)
                 spare[k] = 0.0
                 to = int(np.argmax(spare * hours[j]))
                 energy = min(
