@@ -34,6 +34,7 @@ from csms.service.charging import Charging, Effect
 from csms.service.costs import Costs
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
+from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
 from csms.service.frames import FrameDesk
@@ -285,6 +286,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     charging = Charging(store=store, authorizer=authorizer, costs=costs, changed=changed)
     terms = TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch)
     devices.watchers.append(terms)
+    dynamics = Dynamics(store=store, clock=clock, devices=devices)
     link_desk = LinkDesk(
         store=store,
         clock=clock,
@@ -303,6 +305,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             displays=displays,
             terms=terms,
             aftercare=aftercare,
+            dynamics=dynamics,
             background=background,
             touch=replanner.touch,
             notify=notices.show,
@@ -327,6 +330,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         local_lists=lists,
         terms=terms,
         frames=frames,
+        dynamics=dynamics,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

@@ -36,6 +36,7 @@ from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.concept import Concept
+from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
@@ -96,6 +97,7 @@ def create_app(
     local_lists: LocalLists,
     terms: TermsDesk,
     frames: FrameDesk,
+    dynamics: Dynamics,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -129,6 +131,7 @@ def create_app(
         local_lists=local_lists,
         terms=terms,
         frames=frames,
+        dynamics=dynamics,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,

@@ -10,6 +10,7 @@ from csms.clock import Clock
 from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.concept import Concept
+from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
@@ -71,6 +72,7 @@ class Parts:
     local_lists: LocalLists
     terms: TermsDesk
     frames: FrameDesk
+    dynamics: Dynamics
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from csms.api.auth import GuardedRoute
@@ -63,6 +63,16 @@ async def abilities(station_id: str, _: Viewer, parts: P) -> object:
         return stored.abilities(tx, station.station_id)
 
     return plain(await parts.store.read(work))
+
+
+@router.put("/stations/{station_id}/dynamic")
+async def switch_dynamic(
+    station_id: str, every_s: Annotated[int, Query(ge=0)], caller: Operator, parts: P
+) -> object:
+    """Send a 2.1 station limits one by one, asked for every `every_s`; 0 sends whole schedules."""
+    station = await parts.dynamics.switch(station_id, every_s=every_s)
+    parts.replanner.touch(station.site_id, "dynamic profiles switched")
+    return {"station_id": station.station_id, "every_s": station.limits.dynamic_s}
 
 
 @router.post("/stations/{station_id}/tariff")

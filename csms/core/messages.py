@@ -383,7 +383,11 @@ class SchedulePeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """An absolute charging schedule as a station takes it. `unit` is "A" (per phase) or "W"."""
+    """An absolute charging schedule as a station takes it. `unit` is "A" (per phase) or "W".
+
+    `max_offline_s` is how long it holds without a link (2.1). With `update_every_s` it is dynamic
+    (2.1): the station holds the limit of now and asks for the next one that often.
+    """
 
     profile_id: int
     stack_level: int
@@ -392,6 +396,8 @@ class Schedule:
     duration_s: int | None
     periods: tuple[SchedulePeriod, ...]
     min_rate: float | None = None
+    max_offline_s: int | None = None
+    update_every_s: int | None = None
 
 
 DEFAULT_WAIT_S = 30.0
@@ -413,11 +419,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSchedule(Command):
-    """The plan of one transaction (TxProfile)."""
+    """The plan of one transaction (TxProfile).
+
+    `is_update` says that the station holds it as a dynamic profile already: its limit is enough.
+    """
 
     evse_id: int
     transaction_id: str
     schedule: Schedule
+    is_update: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,6 +445,14 @@ class SetGuard(Command):
     `evse_id` 0 sets the station's physical maximum (ChargePointMaxProfile /
     ChargingStationMaxProfile); an EVSE sets its TxDefaultProfile.
     """
+
+    evse_id: int
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPriority(Command):
+    """What an EVSE may draw while its driver charges with priority (2.1)."""
 
     evse_id: int
     schedule: Schedule

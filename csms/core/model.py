@@ -87,6 +87,8 @@ class StationLimits:
     step_a: float = 0.1
     step_w: float = 1.0
     supports_profiles: bool = True
+    dynamic_s: int = 0
+    """How often it asks for the limit of a dynamic profile (2.1); 0 sends it whole schedules."""
     source: str = "assumed"
 
 

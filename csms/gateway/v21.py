@@ -11,11 +11,16 @@ from datetime import timedelta
 from csms.core.messages import (
     Command,
     CommandResult,
+    DynamicPulled,
+    DynamicReply,
     Outcome,
     PriorityChanged,
     ReadAbilities,
     RecordReceived,
+    Schedule,
     SessionReply,
+    SetPriority,
+    SetSchedule,
     TokenReply,
 )
 from csms.core.model import OcppVersion
@@ -33,8 +38,9 @@ from csms.gateway.adapter import (
 )
 from csms.gateway.codec import Codec, codec
 from csms.gateway.frames import Call
-from csms.gateway.values import utc_text
+from csms.gateway.values import schedule_payload, tenth, utc_text, whole, whole_second_text
 
+_CHARGING_ONLY = "ChargingOnly"
 _NOTHING = Particulars()
 _UNCHECKED_FOR = timedelta(hours=1)
 """How long a station need not ask again for a certificate's state that nobody here can tell."""
@@ -160,30 +166,54 @@ def _accepted(call: Call, origin: Origin) -> Payload:
     return {"status": "Accepted"}
 
 
-def _rejected(call: Call, origin: Origin) -> Payload:
-    return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownProfile"}}
+def _plan(command: SetSchedule) -> Sequence[Step]:
+    schedule = command.schedule
+    if command.is_update and schedule.update_every_s is not None:
+        limit = {"limit": tenth(schedule.periods[0].limit)}
+        payload = {"chargingProfileId": schedule.profile_id, "scheduleUpdate": limit}
+        return (step("UpdateDynamicSchedule", payload),)
+    profile = v201.profile("TxProfile", command)
+    if schedule.max_offline_s is not None:
+        profile["maxOfflineDuration"] = schedule.max_offline_s
+        profile["invalidAfterOfflineDuration"] = True
+    if schedule.update_every_s is not None:
+        profile["chargingProfileKind"] = "Dynamic"
+        profile["dynUpdateInterval"] = schedule.update_every_s
+        profile["dynUpdateTime"] = whole_second_text(schedule.starts_at)
+        told = profile["chargingSchedule"][0]
+        # A dynamic schedule has one period, which holds from when it is taken (2.1 K28.FR.06).
+        del told["startSchedule"]
+        told["chargingSchedulePeriod"] = [
+            {**told["chargingSchedulePeriod"][0], "operationMode": _CHARGING_ONLY}
+        ]
+    return v201.set_profile(command.evse_id, profile)
 
 
-_EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
-    "Authorize": _authorize,
-    "NotifyPriorityCharging": _priority,
-    "TransactionEvent": _transaction,
-    "PullDynamicScheduleUpdate": _record(_rejected),
-    "VatNumberValidation": _record(_vat),
-    "GetCertificateChainStatus": _record(_chain_status),
-    "OpenPeriodicEventStream": _record(_accepted),
-} | {
-    action: _record(_empty)
-    for action in (
-        "BatterySwap",
-        "ClosePeriodicEventStream",
-        "NotifyDERAlarm",
-        "NotifyDERStartStop",
-        "NotifyPeriodicEventStream",
-        "NotifySettlement",
-        "ReportDERControl",
-    )
-}
+def _priority_profile(schedule: Schedule) -> Payload:
+    told = schedule_payload(schedule)
+    # It holds whenever the driver asks for it: without an end (2.1 K21).
+    told.pop("duration", None)
+    periods = [{**p, "operationMode": _CHARGING_ONLY} for p in told["chargingSchedulePeriod"]]
+    return {
+        "id": schedule.profile_id,
+        "stackLevel": schedule.stack_level,
+        "chargingProfilePurpose": "PriorityCharging",
+        "chargingProfileKind": "Absolute",
+        "chargingSchedule": [
+            {"id": schedule.profile_id} | told | {"chargingSchedulePeriod": periods}
+        ],
+    }
+
+
+def _pull(call: Call, origin: Origin) -> Exchange:
+    report = DynamicPulled(**origin._asdict(), profile_id=whole(call.payload, "chargingProfileId"))
+    return Exchange(report, _pull_answer)
+
+
+def _pull_answer(reply: DynamicReply) -> Payload:
+    if reply.limit is None:
+        return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownProfile"}}
+    return {"status": "Accepted", "scheduleUpdate": {"limit": tenth(reply.limit)}}
 
 
 _VARIABLES = (
@@ -232,6 +262,28 @@ def _read_abilities(answer: Payload) -> CommandResult:
     return CommandResult(outcome=Outcome.ACCEPTED, answer=answer, abilities=abilities)
 
 
+_EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    "Authorize": _authorize,
+    "NotifyPriorityCharging": _priority,
+    "TransactionEvent": _transaction,
+    "PullDynamicScheduleUpdate": _pull,
+    "VatNumberValidation": _record(_vat),
+    "GetCertificateChainStatus": _record(_chain_status),
+    "OpenPeriodicEventStream": _record(_accepted),
+} | {
+    action: _record(_empty)
+    for action in (
+        "BatterySwap",
+        "ClosePeriodicEventStream",
+        "NotifyDERAlarm",
+        "NotifyDERStartStop",
+        "NotifyPeriodicEventStream",
+        "NotifySettlement",
+        "ReportDERControl",
+    )
+}
+
+
 class V21:
     """The 2.1 adapter."""
 
@@ -254,4 +306,8 @@ class V21:
         """Return the calls that carry out `command`."""
         if isinstance(command, ReadAbilities):
             return (step("GetVariables", {"getVariableData": _ASKED}, _read_abilities),)
+        if isinstance(command, SetSchedule):
+            return _plan(command)
+        if isinstance(command, SetPriority):
+            return v201.set_profile(command.evse_id, _priority_profile(command.schedule))
         return v201.steps(command, OcppVersion.V21)

@@ -150,6 +150,8 @@ def same_schedule(old: Schedule, new: Schedule, *, now: datetime) -> bool:
     """
     if (old.unit, old.profile_id, old.stack_level) != (new.unit, new.profile_id, new.stack_level):
         return False
+    if old.update_every_s != new.update_every_s:
+        return False
     until = min((e for e in (_end(old), _end(new)) if e is not None), default=None)
     if until is not None:
         until -= timedelta(seconds=TAIL_S)

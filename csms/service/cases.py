@@ -30,7 +30,7 @@ from csms.planning.taper import charging_time
 from csms.service.links import UNKNOWN_EVSE_KW
 from csms.service.slots import carbon_series, days_left, edges, highest, price_series
 from csms.service.wiring import step_a, with_idle_guards
-from csms.store import energy, identities, plans, series, sessions, stations, trips
+from csms.store import energy, identities, plans, series, sessions, stations, terms, trips
 from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
 
@@ -82,6 +82,8 @@ class Car:
     holder: Holder | None
     trip: Trip | None
     installed: InstalledSchedule | None
+    is_prioritised: bool = False
+    """Its driver charges at full power, whatever the plan (2.1)."""
     doubtful: tuple[InstalledSchedule, ...] = ()
     """Schedules the station may hold instead: never answered, or accepted before it restarted."""
 
@@ -122,6 +124,7 @@ def snapshot(
     present = sessions.open_sessions_of_site(tx, site_id)
     ids = [s.session_id for s in present]
     installed, doubtful = plans.accepted_schedules(tx, ids), plans.doubtful_schedules(tx, ids)
+    prioritised = terms.prioritised(tx, ids)
     cars, others = [], []
     for session in present:
         station = known.get(session.station_id)
@@ -144,6 +147,7 @@ def snapshot(
             holder=identities.holder_of_did(tx, session.holder_did),
             trip=_trip(tx, session.trip_id),
             installed=in_force,
+            is_prioritised=session.session_id in prioritised,
             doubtful=unsure,
         )
         cars.append(_sound(car, notes))
@@ -426,7 +430,7 @@ def _planning_session(
     if seen is not None and seen.cap_kw is not None:
         most_kw = max(min(most_kw, seen.cap_kw), least_kw)
     in_force = in_force_kw(car, site, edges_at)
-    fixed = _fixed_kw(car, surroundings, in_force)
+    fixed = _fixed_kw(car, site, surroundings, in_force)
     return PlanningSession(
         session_id=session.session_id,
         station_id=session.station_id,
@@ -481,13 +485,24 @@ def _ready_by(
     return max(wanted.departs_at - (took - at_full_power) - margin, earliest)
 
 
+def priority_kw(evse: Evse, site: Site) -> float:
+    """Return what an EVSE may draw while its driver charges with priority, kW.
+
+    All that it can, as far as the site alone allows: the others are planned around it.
+    """
+    return max(min(evse.max_kw, site.limit_kw - site.base_load_kw), 0.0)
+
+
 def _fixed_kw(
-    car: Car, surroundings: Surroundings, in_force: tuple[float, ...]
+    car: Car, site: Site, surroundings: Surroundings, in_force: tuple[float, ...]
 ) -> tuple[float, ...] | None:
     """Return the row of a car we cannot control now, None for one we can."""
     seen = surroundings.observed.get(car.session.session_id)
     if not car.station.limits.supports_profiles:
         return (car.evse.max_kw,) * len(in_force)
+    if car.is_prioritised:
+        full_kw = min(priority_kw(car.evse, site), max_kw(car))
+        return tuple(max(kw, full_kw) for kw in in_force)
     if seen is not None and seen.is_ignoring:
         drawn_kw = max(seen.power_kw, 0.0)
         return tuple(max(kw, drawn_kw) for kw in in_force)

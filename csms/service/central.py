@@ -10,6 +10,7 @@ from csms.core.errors import UnknownStation
 from csms.core.messages import (
     BootReply,
     CommandAnswered,
+    DynamicPulled,
     LinkClosed,
     LinkOffered,
     MeterReported,
@@ -36,6 +37,7 @@ from csms.service.background import Background
 from csms.service.charging import Charging
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
+from csms.service.dynamic import Dynamics
 from csms.service.links import LinkDesk
 from csms.service.reservations import Reservations, is_out_of_order
 from csms.service.terms import TermsDesk
@@ -67,6 +69,7 @@ class Central:
         displays: DisplayMessages,
         terms: TermsDesk,
         aftercare: Aftercare,
+        dynamics: Dynamics,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -78,6 +81,7 @@ class Central:
         self.reservations = reservations
         self.terms = terms
         self.aftercare = aftercare
+        self.dynamics = dynamics
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -97,6 +101,7 @@ class Central:
             MeterReported: charging.metered,
             NeedReported: lambda report: terms.need_reported(report, charging.need_reported),
             PriorityChanged: terms.priority_changed,
+            DynamicPulled: dynamics.pulled,
             VendorMessage: self._vendor,
             RecordReceived: self._record,
             CommandAnswered: waiting.answered,
@@ -133,6 +138,7 @@ class Central:
             try:
                 await self.devices.settle(station_id)
                 await self.terms.settle(station_id)
+                await self.dynamics.settle(station_id)
                 await self.waiting.send(station_id)
                 await self.aftercare.station_up(station_id)
             except UnknownStation:

@@ -176,7 +176,11 @@ class Devices:
         _, result = await self.run(ReadLimits(station_id=station.station_id), asked_by="tasco")
         if result.limits is None:
             return station, own
-        limits = replace(result.limits, supports_profiles=station.limits.supports_profiles)
+        limits = replace(
+            result.limits,
+            supports_profiles=station.limits.supports_profiles,
+            dynamic_s=station.limits.dynamic_s,
+        )
         await self.store.write(lambda tx: stations.set_limits(tx, station.station_id, limits))
         own = await self.store.read(
             lambda tx: tuple(stations.evses_of_station(tx, station.station_id))

@@ -9,15 +9,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import ceil
 
 import structlog
 
 from csms.clock import Clock
 from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
-from csms.core.model import LinkState
+from csms.core.model import LinkState, OcppVersion
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
 from csms.core.units import slot_start
+from csms.planning.dynamic import dynamic, held
 from csms.planning.profile import same_schedule, schedule
 from csms.service.cases import (
     Car,
@@ -162,7 +164,8 @@ class Pusher:
             planned = plan.row(session.session_id)
             if planned is None or session.fixed_kw is not None:
                 continue
-            new_schedule = self._schedule(known, case, car, planned.power_kw)
+            row_kw = held(planned.power_kw) if _every_s(car) else planned.power_kw
+            new_schedule = self._schedule(known, case, car, row_kw)
             old_schedule = car.installed.schedule if car.installed else None
             # As of now: the plan is older than the schedule, which does not reach back to it.
             is_same = old_schedule is not None and same_schedule(
@@ -176,8 +179,8 @@ class Pusher:
                 _Change(
                     car=car,
                     old=in_force[session.session_id],
-                    new=tuple(max(kw, floor) for kw in planned.power_kw),
-                    planned=planned.power_kw,
+                    new=tuple(max(kw, floor) for kw in row_kw),
+                    planned=row_kw,
                     least=least_kw(car, known.site, case.edges_at),
                     unit=new_schedule.unit,
                 )
@@ -189,7 +192,7 @@ class Pusher:
     ) -> Schedule:
         is_dc = car.evse.current_type == "DC"
         edges_at, from_now_kw = _from_now(known, case, car, row)
-        return schedule(
+        found = schedule(
             from_now_kw,
             edges_at,
             limits=car.station.limits,
@@ -200,6 +203,11 @@ class Pusher:
             tail_kw=guard_kw(car.evse, car.station),
             prefers_w=is_dc,
         )
+        # Without a link a schedule holds as far as the plan reaches; then the guard does.
+        reach = edges_at[-1] - self.clock.now()
+        found = replace(found, max_offline_s=max(ceil(reach.total_seconds()), 1))
+        every_s = _every_s(car)
+        return dynamic(found, now=self.clock.now(), every_s=every_s) if every_s else found
 
     async def _send_all(
         self, known: Snapshot, case: PlanningCase, batch: Sequence[_Change], *, plan_id: int
@@ -234,15 +242,19 @@ class Pusher:
             plan_id=plan_id,
         )
         install_id = await self.store.write(lambda tx: plans.insert_installed(tx, kept))
-        command_id, result = await self.devices.run(
-            SetSchedule(
-                station_id=session.station_id,
-                evse_id=session.evse_id,
-                transaction_id=session.transaction_id,
-                schedule=wanted,
-            ),
-            asked_by="planner",
+        command = SetSchedule(
+            station_id=session.station_id,
+            evse_id=session.evse_id,
+            transaction_id=session.transaction_id,
+            schedule=wanted,
+            is_update=_is_held(change.car, wanted),
         )
+        command_id, result = await self.devices.run(command, asked_by="planner")
+        if command.is_update and result.outcome in (Outcome.REJECTED, Outcome.NOT_SUPPORTED):
+            # It knows the profile no longer: it is given it once more.
+            command_id, result = await self.devices.run(
+                replace(command, is_update=False), asked_by="planner"
+            )
         await self.store.write(
             lambda tx: plans.finish_installed(tx, install_id, result.outcome, command_id=command_id)
         )
@@ -255,6 +267,23 @@ class Pusher:
                 status=result.status or result.error_code or result.why_not_sent,
             )
         return result
+
+
+def _every_s(car: Car) -> int:
+    """Return how often a car's station asks for its limit, 0 where it takes whole schedules."""
+    return car.station.limits.dynamic_s if car.station.version is OcppVersion.V21 else 0
+
+
+def _is_held(car: Car, wanted: Schedule) -> bool:
+    """Return whether the station surely holds `wanted` as a dynamic profile with another limit."""
+    if wanted.update_every_s is None or car.installed is None or car.doubtful:
+        return False
+    known = car.installed.schedule
+    return (known.profile_id, known.unit, known.update_every_s) == (
+        wanted.profile_id,
+        wanted.unit,
+        wanted.update_every_s,
+    )
 
 
 def _from_now(

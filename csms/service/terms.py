@@ -111,8 +111,19 @@ class TermsDesk:
         self, report: NeedReported, answer: Callable[[NeedReported], Awaitable[NeedReply]]
     ) -> NeedReply:
         """Answer a car's wish; a way of charging that is not allowed here is refused."""
-        is_allowed = await self.store.read(lambda tx: _is_allowed(tx, report))
-        return await answer(report) if is_allowed else NeedReply(status="Rejected")
+        refusal = await self.store.read(lambda tx: self._need_refusal(tx, report))
+        return NeedReply(status=refusal) if refusal else await answer(report)
+
+    def _need_refusal(self, tx: Tx, report: NeedReported) -> str:
+        if not _is_allowed(tx, report):
+            return "Rejected"
+        station = stations.get_station(tx, report.station_id)
+        gets_none = not (
+            self.devices.automation and station.automation and station.limits.supports_profiles
+        )
+        # Told so, the car need not wait for a profile: it charges within the guard (2.1 K17).
+        is_newer = station.version is OcppVersion.V21
+        return "NoChargingProfile" if gets_none and is_newer else ""
 
     def settled(self, tx: Tx, report: RecordReceived) -> None:
         """Keep how a transaction was paid, and raise an alarm for a payment that failed, once."""

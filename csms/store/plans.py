@@ -13,14 +13,17 @@ from sqlalchemy import delete, func, select, update
 
 from csms.core.errors import NotFound
 from csms.core.messages import Outcome, Schedule, SchedulePeriod
+from csms.core.model import SessionState
 from csms.core.plan import Plan, PlanningCase
 from csms.store import plan_tables as tables
+from csms.store import tables as session_tables
 from csms.store.columns import at_from, us_from
 from csms.store.pages import Page, newest_first
 from csms.store.statements import Tx
 
 _P = tables.plan
 _I = tables.installed_schedule
+_SESSION = session_tables.session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,23 @@ def doubtful_schedules(
     for row in found:
         doubtful[row.session_id] = (*doubtful.get(row.session_id, ()), _installed_from(row))
     return doubtful
+
+
+def running_schedule(tx: Tx, station_id: str, profile_id: int) -> InstalledSchedule | None:
+    """Return what a station accepted last under a profile id for a session that is still open."""
+    row = tx.execute(
+        select(_I)
+        .join(_SESSION, _SESSION.c.session_id == _I.c.session_id)
+        .where(
+            _SESSION.c.station_id == station_id,
+            _SESSION.c.state == SessionState.OPEN,
+            _I.c.profile_id == profile_id,
+            _I.c.outcome == Outcome.ACCEPTED,
+        )
+        .order_by(_I.c.install_id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _installed_from(row)
 
 
 def finish_installed(

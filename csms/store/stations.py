@@ -5,7 +5,7 @@ the one that counts everywhere else.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -194,6 +194,12 @@ def ask_profile(tx: Tx, station_id: str, profile: int) -> None:
 def set_automation(tx: Tx, station_id: str, *, automation: bool) -> None:
     """Switch hands-off: without automation nothing is sent that nobody asked for."""
     _change(tx, station_id, automation=automation)
+
+
+def set_dynamic(tx: Tx, station_id: str, *, every_s: int) -> None:
+    """Store how often a station asks for the limit of a dynamic profile, 0 for whole schedules."""
+    station = get_station(tx, station_id)
+    set_limits(tx, station.station_id, replace(station.limits, dynamic_s=every_s))
 
 
 def set_limits(tx: Tx, station_id: str, limits: StationLimits) -> None:

@@ -19,6 +19,7 @@ from csms.core.messages import Command, CommandResult, Outcome
 from csms.core.model import Evse, OcppVersion, Site, Station
 from csms.service.authorization import TenantKeys
 from csms.service.devices import Devices
+from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
 from csms.service.frames import FrameDesk
@@ -158,6 +159,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
             keys=TenantKeys(key=b"k" * 32),
         ),
         terms=TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch),
+        dynamics=Dynamics(store=store, clock=clock, devices=devices),
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
