@@ -94,12 +94,14 @@ class Charging:
         is_newer = report.version is OcppVersion.V21
         if stored is EventStored.REPEAT and session is not None:
             reply = self._repeated(tx, session, report)
-            return (terms.repeated(tx, session, report, reply) if is_newer else reply), None
+            return (
+                terms.repeated(tx, session, report, reply, self.costs) if is_newer else reply
+            ), None
         if stored is EventStored.CONFLICT:
             report = replace(report, flags=(*report.flags, "seq_no_conflict"))
         reply, effect = self._apply(tx, session, report)
         if is_newer and effect is not None:
-            kept, reply = terms.kept(tx, effect.session, report, reply)
+            kept, reply = terms.kept(tx, effect.session, report, reply, self.costs)
             effect = replace(effect, session=kept, why=effect.why or _resumed(report))
         return reply, effect
 

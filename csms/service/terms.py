@@ -30,6 +30,7 @@ from csms.core.messages import (
 from csms.core.model import Event, OcppVersion, Session, Site
 from csms.core.tariff import CostVerdict, Tariff
 from csms.core.terms import Abilities, Particulars, Terms, TransactionLimit
+from csms.service.costs import Costs
 from csms.service.devices import Devices
 from csms.store import identities, journal, series, sessions, stations
 from csms.store import terms as stored
@@ -220,7 +221,7 @@ class TermsDesk:
 
 
 def kept(
-    tx: Tx, session: Session, report: SessionReport, reply: SessionReply
+    tx: Tx, session: Session, report: SessionReport, reply: SessionReply, costs: Costs
 ) -> tuple[Session, SessionReply]:
     """Keep the terms that a 2.1 message speaks of; return the session and the answer with ours.
 
@@ -244,38 +245,44 @@ def kept(
         )
     if known != before:
         stored.save(tx, known)
-    return session, answered(known, session, report, reply, _price(tx, known, session))
+    return session, _answered(tx, known, session, report, reply, costs)
 
 
-def answered(
+def _answered(
+    tx: Tx,
     known: Terms,
     session: Session,
     report: SessionReport,
     reply: SessionReply,
-    eur_per_kwh: float | None,
+    costs: Costs,
 ) -> SessionReply:
     """Return the answer with the limit, in the first one and its repeats, and the running cost."""
     if known.limit_sent is not None and known.limit_seq_no == report.seq_no:
         reply = replace(reply, limit=known.limit_sent)
-    if eur_per_kwh is not None:
-        reply = replace(reply, total_cost=round(session.energy_kwh * eur_per_kwh, 2))
+    if reply.total_cost is None:
+        reply = replace(reply, total_cost=_running_cost(tx, known, session, costs))
     return reply
 
 
-def repeated(tx: Tx, session: Session, report: SessionReport, reply: SessionReply) -> SessionReply:
+def repeated(
+    tx: Tx, session: Session, report: SessionReport, reply: SessionReply, costs: Costs
+) -> SessionReply:
     """Return the answer to a message that came before: with what the first answer said."""
     known = _terms(tx, session)
-    return answered(known, session, report, reply, _price(tx, known, session))
+    return _answered(tx, known, session, report, reply, costs)
 
 
-def _price(tx: Tx, known: Terms, session: Session) -> float | None:
-    """Return what the centre charges for energy where it tells the running cost, None elsewhere.
+def _running_cost(tx: Tx, known: Terms, session: Session, costs: Costs) -> float | None:
+    """Return what a session with a cost limit costs so far, None where the centre tells no cost.
 
     A station that charges by a tariff counts for itself: two sums would be one too many.
     """
     if known.limit is None or known.limit.cost is None or known.tariff_id:
         return None
-    return stations.get_site(tx, session.site_id).revenue_per_kwh
+    found = costs.of(tx, session)
+    if found is None:
+        found = session.energy_kwh * stations.get_site(tx, session.site_id).revenue_per_kwh
+    return round(found, 2)
 
 
 def _terms(tx: Tx, session: Session) -> Terms:
