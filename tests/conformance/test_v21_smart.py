@@ -182,12 +182,11 @@ async def asking(lab: Lab, **options: Any) -> Any:
         yield station, tx
 
 
-async def in_force(lab: Lab) -> float:
-    """The limit of now of the only session, as it was accepted."""
+async def in_force(lab: Lab) -> float | None:
+    """The limit of now of the only session, as it was accepted; None before it was."""
     session = await lab.world.session()
     found = await lab.world.store.read(lambda tx: plans.accepted_schedule(tx, session.session_id))
-    assert found is not None
-    return limit_at(found.schedule, lab.world.clock.now()).limit
+    return None if found is None else limit_at(found.schedule, lab.world.clock.now()).limit
 
 
 async def test_v31_a_pull_is_answered_with_the_limit_of_the_plan_in_force(lab: Lab) -> None:
@@ -204,8 +203,9 @@ async def test_v31_a_pull_is_answered_with_the_limit_of_the_plan_in_force(lab: L
         async def answered() -> bool:
             ask = {"chargingProfileId": profile["id"]}
             answer = await station.call("PullDynamicScheduleUpdate", ask)
-            expected = {"status": "Accepted", "scheduleUpdate": {"limit": await in_force(lab)}}
-            return bool(answer == expected)
+            limit = await in_force(lab)
+            expected = {"status": "Accepted", "scheduleUpdate": {"limit": limit}}
+            return limit is not None and bool(answer == expected)
 
         await eventually(answered, "no limit")
         for other in (profile["id"] + 1, 900_001, 5):
@@ -314,14 +314,15 @@ async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> No
         newest = (await lab.world.newest_plan()).plan_id
         profile_id = profiles(station)[-1]["id"]
 
-        async def pull(asked: RawStation) -> tuple[float, str]:
-            began = time.perf_counter()
+        async def pull(asked: RawStation) -> str:
             ask = {"chargingProfileId": profile_id}
-            answer = await asked.call("PullDynamicScheduleUpdate", ask)
-            return time.perf_counter() - began, answer["status"]
+            return str((await asked.call("PullDynamicScheduleUpdate", ask))["status"])
 
+        # The whole storm, stations included, takes less than a second of one processor: so does
+        # each answer in it. Wall time would tell how busy the machine is.
+        began = time.process_time()
         found = await asyncio.gather(*(pull(s) for s in [station, *others]))
-        took = sorted(seconds for seconds, _ in found)
-        assert [status for _, status in found].count("Accepted") == 1
-        assert took[int(len(took) * 0.99)] < 1.0
+        assert time.process_time() - began < 1.0
+        assert found.count("Accepted") == 1
+        assert found.count("Rejected") == 500
         assert (await lab.world.newest_plan()).plan_id <= newest + 1
