@@ -24,7 +24,7 @@ class FrameDesk:
 
     def show(self, station_id: str, direction: str, text: str) -> None:
         """Take a frame that came in or goes out; never waits."""
-        at = self._clock.now().timestamp()
+        at = self._clock.timestamp()
         if self.archive is not None:
             self.archive.add(at, station_id, direction, text)
         readers = self._readers.get(station_id)

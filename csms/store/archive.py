@@ -24,8 +24,6 @@ _FLUSH_S: Final = 0.25
 _WAITING_FRAMES: Final = 100_000
 """Frames that may wait for the disk; more are dropped and counted."""
 _NAME: Final = "frames-{:020d}.log"
-_SECRET_SIGNS: Final = ("assword", "uthorizationKey", "impin", "imPin", "@", "vpn")
-"""What a frame with a secret holds; nearly every frame holds none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +185,16 @@ def _found_in(segment: Path, station_id: str) -> list[Frame]:
 
 
 def _line(at: float, station_id: str, direction: str, text: str) -> str:
-    if any(sign in text for sign in _SECRET_SIGNS):
+    # What a frame with a secret holds; nearly every frame holds none. Spelled out, since a loop
+    # over six words costs as much as the search.
+    if (
+        "@" in text
+        or "assword" in text
+        or "uthorizationKey" in text
+        or "impin" in text
+        or "imPin" in text
+        or "vpn" in text
+    ):
         text = masked_text(text)
     return f"{int(at * 1e6)}\t{_escaped(station_id)}\t{direction}\t{_escaped(text)}\n"
 
