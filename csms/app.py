@@ -351,7 +351,13 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
             timeout_graceful_shutdown=3,
         )
     )
-    housekeeping = Housekeeping(store=store, clock=clock, touch=replanner.touch, offers=book)
+    housekeeping = Housekeeping(
+        store=store,
+        clock=clock,
+        touch=replanner.touch,
+        offers=book,
+        retention=settings.retention,
+    )
     jobs = Jobs(clock=clock, metrics=metrics)
     return System(
         settings=settings,

@@ -121,6 +121,34 @@ class StoreSettings(_Section):
     hold_s: Positive = 15.0
 
 
+Days = Annotated[float, Field(gt=0)]
+
+
+class RetentionSettings(_Section):
+    """`[retention]`: days after which what is no longer needed is deleted, once a day.
+
+    Sessions, their messages, samples and energy are kept for good: they are what is billed.
+    Decisions on tokens, which are personal data, go after 30 days whatever is set here.
+    """
+
+    answers_days: Days = 2.0
+    """Answers kept for API calls that are repeated with their Idempotency-Key: a client that has
+    not tried again within two days will not."""
+    plans_days: Days = 400.0
+    """Plans with their whole input, and what was sent of them to stations. More than a year, so
+    that a month can be explained beside the same month of the year before; a site's newest plan
+    always stays."""
+    journal_days: Days = 1100.0
+    """Events, vendor messages and what stations reported: three years, as long as a charge can
+    usually be disputed."""
+    series_days: Days = 1100.0
+    """Prices, carbon intensities and building loads: forecasts and analytics see three winters."""
+    forecasts_days: Days = 90.0
+    """Forecasts as they were made; their scores stay."""
+    links_days: Days = 400.0
+    """When each station was connected."""
+
+
 class ArchiveSettings(_Section):
     """`[archive]`: every frame as it went over the wire, to search and to export."""
 
@@ -223,6 +251,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     security: SecuritySettings = SecuritySettings()
     store: StoreSettings = StoreSettings()
+    retention: RetentionSettings = RetentionSettings()
     archive: ArchiveSettings = ArchiveSettings()
     bus: BusSettings = BusSettings()
     api: ApiSettings = ApiSettings()

@@ -10,7 +10,8 @@ from csms.clock import Clock
 from csms.core.model import Event, Session
 from csms.core.session import closed_administratively
 from csms.service.offers import OfferBook
-from csms.store import access, energy, journal, sessions, stations
+from csms.settings import RetentionSettings
+from csms.store import access, energy, journal, links, plans, series, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -30,6 +31,7 @@ class Housekeeping:
     clock: Clock
     touch: Callable[[str, str], None]
     offers: OfferBook
+    retention: RetentionSettings
 
     async def fold(self) -> None:
         """Fold the samples of the last hours into quarter-hour energy, late ones included."""
@@ -108,10 +110,30 @@ class Housekeeping:
         """Close offers whose time is over."""
         await self.offers.expire()
 
-    async def purge(self) -> None:
-        """Delete decisions that are older than they may be kept."""
+    async def purge(self) -> dict[str, int]:
+        """Delete what is older than it is kept; return how many rows of each kind.
+
+        Each kind in a transaction of its own, so that stations are answered in between.
+        """
         now = self.clock.now()
-        await self.store.write(lambda tx: access.purge_decisions(tx, now=now))
+
+        def before(days: float) -> datetime:
+            return now - timedelta(days=days)
+
+        kept = self.retention
+        work: dict[str, Callable[[Tx], int]] = {
+            "decisions": lambda tx: access.purge_decisions(tx, now=now),
+            "answers": lambda tx: access.purge_responses(tx, before=before(kept.answers_days)),
+            "plans": lambda tx: plans.purge_plans(tx, before=before(kept.plans_days)),
+            "schedules": lambda tx: plans.purge_installed(tx, before=before(kept.plans_days)),
+            "journal": lambda tx: journal.purge_journal(tx, before=before(kept.journal_days)),
+            "series": lambda tx: series.purge_series(tx, before=before(kept.series_days)),
+            "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),
+            "links": lambda tx: links.purge_links(tx, before=before(kept.links_days)),
+        }
+        purged = {kind: await self.store.write(delete) for kind, delete in work.items()}
+        log.info("purged", **purged)
+        return purged
 
 
 def _lost_its_end(session: Session, free_since: datetime, now: datetime) -> bool:

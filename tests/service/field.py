@@ -53,6 +53,10 @@ class HandClock(Clock):
         """Return where the clock was set."""
         return self.at
 
+    def timestamp(self) -> float:
+        """Return the same as seconds since 1970."""
+        return self.at.timestamp()
+
     async def sleep(self, seconds: float) -> None:
         """Let others run."""
         await asyncio.sleep(0)

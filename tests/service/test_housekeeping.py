@@ -1,0 +1,131 @@
+"""What is kept for a time goes when its time is over, and what is billed never goes."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from csms.core.model import AuthorizationStatus, Event, OcppVersion, Price
+from csms.service.housekeeping import Housekeeping
+from csms.service.offers import OfferBook
+from csms.settings import RetentionSettings
+from csms.store import access, journal, links, plans, samples, series, sessions
+from csms.store.access import Decision, KeptResponse
+from csms.store.database import Store
+from csms.store.statements import Tx
+from tests.service.field import NOW, HandClock
+from tests.store.test_plans import a_case, a_plan, installed
+from tests.store.values import TRANSACTION, a_sample, a_session, add_station, an_update
+
+DEFAULT = RetentionSettings()
+
+
+def housekeeping(
+    store: Store, retention: RetentionSettings = DEFAULT, *, at: datetime = NOW
+) -> Housekeeping:
+    """Return the jobs at a clock that stands at `at`."""
+    clock = HandClock(at)
+    return Housekeeping(
+        store=store,
+        clock=clock,
+        touch=lambda site_id, why: None,
+        offers=OfferBook(store=store, clock=clock),
+        retention=retention,
+    )
+
+
+def decided(tx: Tx, at: datetime) -> None:
+    access.add_decision(
+        tx,
+        Decision(
+            at=at,
+            station_id="CS1",
+            token_hint="~1",
+            status=AuthorizationStatus.ACCEPTED,
+            reason="",
+        ),
+    )
+
+
+def answered(tx: Tx, at: datetime) -> None:
+    answer = KeptResponse(request_hash="a", status_code=201, response="{}", at=at)
+    access.keep_response(tx, f"key {at}", answer)
+
+
+def planned(tx: Tx, at: datetime) -> None:
+    plans.insert_plan(tx, a_case(), a_plan(made_at=at), why="", cpu_s=0.0)
+
+
+def scheduled(tx: Tx, at: datetime) -> None:
+    plans.insert_installed(tx, installed(sent_at=at))
+
+
+def happened(tx: Tx, at: datetime) -> None:
+    journal.add_event(tx, Event(at=at, kind="boot", station_id="CS1"))
+
+
+def priced(tx: Tx, at: datetime) -> None:
+    price = Price(starts_at=at, until=at + timedelta(hours=1), eur_per_kwh=0.3)
+    series.upsert_prices(tx, "default", [price])
+
+
+def foreseen(tx: Tx, at: datetime) -> None:
+    series.insert_forecast(tx, "depot", kind="load", made_at=at, body="{}")
+
+
+def connected(tx: Tx, at: datetime) -> None:
+    link_id = links.open_link(tx, "CS1", version=OcppVersion.V16, remote_address="192.0.2.1", at=at)
+    links.close_link(tx, "CS1", link_id, at=at, reason="")
+
+
+@pytest.mark.parametrize(
+    ("kind", "days", "keep"),
+    [
+        ("decisions", 30.0, decided),
+        ("answers", DEFAULT.answers_days, answered),
+        ("plans", DEFAULT.plans_days, planned),
+        ("schedules", DEFAULT.plans_days, scheduled),
+        ("journal", DEFAULT.journal_days, happened),
+        ("series", DEFAULT.series_days, priced),
+        ("forecasts", DEFAULT.forecasts_days, foreseen),
+        ("links", DEFAULT.links_days, connected),
+    ],
+)
+async def test_each_kind_goes_when_its_time_is_over(
+    store: Store, kind: str, days: float, keep: Callable[[Tx, datetime], None]
+) -> None:
+    kept = timedelta(days=days)
+    hour = timedelta(hours=1)
+
+    def change(tx: Tx) -> None:
+        add_station(tx, "CS1")
+        for at in (NOW - kept - hour, NOW - kept + hour, NOW):
+            keep(tx, at)
+
+    await store.write(change)
+    jobs = housekeeping(store)
+    first = await jobs.purge()
+    assert {name: rows for name, rows in first.items() if rows} == {kind: 1}
+    assert not any((await jobs.purge()).values())
+
+
+async def test_sessions_with_messages_and_samples_are_never_purged(store: Store) -> None:
+    def change(tx: Tx) -> None:
+        session = sessions.open_session(tx, a_session("s1", transaction_id=TRANSACTION))
+        sessions.append_event(tx, an_update(0))
+        samples.append_samples(tx, session, [a_sample(0, energy_wh=1.0)])
+
+    await store.write(change)
+    await housekeeping(store, at=NOW + timedelta(days=10_000)).purge()
+    found = await store.read(lambda tx: sessions.get(tx, "s1"))
+    assert await store.read(lambda tx: samples.samples(tx, "s1"))
+    assert await store.read(
+        lambda tx: sessions.events_of(tx, found.station_id, found.transaction_id)
+    )
+
+
+async def test_the_configuration_says_how_long(store: Store) -> None:
+    await store.write(lambda tx: happened(tx, NOW - timedelta(days=8)))
+    assert (await housekeeping(store).purge())["journal"] == 0
+    week = housekeeping(store, RetentionSettings(journal_days=7.0))
+    assert (await week.purge())["journal"] == 1
