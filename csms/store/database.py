@@ -305,7 +305,7 @@ class Store:
                 units[place].error = None
                 units[place].result = units[place].work(tx)
                 place += 1
-            tx.catch_up()
+            tx.finish()
         except Exception as error:
             cause = error.cause if isinstance(error, Postponed) else error
             if writer.abandon(cause) is not Fault.WORK:

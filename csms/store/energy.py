@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select
 
 from csms.core.model import MeterSample, Session
 from csms.core.units import SLOT_S, slot_start
-from csms.store import tables
+from csms.store import filing, tables
 from csms.store.columns import us_from
 from csms.store.samples import samples
 from csms.store.sessions import overlapping_sessions
@@ -45,6 +45,9 @@ def fold_energy(tx: Tx, site_id: str, since: datetime, until: datetime) -> int:
     first, last = _up(since), _up(until)
     if last <= first:
         return 0
+    if tx.dialect == "sqlite":
+        # Every session's samples are read below: from one place then instead of two.
+        filing.file_samples(tx)
     tx.execute(
         delete(_Q).where(_Q.c.site_id == site_id, _Q.c.starts_at >= first, _Q.c.starts_at < last)
     )

@@ -15,14 +15,16 @@ from sqlalchemy import ColumnElement, func, literal_column, select
 from csms.core.errors import Conflict, UnknownSession
 from csms.core.messages import SessionReport, SessionStarted, SessionUpdated
 from csms.core.model import OcppVersion, Session, SessionState
+from csms.store import filing, tables
 from csms.store import session_rows as rows
-from csms.store import tables
 from csms.store.columns import EPOCH, at_from, text_from, us_from
+from csms.store.filing_tables import event_key
 from csms.store.pages import Page, newest_first
 from csms.store.statements import Hot, Tx, parameter, parameters
 
 _T = tables.session
 _E = tables.session_event
+_K = event_key
 _O = tables.orphan
 
 
@@ -308,14 +310,27 @@ _INSERT_EVENT = Hot(
     _EVENT,
 )
 _NEW_EVENT = (*_EVENT, "is_conflict")
-_INSERT_NEW_EVENT = Hot(
-    lambda insert: insert(_E).values(parameters(_E, _NEW_EVENT)).on_conflict_do_nothing(),
+_APPEND_EVENT = Hot(
+    lambda insert: insert(_E).values(parameters(_E, _NEW_EVENT)),
     _NEW_EVENT,
+    then=filing.events_came,
+)
+_OF_TRANSACTION = (
+    _K.c.station_id == parameter(_K.c.station_id),
+    _K.c.transaction_id == parameter(_K.c.transaction_id),
+)
+_OF_NUMBER = (*_OF_TRANSACTION, _K.c.seq_no == parameter(_K.c.seq_no))
+_IS_KNOWN = Hot(
+    lambda insert: select(_K.c.event_id).where(*_OF_NUMBER, _K.c.digest == parameter(_K.c.digest)),
+    ("station_id", "transaction_id", "seq_no", "digest"),
+)
+_IS_TAKEN = Hot(
+    lambda insert: select(_K.c.event_id).where(*_OF_NUMBER),
+    ("station_id", "transaction_id", "seq_no"),
 )
 _LATEST = Hot(
     lambda insert: select(func.max(_E.c.seq_no), func.max(_E.c.at)).where(
-        _E.c.station_id == parameter(_E.c.station_id),
-        _E.c.transaction_id == parameter(_E.c.transaction_id),
+        _E.c.event_id.in_(select(_K.c.event_id).where(*_OF_TRANSACTION))
     ),
     ("station_id", "transaction_id"),
 )
@@ -342,13 +357,19 @@ def append_event(tx: Tx, report: SessionReport, *, transaction_id: str = "") -> 
         report.payload,
         text_from(report.flags),
     )
-    if _comes_after_all(tx, report, transaction_id):
-        tx.later(_INSERT_NEW_EVENT, (*values, False))
-        return EventStored.NEW
-    row = tx.row(_INSERT_EVENT, values)
-    if row is None:
-        return EventStored.REPEAT
-    return EventStored.CONFLICT if row[0] else EventStored.NEW
+    if tx.dialect != "sqlite":
+        row = tx.row(_INSERT_EVENT, values)
+        if row is None:
+            return EventStored.REPEAT
+        return EventStored.CONFLICT if row[0] else EventStored.NEW
+    is_conflict = False
+    if not _comes_after_all(tx, report, transaction_id):
+        filing.file_events(tx)
+        if tx.row(_IS_KNOWN, values[:4]) is not None:
+            return EventStored.REPEAT
+        is_conflict = values[2] >= 0 and tx.row(_IS_TAKEN, values[:3]) is not None
+    tx.later(_APPEND_EVENT, (*values, is_conflict))
+    return EventStored.CONFLICT if is_conflict else EventStored.NEW
 
 
 def _comes_after_all(tx: Tx, report: SessionReport, transaction_id: str) -> bool:
@@ -356,16 +377,15 @@ def _comes_after_all(tx: Tx, report: SessionReport, transaction_id: str) -> bool
 
     It is so for a number above all numbers of its transaction; in 1.6 for a time after all its
     times, since a repeat has the time of the first. Only an update without a sample has no time
-    of its own. Highest number and time are remembered from message to message.
+    of its own. Highest number and time are remembered from message to message. In SQLite only:
+    elsewhere other nodes write too.
     """
-    if tx.dialect != "sqlite":
-        # Other nodes write too: nothing is remembered, and looking is what this saves.
-        return False
     if report.seq_no is None and not report.samples and isinstance(report, SessionUpdated):
         return False
     key = ("latest event", report.station_id, transaction_id)
     known: tuple[int, datetime] | None = tx.memory.get(key)
     if known is None:
+        filing.file_events(tx)
         found = tx.row(_LATEST, (report.station_id, transaction_id))
         assert found is not None, "an aggregate returned no row"
         known = (-1, EPOCH) if found[0] is None else (found[0], at_from(found[1]))
@@ -379,7 +399,7 @@ def events_of(tx: Tx, station_id: str, transaction_id: str) -> list[StoredEvent]
     """Return the messages of a transaction by number, then in the order they came."""
     found = tx.execute(
         select(_E)
-        .where(_E.c.station_id == station_id, _E.c.transaction_id == transaction_id)
+        .where(filing.is_of_transaction(tx, station_id, transaction_id))
         .order_by(_E.c.seq_no, _E.c.event_id)
     )
     return [
@@ -408,11 +428,7 @@ def missing_numbers(tx: Tx, station_id: str, transaction_id: str) -> int:
     """
     found = tx.execute(
         select(_E.c.seq_no)
-        .where(
-            _E.c.station_id == station_id,
-            _E.c.transaction_id == transaction_id,
-            _E.c.seq_no >= 0,
-        )
+        .where(filing.is_of_transaction(tx, station_id, transaction_id), _E.c.seq_no >= 0)
         .distinct()
     )
     numbers = [int(n) for n in found.scalars()]

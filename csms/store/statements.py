@@ -49,9 +49,20 @@ def parameters(table: Table, names: Sequence[str]) -> dict[str, BindParameter[An
 
 
 class Hot:
-    """A statement compiled once per dialect and run with a tuple in the order of `names`."""
+    """A statement compiled once per dialect and run with a tuple in the order of `names`.
 
-    def __init__(self, build: Callable[[Insert], Any], names: Sequence[str]) -> None:
+    `then` is called before the commit of a transaction that put rows off with it, with their
+    number.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Insert], Any],
+        names: Sequence[str],
+        *,
+        then: "Callable[[Tx, int], None] | None" = None,
+    ) -> None:
+        self.then = then
         self._build = build
         self._names = tuple(names)
         self._forms: dict[str, tuple[str, Callable[[Sequence[Any]], Any] | None]] = {}
@@ -154,12 +165,13 @@ class Tx:
     during which the loop has the interpreter to itself.
     """
 
-    __slots__ = ("_connection", "_cursor", "_later", "dialect", "memory")
+    __slots__ = ("_connection", "_cursor", "_later", "_then", "dialect", "memory")
 
     def __init__(self, connection: Connection, cursor: Any, memory: Memory) -> None:
         self._connection = connection
         self._cursor = cursor
         self._later: dict[Hot, list[Sequence[Any]]] = {}
+        self._then: dict[Hot, int] = {}
         self.dialect = connection.dialect.name
         self.memory = memory
 
@@ -183,6 +195,18 @@ class Tx:
         try:
             for statement, rows in pending.items():
                 self._run_together(statement, rows)
+                if statement.then is not None:
+                    self._then[statement] = self._then.get(statement, 0) + len(rows)
+        except Exception as error:
+            raise Postponed(error) from error
+
+    def finish(self) -> None:
+        """Run what was put off and what follows from it; raises Postponed likewise."""
+        self.catch_up()
+        try:
+            for statement, rows in self._then.items():
+                if statement.then is not None:
+                    statement.then(self, rows)
         except Exception as error:
             raise Postponed(error) from error
 

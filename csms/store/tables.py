@@ -434,9 +434,17 @@ session_event = Table(
     flag_column("is_conflict"),
     text_column("payload"),
     Column("flags", Values, nullable=False),
-    UniqueConstraint("station_id", "transaction_id", "seq_no", "digest"),
     sqlite_autoincrement=True,
 )
+# In SQLite `event_key` has this key instead (filing.py).
+Index(
+    "uq_session_event_station_id_transaction_id_seq_no_digest",
+    session_event.c.station_id,
+    session_event.c.transaction_id,
+    session_event.c.seq_no,
+    session_event.c.digest,
+    unique=True,
+).ddl_if(dialect="postgresql")
 
 orphan = Table(
     "orphan",
@@ -454,7 +462,8 @@ orphan = Table(
 )
 
 
-def _meter(*key: Column[Any]) -> list[Any]:
+def meter_columns(*key: Column[Any]) -> list[Any]:
+    """Return the columns of a meter sample behind `key`."""
     return [
         *key,
         instant_column("at"),
@@ -467,8 +476,11 @@ def _meter(*key: Column[Any]) -> list[Any]:
         nullable_column("power_offered_w", Float),
         nullable_column("current_offered_a", Float),
         Column("flags", Values, nullable=False),
-        PrimaryKeyConstraint(*(c.name for c in key), "at", "context"),
     ]
+
+
+def _meter(*key: Column[Any]) -> list[Any]:
+    return [*meter_columns(*key), PrimaryKeyConstraint(*(c.name for c in key), "at", "context")]
 
 
 # Without a row id the key is the table: one tree to write per sample instead of two.

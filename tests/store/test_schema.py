@@ -8,24 +8,38 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from csms.core.errors import ConfigError
-from csms.store import plan_tables, security_tables, tables
+from csms.store import desk_tables, filing_tables, plan_tables, security_tables, tables
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
 from csms.store.schema import migrate
+
+_POSTGRESQL_ONLY = "uq_session_event_station_id_transaction_id_seq_no_digest"
+
+
+def _is_of_both(
+    item: object, name: str | None, kind: str, is_reflected: bool, other: object
+) -> bool:
+    """Leave out the index that SQLite does without; Alembic does not look at `ddl_if`."""
+    return is_reflected or name != _POSTGRESQL_ONLY
 
 
 def test_a_migrated_database_has_the_schema_of_the_tables(database_url: str) -> None:
     engine = writing_engine(parsed(database_url))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        opts: dict[str, object] = {"compare_type": False}
+        if connection.dialect.name == "sqlite":
+            opts["include_object"] = _is_of_both
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
 
 
-def test_both_modules_of_the_schema_are_in_one_description() -> None:
+def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert plan_tables.plan.name in tables.metadata.tables
     assert security_tables.security_event.name in tables.metadata.tables
     assert tables.session.name in tables.metadata.tables
+    assert filing_tables.filed.name in tables.metadata.tables
+    assert desk_tables.reservation.name in tables.metadata.tables
 
 
 def test_numbers_are_never_reused_by_sqlite(sqlite_url: str) -> None:
