@@ -326,7 +326,8 @@ class MeterSample:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: every message makes a new one, and forty slots are copied one by one, a dict at once.
+@dataclass(frozen=True, kw_only=True)
 class Session:
     """One vehicle's stay, from plug-in to unplug, tied to one OCPP transaction.
 

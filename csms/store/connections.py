@@ -79,7 +79,12 @@ def writing_engine(url: URL) -> Engine:
         engine = create_engine(
             url,
             poolclass=NullPool,
-            connect_args={"timeout": _LOCK_WAIT_S, "check_same_thread": False},
+            connect_args={
+                "timeout": _LOCK_WAIT_S,
+                "check_same_thread": False,
+                # One text for each number of rows that comes together, for each hot statement.
+                "cached_statements": 512,
+            },
         )
         event.listen(engine, "connect", _prepare_sqlite_writer)
         return engine

@@ -32,7 +32,8 @@ Insert = Callable[[Table], Any]
 _INSERTS: Mapping[str, Insert] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _PREFIX = "p_"
 _ROW = re.compile(r"VALUES (\((?:\?, )*\?\))")
-_MOST_ROWS = 32
+_UPDATE = re.compile(r"UPDATE (?P<table>\w+) SET (?P<set>.+) WHERE \w+\.(?P<key>\w+) = \?")
+MOST_ROWS = 32
 """Rows in one statement: with 30 values each they stay far below SQLite's 32,766 parameters."""
 
 
@@ -76,16 +77,32 @@ class Hot:
         return found
 
     def many(self, rows: int) -> str | None:
-        """Return SQLite's text for `rows` rows in one statement, None if there is no such text."""
+        """Return SQLite's text for `rows` rows in one statement, None if there is no such text.
+
+        There is one for an INSERT of values and for an UPDATE by a key, its last value.
+        """
         text = self._many.get(rows)
         if text is None:
             single, _ = self.form("sqlite")
-            found = _ROW.search(single)
-            if found is None:
+            if (found := _ROW.search(single)) is not None:
+                values = ", ".join([found[1]] * rows)
+                text = single[: found.start(1)] + values + single[found.end(1) :]
+            elif (found := _UPDATE.fullmatch(single)) is not None:
+                text = self._many_updates(found, rows)
+            else:
                 return None
-            repeated = ", ".join([found[1]] * rows)
-            text = self._many[rows] = single[: found.start(1)] + repeated + single[found.end(1) :]
+            self._many[rows] = text
         return text
+
+    def _many_updates(self, single: re.Match[str], rows: int) -> str:
+        # SQLite names the columns of VALUES column1, column2 and so on.
+        places = map(str, range(1, len(self._names)))
+        sets = re.sub(r"\?", lambda _: f"new.column{next(places)}", single["set"])
+        row = f"({', '.join('?' * len(self._names))})"
+        return (
+            f"UPDATE {single['table']} SET {sets} FROM (VALUES {', '.join([row] * rows)}) AS new"
+            f" WHERE {single['table']}.{single['key']} = new.column{len(self._names)}"
+        )
 
     def _compiled(self, dialect: str) -> tuple[str, Callable[[Sequence[Any]], Any] | None]:
         compiler: Dialect = (
@@ -179,7 +196,7 @@ class Tx:
         """Run a hot statement whose result nobody needs, at the latest before the commit.
 
         Statements put off keep their order among themselves only: rows of one must not depend on
-        another's.
+        another's. An UPDATE must name its row by its last value; the last one for a row counts.
         """
         rows = self._later.get(statement)
         if rows is None:
@@ -212,23 +229,22 @@ class Tx:
 
     def _run_together(self, statement: Hot, rows: list[Sequence[Any]]) -> None:
         text, order = statement.form(self.dialect)
+        if text.startswith("UPDATE"):
+            rows = list({row[-1]: row for row in rows}.values())
         if order is not None:
             rows = [order(row) for row in rows]
-        begin = 0
-        if self.dialect == "sqlite":
-            # Each call gives the interpreter to the loop and waits to get it back: few calls. In
-            # powers of two, so that few texts are compiled.
-            size = _MOST_ROWS
-            while size > 1:
-                together = statement.many(size) if len(rows) - begin >= size else None
-                if together is None:
-                    size //= 2
-                    continue
-                chunk = rows[begin : begin + size]
+        if self.dialect != "sqlite":
+            self._cursor.executemany(text, rows)
+            return
+        # Each call gives the interpreter to the loop and waits to get it back, and executemany
+        # does so for each row: few calls.
+        for begin in range(0, len(rows), MOST_ROWS):
+            chunk = rows[begin : begin + MOST_ROWS]
+            together = statement.many(len(chunk)) if len(chunk) > 1 else text
+            if together is None:
+                self._cursor.executemany(text, chunk)
+            else:
                 self._cursor.execute(together, tuple(chain.from_iterable(chunk)))
-                begin += size
-        if begin < len(rows):
-            self._cursor.executemany(text, rows[begin:])
 
     def execute(
         self, statement: Executable, values: Sequence[Mapping[str, Any]] | None = None
