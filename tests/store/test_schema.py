@@ -8,7 +8,14 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from csms.core.errors import ConfigError
-from csms.store import desk_tables, filing_tables, plan_tables, security_tables, tables
+from csms.store import (
+    desk_tables,
+    detail_tables,
+    filing_tables,
+    plan_tables,
+    security_tables,
+    tables,
+)
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
 from csms.store.schema import migrate
@@ -39,6 +46,7 @@ def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert security_tables.security_event.name in tables.metadata.tables
     assert tables.session.name in tables.metadata.tables
     assert filing_tables.filed.name in tables.metadata.tables
+    assert detail_tables.meter_message.name in tables.metadata.tables
     assert desk_tables.reservation.name in tables.metadata.tables
 
 
