@@ -24,10 +24,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 station_app = typer.Typer(help="Stations: register, list, approve, remove.", no_args_is_help=True)
+dialect_app = typer.Typer(
+    help="Dialects: what stations take of charging profiles.", no_args_is_help=True
+)
 token_app = typer.Typer(help="Id tokens: what a station may present.", no_args_is_help=True)
 api_token_app = typer.Typer(help="Tokens for the HTTP API and the pages.", no_args_is_help=True)
 db_app = typer.Typer(help="The database.", no_args_is_help=True)
 app.add_typer(station_app, name="station")
+app.add_typer(dialect_app, name="dialect")
 app.add_typer(token_app, name="token")
 app.add_typer(api_token_app, name="api-token")
 app.add_typer(db_app, name="db")
@@ -262,6 +266,92 @@ def station_remove(station_id: str, config: ConfigOption = None) -> None:
 
     with_store(config, lambda store, settings: remove_station(store, station_id))
     typer.echo(f"{station_id} removed")
+
+
+# --- dialects ------------------------------------------------------------------------------------
+
+
+def _book(store: Any) -> Any:
+    from csms.clock import Clock
+    from csms.service.dialects import DialectBook
+
+    return DialectBook(store=store, clock=Clock())
+
+
+def _items(pairs: list[str]) -> dict[str, Any]:
+    """Return `item=value` arguments; a value of nothing takes an overruling back."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{pair!r} must be item=value")
+        if name == "units":
+            found[name] = [unit for unit in text.split(",") if unit] or None
+            continue
+        try:
+            found[name] = json.loads(text) if text else None
+        except ValueError:
+            found[name] = text
+    return found
+
+
+@dialect_app.command("list")
+def dialect_list(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List what is known of each model, item by item."""
+    found = with_store(config, lambda store, settings: _book(store).models())
+    lines = [
+        {"of": f"{m['vendor']} {m['model']} {m['firmware'] or '(any firmware)'}", **item}
+        for m in found
+        for item in m["items"]
+    ]
+    show(found if as_json else lines, as_json=as_json)
+
+
+@dialect_app.command("show")
+def dialect_show(station_id: str, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show a station's dialect: each item with its value, who said so, and why."""
+    from csms.api.views import plain
+
+    items = with_store(config, lambda store, settings: _book(store).of_station(station_id))
+    if as_json:
+        show([plain(item) for item in items], as_json=True)
+        return
+    for item in items:
+        typer.echo(f"{item.name:20} {item.value!s:14} {item.source:9} {item.why}".rstrip())
+
+
+@dialect_app.command("set")
+def dialect_set(
+    station_id: str,
+    items: Annotated[list[str], typer.Argument(help="item=value; item= takes it back.")],
+    config: ConfigOption = None,
+) -> None:
+    """Overrule items of a station's dialect."""
+    values = _items(items)
+    with_store(
+        config,
+        lambda store, settings: _book(store).set_station(station_id, values, by="command line"),
+    )
+    typer.echo(f"{station_id}: {len(values)} overruled")
+
+
+@dialect_app.command("set-model")
+def dialect_set_model(
+    vendor: str,
+    model: str,
+    items: Annotated[list[str], typer.Argument(help="item=value; item= takes it back.")],
+    firmware: Annotated[str, typer.Option(help="Only this firmware; every one if empty.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Overrule items for every station of a model."""
+    values = _items(items)
+    with_store(
+        config,
+        lambda store, settings: _book(store).set_model(
+            vendor, model, firmware, values, by="command line"
+        ),
+    )
+    typer.echo(f"{vendor} {model}: {len(values)} overruled")
 
 
 # --- id tokens -----------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ class Vehicle:
 
     `max_ac_kw` is the on-board charger over all its `phases`. `dc_curve` lists (soc, kW) in rising
     soc and replaces knee and tail for DC. It charges itself to `max_soc` and no further. After a
-    pause it needs `wake_s` to draw again; with `resumes` false it never does until replugged.
+    pause it needs `wake_s` to draw again, and the pilot coming on `wakes_after` times; with
+    `resumes` false it never does until replugged.
     """
 
     vehicle_id: str = "car"
@@ -34,6 +35,7 @@ class Vehicle:
     tail_share: float = 0.1
     max_soc: float = 1.0
     wake_s: float = 0.0
+    wakes_after: int = 1
     resumes: bool = True
     consumption_wh_per_km: float = 180.0
     dc_curve: tuple[tuple[float, float], ...] = ()

@@ -38,6 +38,33 @@ def optional(body: Body, name: str, kind: type) -> Any:
     return None if body.get(name) is None else needed(body, name, kind)
 
 
+def is_silent_about(body: Body, most: int) -> bool:
+    """Return whether a SetChargingProfile has more periods than its station bears at all."""
+    profile = body.get("csChargingProfiles") or body.get("chargingProfile") or {}
+    schedules = profile.get("chargingSchedule", ())
+    first = schedules if isinstance(schedules, Mapping) else next(iter(schedules), {})
+    return most > 0 and len(first.get("chargingSchedulePeriod", ())) > most
+
+
+def shaped(told: Payload, shape: str) -> Payload:
+    """Return a composite schedule in the shape of a dialect (see Dialect.composite)."""
+    period = {"startPeriod": 0, "numberPhases": 3}
+    shapes: dict[str, list[Payload]] = {
+        "empty": [],
+        "minus_one": [{**period, "limit": -1}],
+        "default": [{**period, "limit": 48}],
+    }
+    if shape in shapes:
+        told["chargingSchedulePeriod"] = shapes[shape]
+    elif shape == "first_second":
+        first, *others = told["chargingSchedulePeriod"]
+        moved = {**first, "startPeriod": 1}
+        told["chargingSchedulePeriod"] = [{**period, "limit": 48}, moved, *others]
+    elif shape == "none":
+        told["_none"] = True
+    return told
+
+
 class Client(ABC):
     """One version's names for everything a station says and hears."""
 
@@ -103,6 +130,9 @@ class Client(ABC):
 
     def answer(self, action: str, body: Body) -> Answer:
         """Answer a command."""
+        silent_above = self.host.station.installed.dialect.silent_above
+        if action == "SetChargingProfile" and is_silent_about(body, silent_above):
+            return Answer(is_silent=True)
         handler = self.handlers().get(action)
         if handler is None:
             return Answer(error=("NotImplemented", f"{action} is not known here"))
@@ -115,7 +145,7 @@ class Client(ABC):
         """Install a profile; return the status and, if refused, the reason."""
         host = self.host
         now = host.now()
-        profile = parsed(body, evse_id=evse_id, at=now)
+        profile = parsed(body, evse_id=evse_id, at=now, dialect=host.station.installed.dialect)
         fate = host.faults.profile_fate()
         if fate == "refuse":
             return "Rejected", "InternalError"
@@ -174,7 +204,7 @@ class Client(ABC):
             unlimited=sum(x.spec.max_limit for i, x in evses.items() if evse_id in (0, i)),
             sharers=host.station.sharers if evse_id else 1,
         )
-        return {
+        told = {
             "duration": duration_s,
             "chargingRateUnit": unit,
             "chargingSchedulePeriod": [
@@ -187,6 +217,7 @@ class Client(ABC):
             ],
             "_start": now,
         }
+        return shaped(told, dialect.composite)
 
     def begin_remotely(
         self, *, evse_id: int | None, token: str, kind: str, profile: Body | None, remote_id: int

@@ -69,7 +69,7 @@ class Client16(Client):
             "chargePointVendor": host.vendor,
             "chargePointModel": host.model,
             "chargePointSerialNumber": host.station_id[:25],
-            "firmwareVersion": "1.0",
+            "firmwareVersion": host.firmware,
         }
 
     def status(self, evse_id: int, state: State, at: datetime) -> tuple[str, Payload]:
@@ -187,6 +187,8 @@ class Client16(Client):
         if schedule is None:
             return Answer(payload={"status": "Rejected"})
         start = iso(schedule.pop("_start"))
+        if schedule.pop("_none", False):
+            return Answer(payload={"status": "Accepted", "connectorId": evse_id})
         schedule["startSchedule"] = start
         return Answer(
             payload={

@@ -81,7 +81,7 @@ class Client201(Client):
                 "vendorName": host.vendor,
                 "model": host.model,
                 "serialNumber": host.station_id[:25],
-                "firmwareVersion": "1.0",
+                "firmwareVersion": host.firmware,
             },
         }
 
@@ -234,6 +234,8 @@ class Client201(Client):
         if schedule is None:
             return Answer(payload={"status": "Rejected"})
         schedule["scheduleStart"] = iso(schedule.pop("_start"))
+        if schedule.pop("_none", False):
+            return Answer(payload={"status": "Accepted"})
         return Answer(payload={"status": "Accepted", "schedule": {**schedule, "evseId": evse_id}})
 
     def _get_profiles(self, body: Body) -> Answer:

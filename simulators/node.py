@@ -15,11 +15,12 @@ from typing import Any
 
 from simulators.client import Body, Client, Payload
 from simulators.clock import SimClock
+from simulators.dialect import Dialect
 from simulators.faults import FaultPlan, Faults
 from simulators.journal import Journal
 from simulators.link import Answer, CallRefused, Link, LinkDown, LinkOptions, NoAnswer, Tasks
 from simulators.outbox import Outbox, Outgoing
-from simulators.profiles import Dialect, earliest
+from simulators.profiles import earliest
 from simulators.station import EvseSpec, State, StateChange, Station, Transaction
 from simulators.variables import Settings
 
@@ -67,8 +68,10 @@ class StationNode(ABC):
         boots: bool = False,
         vendor: str = "Simulated",
         model: str = "Station",
+        firmware: str = "1.0",
     ) -> None:
         self.station_id, self.vendor, self.model = station_id, vendor, model
+        self.firmware = firmware
         self.clock = clock or SimClock()
         self.faults = Faults(plan=faults or FaultPlan(), seed=seed, station_id=station_id)
         self.settings = settings or Settings()
@@ -264,7 +267,7 @@ class StationNode(ABC):
     def _answered(self, action: str, payload: Body) -> Answer:
         muted = self.faults.is_mute()
         answer = self.client.answer(action, payload)
-        answer.is_silent = muted
+        answer.is_silent = answer.is_silent or muted
         answer.delay_real_s = self.clock.real_s(self.faults.answer_delay_s())
         self.received.append(Received(action=action, payload=payload, at=self.now(), answer=answer))
         self.tasks.start(self._announce(), "announce")

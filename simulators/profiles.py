@@ -9,14 +9,16 @@ the place of the transaction's (OCPP 2.1 K21).
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
 from simulators.clock import parse_iso
+from simulators.dialect import Dialect
 
 DAY_S = 86_400
 
@@ -91,42 +93,14 @@ class Grant:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
-    """What one make of station takes of charging profiles, and what it does with the rest.
-
-    `same_level` says what a second id on an occupied level does: "replace", "refuse" or "keep_old"
-    (accepted, and the old one stays in force); empty is the version's own rule.
-    """
-
-    rate_units: tuple[str, ...] = ("A", "W")
-    max_periods: int = 24
-    max_stack_level: int = 8
-    max_profiles: int = 10
-    whole_amperes: bool = False
-    supports_profiles: bool = True
-    strict: bool = False
-    same_level: str = ""
-    boots_on_reconnect: bool = False
-    message_ids: str = "uuid"
-
-    def __post_init__(self) -> None:
-        choices: dict[str, tuple[str, ...]] = {
-            "same_level": ("", "replace", "refuse", "keep_old"),
-            "message_ids": ("uuid", "counter"),
-        }
-        for name, permitted in choices.items():
-            if getattr(self, name) not in permitted:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; permitted: {permitted}")
-        if not set(self.rate_units) <= {"A", "W"} or not self.rate_units:
-            raise ValueError(f"rate_units is {self.rate_units}; permitted: A, W")
-
-
-def parsed(body: Mapping[str, Any], *, evse_id: int, at: datetime) -> Profile:
-    """Return the profile in a SetChargingProfile of either version.
+def parsed(
+    body: Mapping[str, Any], *, evse_id: int, at: datetime, dialect: Dialect | None = None
+) -> Profile:
+    """Return the profile in a SetChargingProfile of either version, as `dialect` reads it.
 
     Raises ProfileInvalid if a member is missing, of the wrong kind, or out of order.
     """
+    dialect = dialect or Dialect()
     try:
         schedules = body["chargingSchedule"]
         schedule = schedules if isinstance(schedules, Mapping) else schedules[0]
@@ -142,7 +116,7 @@ def parsed(body: Mapping[str, Any], *, evse_id: int, at: datetime) -> Profile:
             recurrency=str(body.get("recurrencyKind", "")),
             unit=str(schedule["chargingRateUnit"]),
             periods=tuple(_period(p) for p in schedule["chargingSchedulePeriod"]),
-            start_at=_instant(schedule.get("startSchedule")),
+            start_at=_start(schedule.get("startSchedule"), dialect),
             duration_s=_number(schedule.get("duration")),
             valid_from=_instant(body.get("validFrom")),
             valid_to=_instant(body.get("validTo")),
@@ -162,9 +136,26 @@ def parsed(body: Mapping[str, Any], *, evse_id: int, at: datetime) -> Profile:
     if profile.kind == "Dynamic" and len(profile.periods) != 1:
         raise ProfileInvalid("a Dynamic profile has one period")
     starts = [p.start_s for p in profile.periods]
-    if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
+    is_ordered = bool(starts) and starts[0] == 0 and all(a < b for a, b in pairwise(starts))
+    if not is_ordered and not (dialect.accepts_disorder and starts):
         raise ProfileInvalid("startPeriod must begin at 0 and rise")
+    if not dialect.fractions and any(p.limit != int(p.limit) for p in profile.periods):
+        raise ProfileInvalid("limit: value is not a multipleOf 0.1")
+    if dialect.level_error and profile.stack_level > dialect.max_stack_level:
+        raise ProfileInvalid(f"stackLevel {profile.stack_level} is out of range")
     return profile
+
+
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""When a schedule begins whose start a station cannot read."""
+
+
+def _start(text: object, dialect: Dialect) -> datetime | None:
+    if text is None or dialect.offset_start == "ok" or str(text).upper().endswith("Z"):
+        return _instant(text)
+    if dialect.offset_start == "error" or not re.search(r"[+-]\d\d:?\d\d$", str(text)):
+        raise ValueError(f"startSchedule {text!r} is no time in UTC")
+    return NEVER
 
 
 def _period(body: Mapping[str, Any]) -> Period:
@@ -277,6 +268,9 @@ class Installed:
                 return reason
         if dialect.strict and profile.kind == "Absolute" and profile.start_at is None:
             return "InvalidSchedule"
+        holds = any(p.profile_id == profile.profile_id for p in self.profiles)
+        if holds and dialect.same_id == "refuse":
+            return "DuplicateProfile"
         rival = self._rival(profile)
         if rival is not None and dialect.same_level == "refuse":
             return "InvalidStackLevel"
@@ -286,11 +280,20 @@ class Installed:
         return None
 
     def _tx_refusal(self, profile: Profile, transactions: Mapping[int, str | None]) -> str | None:
+        if self.dialect.unknown_transaction == "ignore" and not self._is_known(
+            profile, transactions
+        ):
+            return None
         if profile.evse_id not in transactions:
             return "TxNotFound"
         if profile.transaction_id is None:
             return "InvalidProfile" if self.dialect.strict else None
         return None if profile.transaction_id == transactions[profile.evse_id] else "TxNotFound"
+
+    @staticmethod
+    def _is_known(profile: Profile, transactions: Mapping[int, str | None]) -> bool:
+        running = transactions.get(profile.evse_id)
+        return running is not None and profile.transaction_id in (None, running)
 
     def _rival(self, profile: Profile) -> Profile | None:
         for other in self.profiles:
@@ -303,8 +306,17 @@ class Installed:
                 return other
         return None
 
-    def install(self, profile: Profile) -> None:
+    def install(
+        self, profile: Profile, transactions: Mapping[int, str | None] | None = None
+    ) -> None:
         """Keep `profile`: the same id replaces, and so does the same purpose, level and EVSE."""
+        if (
+            self.dialect.unknown_transaction == "ignore"
+            and profile.purpose is Purpose.TX
+            and transactions is not None
+            and not self._is_known(profile, transactions)
+        ):
+            return
         rival = self._rival(profile)
         if rival is not None and self.dialect.same_level == "keep_old":
             return
@@ -374,6 +386,7 @@ class Installed:
         unit = electrics.unit
         limit, phases = math.inf, electrics.phases
         until: datetime | None = None
+        at, wakes_at = self._felt(at)
         for candidates, share in self._layers(evse_id):
             period, owner, change = self._winner(candidates, at, started_at)
             until = earliest(until, change)
@@ -385,7 +398,22 @@ class Installed:
                 phases = min(phases, period.phases)
         if self.dialect.whole_amperes and unit == "A" and limit < math.inf:
             limit = math.floor(limit + 1e-9)
-        return Grant(limit=limit, phases=phases, until=until)
+        least = converted(self.dialect.least_w, "W", unit, phases=phases, e=electrics)
+        if limit < least:
+            limit = 0.0
+        if until is not None:
+            until += timedelta(seconds=self.dialect.effect_delay_s)
+            if self.dialect.whole_second_clock and until.microsecond:
+                until = until.replace(microsecond=0) + timedelta(seconds=1)
+        return Grant(limit=limit, phases=phases, until=earliest(until, wakes_at))
+
+    def _felt(self, at: datetime) -> tuple[datetime, datetime | None]:
+        """Return the instant whose limits are felt at `at`, and when a second may change them."""
+        at -= timedelta(seconds=self.dialect.effect_delay_s)
+        if not self.dialect.whole_second_clock or not at.microsecond:
+            return at, None
+        whole = at.replace(microsecond=0)
+        return whole, whole + timedelta(seconds=1 + self.dialect.effect_delay_s)
 
     def _layers(self, evse_id: int) -> list[tuple[list[list[Profile]], bool]]:
         """The independent layers; in each, groups in the order in which they take precedence."""
@@ -400,6 +428,10 @@ class Installed:
         ]
         if evse_id == 0:
             return whole
+        if self.dialect.cascade == "max_only":
+            return whole
+        if self.dialect.cascade == "tx_only" and of(Purpose.TX, evse_id):
+            whole = []
         own = [
             of(Purpose.TX, evse_id),
             of(Purpose.TX_DEFAULT, evse_id),

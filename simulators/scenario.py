@@ -31,8 +31,8 @@ from typing import Any
 
 from simulators.battery import Vehicle
 from simulators.clock import parse_iso
+from simulators.dialect import Dialect
 from simulators.faults import FaultPlan, fault_plan
-from simulators.profiles import Dialect
 from simulators.realday import PACKAGED, Day, Place, Stay, fit, real_day
 from simulators.station import EvseSpec
 

@@ -23,7 +23,7 @@ from simulators.link import LinkDown
 from simulators.node import Received, StationNode
 from simulators.outbox import Outgoing
 from simulators.profiles import ProfileInvalid, parsed
-from simulators.station import Transaction
+from simulators.station import State, StateChange, Transaction
 
 CLIENTS: dict[str, type[Client]] = {
     "1.6": Client16,
@@ -313,6 +313,12 @@ class SimulatedStation(StationNode):
             self._kick.clear()
             await self._kick.wait()
         await self.reset(reason)
+
+    def _say_change(self, change: StateChange, tx: Transaction | None) -> None:
+        super()._say_change(change, tx)
+        ends = self.station.installed.dialect.zero == "ends_session"
+        if ends and tx is not None and change.state is State.SUSPENDED_EVSE and tx.ended_at is None:
+            self.tasks.start(self.remote_stop(change.evse_id, reason="Other"), "stopped by 0 A")
 
     def profile_changed(self) -> None:
         """Report what a change of profiles did to the EVSEs."""

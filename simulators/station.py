@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from simulators.battery import NOTHING, Battery, Draw, Vehicle, ac_draw, dc_draw
-from simulators.profiles import Dialect, Electrics, Grant, Installed, Profile, earliest
+from simulators.dialect import Dialect
+from simulators.profiles import Electrics, Grant, Installed, Profile, earliest
 
 STEP_S = 60.0
 
@@ -147,6 +148,8 @@ class Evse:
     _is_paused: bool = False
     _has_drawn: bool = False
     _wakes_at: datetime | None = None
+    _is_off: bool = False
+    _edges: int = 0
 
     def advance(self, until: datetime, grant_at: GrantAt) -> None:
         """Live through the time up to `until`."""
@@ -169,7 +172,7 @@ class Evse:
         draw = self._wanted(grant)
         self.next_change_at = change_at = grant.until
         if self._offers_nothing(grant):
-            self._is_paused, self._wakes_at = True, None
+            self._is_paused, self._wakes_at, self._is_off = True, None, True
             self.draw = NOTHING
             self._to(State.SUSPENDED_EVSE, at)
             return change_at
@@ -210,12 +213,17 @@ class Evse:
         vehicle = self.battery.vehicle
         if self._has_drawn and not vehicle.resumes:
             return NOTHING, None
+        if self._is_off:
+            self._is_off = False
+            self._edges += 1
+        if self._has_drawn and self._edges < vehicle.wakes_after:
+            return NOTHING, None
         if self._has_drawn and vehicle.wake_s > 0:
             if self._wakes_at is None:
                 self._wakes_at = at + timedelta(seconds=vehicle.wake_s)
             if at < self._wakes_at:
                 return NOTHING, self._wakes_at
-        self._is_paused, self._wakes_at = False, None
+        self._is_paused, self._wakes_at, self._edges = False, None, 0
         return draw, None
 
     def _live_to(self, end: datetime) -> None:
@@ -403,7 +411,7 @@ class Station:
             profile, evse_ids=self.evses, transactions=self.transactions
         )
         if reason is None:
-            self.installed.install(profile)
+            self.installed.install(profile, self.transactions)
             self.advance(now)
         return reason
 

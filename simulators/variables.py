@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simulators.profiles import Dialect
+from simulators.dialect import Dialect
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,6 +158,7 @@ def fixed_16(dialect: Dialect, *, evses: int) -> Mapping[str, str]:
     }
     if dialect.supports_profiles:
         features.append("SmartCharging")
+    if dialect.supports_profiles and dialect.tells_limits:
         found |= {
             "ChargeProfileMaxStackLevel": str(dialect.max_stack_level),
             "ChargingScheduleAllowedChargingRateUnit": ",".join(
@@ -181,7 +182,7 @@ def fixed_201(dialect: Dialect) -> Mapping[tuple[str, str, str], str]:
         ("SmartChargingCtrlr", "Available", ""): text(dialect.supports_profiles),
         ("SmartChargingCtrlr", "Enabled", ""): text(dialect.supports_profiles),
     }
-    if dialect.supports_profiles:
+    if dialect.supports_profiles and dialect.tells_limits:
         found |= {
             ("SmartChargingCtrlr", "RateUnit", ""): ",".join(dialect.rate_units),
             ("SmartChargingCtrlr", "PeriodsPerSchedule", ""): str(dialect.max_periods),

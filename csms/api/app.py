@@ -18,6 +18,7 @@ from csms.api import (
     problems,
     routes_access,
     routes_concept,
+    routes_dialects,
     routes_display,
     routes_events,
     routes_frames,
@@ -36,6 +37,7 @@ from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.concept import Concept
+from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
@@ -59,6 +61,7 @@ ROUTERS = (
     routes_sites.router,
     routes_stations.router,
     routes_security.router,
+    routes_dialects.router,
     routes_plans.router,
     routes_concept.router,
     routes_sessions.router,
@@ -142,6 +145,7 @@ def create_app(
             store=store, clock=clock, devices=devices, replanner=replanner, enrolment=enrolment
         ),
         reports=Reports(store=store, clock=clock),
+        dialects=DialectBook(store=store, clock=clock),
         demo=demo,
         heartbeat_s=heartbeat_s,
     )

@@ -10,6 +10,7 @@ from csms.clock import Clock
 from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.concept import Concept
+from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
@@ -81,6 +82,7 @@ class Parts:
     offers: OfferBook
     concept: Concept
     reports: Reports
+    dialects: DialectBook
     demo: bool
     heartbeat_s: float
 

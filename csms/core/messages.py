@@ -270,15 +270,20 @@ class MeterReported(Report[Noted]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedReported(Report[NeedReply]):
-    """NotifyEVChargingNeeds: the car's own wish. Energies at the battery, as the car sees them."""
+    """NotifyEVChargingNeeds: the car's own wish. Energies at the battery, as the car sees them.
+
+    `mode` is the energy transfer it asks for, over `phases`; "DC" in direct current.
+    """
 
     evse_id: int
     mode: str
+    phases: int = 3
     energy_wh: float | None = None
     departs_at: datetime | None = None
     max_power_w: float | None = None
     min_current_a: float | None = None
     max_current_a: float | None = None
+    max_voltage_v: float | None = None
     soc: float | None = None
     battery_wh: float | None = None
     max_schedule_tuples: int | None = None
@@ -333,6 +338,8 @@ class Outcome(StrEnum):
     INVALID_ANSWER = "invalid_answer"
     SENT = "sent"
     """Sent, and the caller chose not to wait."""
+    IGNORED = "ignored"
+    """Accepted, and found not to be in force afterwards."""
     SUPERSEDED = "superseded"
     """Dropped from the queue because a newer schedule for the same EVSE took its place."""
     NOT_SENT = "not_sent"
@@ -351,8 +358,9 @@ class CommandResult:
     """The outcome with the station's own words.
 
     `status` is the station's status text verbatim; `error_code` and `error_description` are those
-    of a CALLERROR, or say what is wrong with an invalid answer; `answer` is the answer's payload.
-    `limits` and `evses` are filled by ReadLimits.
+    of a CALLERROR, or say what is wrong with an invalid answer; `answer` is the answer's payload,
+    `reason` the reason code in it (2.x). `limits`, `told` (item of a dialect -> what the station
+    says of it) and `evses` are filled by ReadLimits, `composite` by ReadComposite.
     """
 
     outcome: Outcome
@@ -360,10 +368,13 @@ class CommandResult:
     error_code: str = ""
     error_description: str = ""
     answer: Mapping[str, object] | None = None
+    reason: str = ""
     limits: StationLimits | None = None
+    told: Mapping[str, object] = field(default_factory=dict)
     evses: tuple[Evse, ...] = ()
     abilities: Abilities | None = None
     """Filled by ReadAbilities."""
+    composite: "Schedule | None" = None
     why_not_sent: str = ""
 
     @property

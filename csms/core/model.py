@@ -77,7 +77,11 @@ class StationLimits:
     """What schedules a station can take: its dialect, as asked for and as learned.
 
     `units` lists "A" and "W" in the order preferred; `max_periods` is small while unknown, since
-    stations refuse or ignore longer schedules. `step_a` is 1.0 where only whole amperes are kept.
+    stations refuse or ignore longer schedules. `step_a` is 1.0 where only whole amperes are kept;
+    below `least_w` a station gives nothing. `zero` says what a limit of 0 does to a session ("ok",
+    "sleeps", "ends_session"), `same_id` whether a profile of a known id replaces the old one or
+    that has to be cleared first, `cascade` whether the least of the station's maximum and the
+    transaction's profile counts ("least") or only one of them ("tx_only", "max_only").
     """
 
     units: tuple[str, ...] = ("A",)
@@ -89,6 +93,14 @@ class StationLimits:
     supports_profiles: bool = True
     dynamic_s: int = 0
     """How often it asks for the limit of a dynamic profile (2.1); 0 sends it whole schedules."""
+    least_w: float = 0.0
+    zero: str = "ok"
+    same_id: str = "replaces"
+    cascade: str = "least"
+    returns_after_close: bool = True
+    switches_phases: bool = False
+    significant_share: float = 0.0
+    phase_rotation: str = ""
     source: str = "assumed"
 
 

@@ -341,13 +341,17 @@ def allowed_kw(plan: Plan, session_id: str, at: datetime) -> float | None:
 class InForce:
     """The row a station has accepted for a session: `power_kw` (slots,) between `edges_at`.
 
-    `above_share` is how far above it a car may be measured and still follow it.
+    `above_share` is how far above it a car may be measured and still follow it. A row that was
+    sent in amperes over `phases` has a `voltage_v`, nominal: where currents are measured they are
+    compared, since power follows the mains.
     """
 
     edges_at: tuple[datetime, ...]
     power_kw: tuple[float, ...]
     accepted_at: datetime
     above_share: float = 0.01
+    phases: int = 3
+    voltage_v: float = 0.0
 
     def at(self, at: datetime) -> float | None:
         """Return the power allowed at `at`, None outside the row."""
@@ -356,12 +360,20 @@ class InForce:
         return self.power_kw[bisect_right(self.edges_at, at) - 1]
 
 
+def agrees(current_a: tuple[float, ...], power_kw: float, *, voltage_v: float) -> bool:
+    """Return whether currents belong to a power: a meter may tell one without the other."""
+    if not current_a:
+        return False
+    told_kw = sum(current_a) * voltage_v / 1000.0
+    return abs(told_kw - power_kw) <= 0.15 * power_kw + 0.1
+
+
 def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str:
     """Return how the session's last sample differs from its row: "above", "below" or "".
 
-    Above means more than the row's `above_share` + 10 W over what the plan allows (stations were
-    seen to keep to 1 %); below means the car takes less than it was given by more than
-    `tolerance_kw`, so that the rest can be handed to others.
+    Above means more than the row's `above_share` + 10 W over what the plan allows, or a current
+    more than 1 % + 0.1 A over it (stations were seen to keep to 1 %); below means the car takes
+    less than it was given by more than `tolerance_kw`, so that the rest can be handed to others.
     """
     if session.power_w is None or session.sample_at is None:
         return ""
@@ -371,6 +383,10 @@ def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str
     power_kw = session.power_w / 1000.0
     if power_kw > planned_kw * (1.0 + row.above_share) + 0.01:
         return "above"
+    if row.voltage_v and agrees(session.current_a, power_kw, voltage_v=row.voltage_v):
+        limit_a = planned_kw * 1000.0 / (row.phases * row.voltage_v)
+        if max(session.current_a) > limit_a * 1.01 + 0.1:
+            return "above"
     if power_kw < planned_kw - tolerance_kw:
         return "below"
     return ""

@@ -103,7 +103,9 @@ def read_status(answer: Payload) -> CommandResult:
     """Return the result that most answers spell: one status."""
     status = answer.get("status", "")
     status = status if isinstance(status, str) else ""
-    return CommandResult(outcome=outcome_of(status), status=status, answer=answer)
+    info = answer.get("statusInfo")
+    reason = info.get("reasonCode", "") if isinstance(info, dict) else ""
+    return CommandResult(outcome=outcome_of(status), status=status, reason=reason, answer=answer)
 
 
 def read_cleared(answer: Payload) -> CommandResult:
@@ -137,12 +139,14 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def numbers(values: Mapping[str, str], names: Mapping[str, str]) -> dict[str, int]:
-    """Return field name -> number for each setting in `names` that holds one above 0."""
+def numbers(
+    values: Mapping[str, str], names: Mapping[str, str], *, least: int = 1
+) -> dict[str, int]:
+    """Return field name -> number for each setting in `names` that holds one from `least` on."""
     found: dict[str, int] = {}
     for setting, field in names.items():
         text = values.get(setting, "").strip()
-        if text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0:
+        if text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= least:
             found[field] = int(text)
     return found
 

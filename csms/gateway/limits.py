@@ -23,26 +23,35 @@ CONFIGURATION_KEYS = (
 """The 1.6 configuration keys ReadLimits asks for (1.6 §9.1, §9.4)."""
 
 _KEY_FIELDS = {
-    "ChargeProfileMaxStackLevel": "max_stack_level",
     "ChargingScheduleMaxPeriods": "max_periods",
     "MaxChargingProfilesInstalled": "max_profiles",
 }
 
+_CTRLR = "SmartChargingCtrlr"
 VARIABLES = (
-    ("RateUnit", ""),
-    ("PeriodsPerSchedule", ""),
-    ("ProfileStackLevel", ""),
-    ("Entries", "ChargingProfiles"),
+    (_CTRLR, "RateUnit", ""),
+    (_CTRLR, "PeriodsPerSchedule", ""),
+    (_CTRLR, "ProfileStackLevel", ""),
+    (_CTRLR, "Entries", "ChargingProfiles"),
+    (_CTRLR, "LimitChangeSignificance", ""),
+    (_CTRLR, "ACPhaseSwitchingSupported", ""),
+    (_CTRLR, "Enabled", ""),
+    ("ChargingStation", "PhaseRotation", ""),
 )
-"""The 2.0.1 variables of SmartChargingCtrlr ReadLimits asks for, with their instance."""
+"""The 2.0.1 variables ReadLimits asks for: component, variable, instance."""
 
 _VARIABLE_FIELDS = {
     "PeriodsPerSchedule": "max_periods",
-    "ProfileStackLevel": "max_stack_level",
     "Entries": "max_profiles",
 }
+_LEVELS = {
+    "ChargeProfileMaxStackLevel": "max_stack_level",
+    "ProfileStackLevel": "max_stack_level",
+}
+"""The highest level may well be 0."""
 _UNIT_WORDS = {"current": "A", "a": "A", "power": "W", "w": "W"}
 _MAX_CONNECTORS = 64
+_TEXT_KEPT = 200
 
 
 def _units(text: str) -> tuple[str, ...]:
@@ -50,15 +59,20 @@ def _units(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _limits(
+def _told(
     values: Mapping[str, str], fields: Mapping[str, str], unit_name: str
-) -> tuple[StationLimits, bool]:
-    told = numbers(values, fields)
+) -> dict[str, object]:
+    """Return item of a dialect -> what the station says of it."""
+    told: dict[str, object] = {**numbers(values, fields), **numbers(values, _LEVELS, least=0)}
     units = _units(values.get(unit_name, ""))
-    limits = StationLimits(**told)  # type: ignore[arg-type]
     if units:
-        limits = replace(limits, units=units)
-    return limits, bool(told or units)
+        told["units"] = units
+    return told
+
+
+def _limits(told: Mapping[str, object]) -> StationLimits:
+    limits = StationLimits(**told)  # type: ignore[arg-type]
+    return replace(limits, source="asked") if told else limits
 
 
 def read_configuration(answer: Payload, *, station_id: str) -> CommandResult:
@@ -72,12 +86,12 @@ def read_configuration(answer: Payload, *, station_id: str) -> CommandResult:
         # Some stations spell a key in their own letter case.
         values[entry["key"].strip().lower()] = value if isinstance(value, str) else ""
     by_name = {name: values[name.lower()] for name in CONFIGURATION_KEYS if name.lower() in values}
-    limits, is_told = _limits(by_name, _KEY_FIELDS, "ChargingScheduleAllowedChargingRateUnit")
+    told = _told(by_name, _KEY_FIELDS, "ChargingScheduleAllowedChargingRateUnit")
     features = listed(by_name.get("SupportedFeatureProfiles", ""))
-    if features and "SmartCharging" not in features:
-        limits, is_told = replace(limits, supports_profiles=False), True
-    if is_told:
-        limits = replace(limits, source="asked")
+    if features:
+        told["supports_profiles"] = "SmartCharging" in features
+    if by_name.get("ConnectorPhaseRotation"):
+        told["phase_rotation"] = by_name["ConnectorPhaseRotation"][:_TEXT_KEPT]
     count = numbers(by_name, {"NumberOfConnectors": "count"}).get("count", 0)
     rotation = dict(
         entry.partition(".")[::2] for entry in listed(by_name.get("ConnectorPhaseRotation", ""))
@@ -91,7 +105,9 @@ def read_configuration(answer: Payload, *, station_id: str) -> CommandResult:
         )
         for number in range(1, min(count, _MAX_CONNECTORS) + 1)
     )
-    return CommandResult(outcome=Outcome.ACCEPTED, answer=answer, limits=limits, evses=evses)
+    return CommandResult(
+        outcome=Outcome.ACCEPTED, answer=answer, limits=_limits(told), told=told, evses=evses
+    )
 
 
 def read_variables(answer: Payload) -> CommandResult:
@@ -102,9 +118,29 @@ def read_variables(answer: Payload) -> CommandResult:
         statuses.append(result["attributeStatus"])
         if result["attributeStatus"] == "Accepted":
             values[result["variable"]["name"]] = result.get("attributeValue", "")
-    limits, is_told = _limits(values, _VARIABLE_FIELDS, "RateUnit")
-    if is_told:
-        limits = replace(limits, source="asked")
-    elif statuses and all(status == "UnknownComponent" for status in statuses):
-        limits = replace(limits, supports_profiles=False, source="asked")
-    return CommandResult(outcome=Outcome.ACCEPTED, answer=answer, limits=limits)
+    told = _told(values, _VARIABLE_FIELDS, "RateUnit")
+    if _flag(values.get("Enabled", "")) is not None:
+        told["supports_profiles"] = _flag(values["Enabled"])
+    if _flag(values.get("ACPhaseSwitchingSupported", "")) is not None:
+        told["switches_phases"] = _flag(values["ACPhaseSwitchingSupported"])
+    significant = _percent(values.get("LimitChangeSignificance", ""))
+    if significant is not None:
+        told["significant_share"] = significant
+    if values.get("PhaseRotation"):
+        told["phase_rotation"] = values["PhaseRotation"][:_TEXT_KEPT]
+    if not told and statuses and all(status == "UnknownComponent" for status in statuses):
+        told["supports_profiles"] = False
+    return CommandResult(outcome=Outcome.ACCEPTED, answer=answer, limits=_limits(told), told=told)
+
+
+def _flag(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text.strip().lower())
+
+
+def _percent(text: str) -> float | None:
+    """Return a percentage as a share, None for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value / 100.0 if 0.0 <= value <= 100.0 else None

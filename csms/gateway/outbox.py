@@ -28,6 +28,8 @@ OFFLINE = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="offline")
 QUEUE_FULL = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="queue full")
 BUSY = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="busy")
 NO_ANSWER = CommandResult(outcome=Outcome.NO_ANSWER)
+LINK_LOST = CommandResult(outcome=Outcome.NO_ANSWER, why_not_sent="link lost")
+"""The link ended first: that says nothing about what was asked."""
 SUPERSEDED = CommandResult(outcome=Outcome.SUPERSEDED)
 SENT = CommandResult(outcome=Outcome.SENT)
 
@@ -216,7 +218,7 @@ class Outbox:
             self._late.append(outgoing)
             result = NO_ANSWER
         else:
-            result = NO_ANSWER if reply is None else self._result(outgoing.step, reply)
+            result = LINK_LOST if reply is None else self._result(outgoing.step, reply)
         finally:
             self._pending = None
         if outgoing.result.done():

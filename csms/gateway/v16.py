@@ -34,7 +34,8 @@ from csms.core.messages import (
     VendorMessage,
 )
 from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion
-from csms.gateway import meter
+from csms.core.smart import ReadComposite
+from csms.gateway import meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -330,6 +331,8 @@ def _steps(command: Command) -> Sequence[Step]:
             return (step("RemoteStopTransaction", {"transactionId": number}),)
         case ReadLimits():
             return _read_limits(command)
+        case ReadComposite():
+            return smart.read_composite(command, "connectorId")
         case Configure():
             return _configure(command)
         case Reset():

@@ -17,8 +17,6 @@ from csms.core.messages import (
     CommandResult,
     Configure,
     MeterReported,
-    NeedReply,
-    NeedReported,
     Outcome,
     RawCall,
     ReadLimits,
@@ -41,7 +39,8 @@ from csms.core.messages import (
     VendorMessage,
 )
 from csms.core.model import Authorization, IdToken, OcppVersion
-from csms.gateway import meter
+from csms.core.smart import ReadComposite, ReadProfiles
+from csms.gateway import meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -62,7 +61,6 @@ from csms.gateway.limits import VARIABLES, read_variables
 from csms.gateway.values import (
     digest,
     instant,
-    optional_instant,
     schedule_payload,
     small,
     utc_text,
@@ -217,39 +215,6 @@ def _meter_values(call: Call, origin: Origin) -> Exchange:
     return Exchange(report, nothing)
 
 
-def _needs(call: Call, origin: Origin) -> Exchange:
-    payload = call.payload
-    needs = payload["chargingNeeds"]
-    dc = needs.get("dcChargingParameters", {})
-    car = needs.get("acChargingParameters") or dc
-    least, most = _optional(car, "evMinCurrent"), _optional(car, "evMaxCurrent")
-    energy, battery = _optional(car, "energyAmount"), _optional(dc, "evEnergyCapacity")
-    power, charge = _optional(dc, "evMaxPower"), _optional(dc, "stateOfCharge")
-    report = NeedReported(
-        **origin._asdict(),
-        evse_id=small(payload, "evseId"),
-        mode=needs["requestedEnergyTransfer"],
-        energy_wh=_float(energy),
-        departs_at=optional_instant(needs, "departureTime"),
-        max_power_w=_float(power),
-        min_current_a=_float(least),
-        max_current_a=_float(most),
-        soc=None if charge is None else charge / 100.0,
-        battery_wh=_float(battery),
-        max_schedule_tuples=_optional(payload, "maxScheduleTuples"),
-        payload=call.payload_json,
-    )
-    return Exchange(report, _needs_answer)
-
-
-def _float(value: int | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _needs_answer(reply: NeedReply) -> Payload:
-    return {"status": reply.status}
-
-
 def _vendor(call: Call, origin: Origin) -> Exchange:
     data = call.payload.get("data")
     report = VendorMessage(
@@ -282,10 +247,12 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "Authorize": _authorize,
     "TransactionEvent": transaction,
     "MeterValues": _meter_values,
-    "NotifyEVChargingNeeds": _needs,
+    "NotifyEVChargingNeeds": smart.needs,
+    "NotifyEVChargingSchedule": smart.proposed,
+    "ReportChargingProfiles": smart.profiles_reported,
+    "NotifyChargingLimit": smart.limit_notified,
+    "ClearedChargingLimit": smart.limit_cleared,
     "DataTransfer": _vendor,
-    # A schedule the car proposes within our profile asks for nothing new.
-    "NotifyEVChargingSchedule": record({"status": "Accepted"}),
     # No certificate authority and no OCSP responder are attached: an honest no.
     "SignCertificate": record({"status": "Rejected"}),
     "Get15118EVCertificate": record({"status": "Failed", "exiResponse": ""}),
@@ -293,17 +260,14 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
 } | {
     action: record({})
     for action in (
-        "ClearedChargingLimit",
         "FirmwareStatusNotification",
         "LogStatusNotification",
-        "NotifyChargingLimit",
         "NotifyCustomerInformation",
         "NotifyDisplayMessages",
         "NotifyEvent",
         "NotifyMonitoringReport",
         "NotifyReport",
         "PublishFirmwareStatusNotification",
-        "ReportChargingProfiles",
         "ReservationStatusUpdate",
         "SecurityEventNotification",
     )
@@ -392,10 +356,10 @@ def _trigger(command: Trigger) -> Sequence[Step]:
 def _read_limits() -> Sequence[Step]:
     wanted = [
         {
-            "component": {"name": "SmartChargingCtrlr"},
+            "component": {"name": component},
             "variable": _named(name, instance or None),
         }
-        for name, instance in VARIABLES
+        for component, name, instance in VARIABLES
     ]
     return (step("GetVariables", {"getVariableData": wanted}, read_variables),)
 
@@ -419,6 +383,10 @@ def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence
             return (step("RequestStopTransaction", payload_stop),)
         case ReadLimits():
             return _read_limits()
+        case ReadComposite():
+            return smart.read_composite(command, "evseId")
+        case ReadProfiles():
+            return smart.read_profiles(command)
         case Configure():
             return _configure(command)
         case Reset():

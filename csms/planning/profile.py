@@ -5,6 +5,7 @@ than the plan. What a station refuses (units, many periods, fractions) is in its
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil, floor
@@ -19,10 +20,31 @@ LEAST_PERIODS_WITH_TAIL = 3
 """With fewer periods they are needed for the row: the guard follows the schedule's end anyway."""
 RENEW_BEFORE_S = 1800
 """A schedule that ends this soon is replaced even if nothing else changed."""
+OFF_S = 5
+"""How long the pilot is off to wake a car; evcc and others do the same."""
+RAISE_AFTER_S = 60
+"""How much later than a reduction a raise at the same boundary starts: stations' clocks differ."""
 STACK_LEVEL = 1
+GUARD_PROFILE_ID = 900_000
+PLAN_PROFILE_ID = 1_000_000
+"""Our profile ids: guards and plans each have a range of their own, and one id per EVSE in it.
+
+A station that keeps a TxProfile after its transaction then never holds two of ours.
+"""
+_OURS = range(GUARD_PROFILE_ID, 1_100_000)
 MATERIAL_A = 1.0
 MATERIAL_W = 230.0
 _SAME = 0.05
+
+
+def is_ours(profile_id: int) -> bool:
+    """Return whether a profile's id is one that TASCO gives by itself (K13 of api.md)."""
+    return profile_id in _OURS
+
+
+def plan_profile_id(evse_id: int) -> int:
+    """Return the id of the plan's profile on an EVSE."""
+    return PLAN_PROFILE_ID + evse_id
 
 
 def schedule(
@@ -36,11 +58,14 @@ def schedule(
     starts_at: datetime,
     tail_kw: float,
     prefers_w: bool = False,
+    raise_after_s: int = 0,
 ) -> Schedule:
     """Return `row_kw` (slots,) as a station with these `limits` takes it, from `starts_at` on.
 
     `starts_at` is a whole second slightly in the past, since some stations allow full power for a
     moment when a schedule starts just now. `prefers_w` is for DC, which has no phases to count.
+    A raise to come starts `raise_after_s` late: the car that pays for it may stand at a station
+    whose clock is slow.
     """
     if limits.max_periods <= 1:
         # One value for the whole horizon would be its least, often nothing at all. So it holds for
@@ -59,6 +84,7 @@ def schedule(
         starts_at=starts_at,
         tail_kw=tail_kw,
         least_a=0.0 if prefers_w else MIN_CURRENT_A,
+        raise_after_s=raise_after_s,
     )
     has_tail = _has_tail(limits)
     horizon_s = max(floor((edges_at[-1] - starts_at).total_seconds()), 1)
@@ -83,6 +109,7 @@ def periods(
     starts_at: datetime,
     tail_kw: float,
     least_a: float = MIN_CURRENT_A,
+    raise_after_s: int = 0,
 ) -> tuple[SchedulePeriod, ...]:
     """Return the periods of a row, at most `limits.max_periods`, the first at 0 s.
 
@@ -97,7 +124,7 @@ def periods(
             kw, unit=unit, limits=limits, phases=phases, voltage_v=voltage_v, least_a=least_a
         )
 
-    runs = _runs([value(kw) for kw in row_kw], edges_at, starts_at)
+    runs = _runs([value(kw) for kw in row_kw], edges_at, starts_at, raise_after_s)
     most = max(limits.max_periods, 1)
     has_tail = _has_tail(limits)
     horizon_s = max(floor((edges_at[-1] - starts_at).total_seconds()), 1)
@@ -109,6 +136,24 @@ def periods(
             merged.append((max(horizon_s, merged[-1][0] + 1), tail))
     in_watts = phases if unit == "W" and least_a > 0 else None
     return tuple(SchedulePeriod(start_s=at, limit=limit, phases=in_watts) for at, limit in merged)
+
+
+def woken(schedule: Schedule, *, now: datetime, max_periods: int) -> Schedule:
+    """Return `schedule` with the pilot off for some seconds first: many cars wake at its edge."""
+    since_s = max(floor((now - schedule.starts_at).total_seconds()), 0)
+    begun = [p for p in schedule.periods if p.start_s <= since_s + OFF_S]
+    later = [p for p in schedule.periods if p.start_s > since_s + OFF_S]
+    if len(later) + 2 > max_periods or not begun or begun[-1].limit <= 0:
+        return schedule
+    first = begun[-1]
+    return replace(
+        schedule,
+        periods=(
+            replace(first, start_s=0, limit=0.0),
+            replace(first, start_s=since_s + OFF_S),
+            *later,
+        ),
+    )
 
 
 def row_of(
@@ -145,8 +190,8 @@ def same_schedule(old: Schedule, new: Schedule, *, now: datetime) -> bool:
     """Return whether `new` need not be sent because `old`, in force, says the same from now on.
 
     A lower limit anywhere is a difference; a higher one from 1 A (230 W) on, so that noise does
-    not wear out stations. What lies behind the end of the shorter schedule does not count, but a
-    schedule that ends within half an hour is renewed.
+    not wear out stations, unless it comes within a minute anyhow. What lies behind the end of the
+    shorter schedule does not count, but a schedule that ends within half an hour is renewed.
     """
     if (old.unit, old.profile_id, old.stack_level) != (new.unit, new.profile_id, new.stack_level):
         return False
@@ -164,8 +209,10 @@ def same_schedule(old: Schedule, new: Schedule, *, now: datetime) -> bool:
     for at in sorted(marks):
         if at < now or (until is not None and at >= until):
             continue
-        change = _at(new, at) - _at(old, at)
-        if change < -_SAME or change >= material - 1e-9:
+        wanted, has = _at(new, at), _at(old, at)
+        if wanted < has - _SAME:
+            return False
+        if wanted - max(has, _at(old, at + timedelta(seconds=RAISE_AFTER_S))) >= material - 1e-9:
             return False
     return True
 
@@ -190,12 +237,12 @@ def _limit(
         limit = floor_to(current_a, max(limits.step_a, 0.1))
         return limit if limit >= least_a else 0.0
     limit = floor_to(watts, max(limits.step_w, 1.0))
-    least_w = w_from_a(least_a, phases=phases, voltage_v=voltage_v)
+    least_w = max(w_from_a(least_a, phases=phases, voltage_v=voltage_v), limits.least_w)
     return limit if limit >= least_w - 1e-6 else 0.0
 
 
 def _runs(
-    values: Sequence[float], edges_at: Sequence[datetime], starts_at: datetime
+    values: Sequence[float], edges_at: Sequence[datetime], starts_at: datetime, raise_after_s: int
 ) -> list[tuple[int, float]]:
     """Return (start in seconds, limit) of each run of equal limits that is not over yet."""
     runs: list[tuple[int, float]] = []
@@ -205,7 +252,9 @@ def _runs(
         offset = (edges_at[k] - starts_at).total_seconds()
         # A fraction of a second goes to whichever of the two limits is lower.
         is_rise = bool(runs) and limit > runs[-1][1]
-        start = max(ceil(offset) if is_rise else floor(offset), 0) if runs else 0
+        length = (edges_at[k + 1] - edges_at[k]).total_seconds()
+        late_s = min(raise_after_s, int(length / 4)) if is_rise else 0
+        start = max(ceil(offset) + late_s if is_rise else floor(offset), 0) if runs else 0
         if runs and limit == runs[-1][1]:
             continue
         if runs and start <= runs[-1][0]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from math import inf, isfinite
 from zoneinfo import ZoneInfo
 
@@ -12,7 +11,6 @@ from csms.core.errors import NotFound
 from csms.core.model import (
     CarbonIntensity,
     Evse,
-    Holder,
     LinkState,
     Need,
     Price,
@@ -23,15 +21,36 @@ from csms.core.model import (
     Vehicle,
 )
 from csms.core.plan import PlanningCase, PlanningSession
-from csms.core.units import slot_start
+from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
-from csms.planning.profile import row_of
+from csms.planning.learning import Observed
 from csms.planning.taper import charging_time
+from csms.service.cars import (
+    Car,
+    drawn_kw,
+    followed_kw,
+    guard_kw,
+    in_force_kw,
+    is_stale,
+    max_kw,
+    usable_phases,
+)
+from csms.service.following import car_of
 from csms.service.links import UNKNOWN_EVSE_KW
+from csms.service.outside import cap_kw, caps_of
 from csms.service.slots import carbon_series, days_left, edges, highest, price_series
 from csms.service.wiring import step_a, with_idle_guards
-from csms.store import energy, identities, plans, series, sessions, stations, terms, trips
-from csms.store.plans import InstalledSchedule
+from csms.store import (
+    energy,
+    identities,
+    plans,
+    reported,
+    series,
+    sessions,
+    stations,
+    terms,
+    trips,
+)
 from csms.store.statements import Tx
 
 CARBON_EUR_PER_KG = 0.10
@@ -41,21 +60,6 @@ CARBON_EUR_PER_KG = 0.10
 READY_BEFORE = timedelta(minutes=30)
 READY_SHARE = 0.5
 """A car is planned to be ready this long before it leaves, or this share of its slack."""
-
-
-@dataclass(slots=True)
-class Observed:
-    """What one car was seen to take, learned from its meter.
-
-    `cap_kw` is what it takes at most now (None: whatever it is given). `is_ignoring` says that it
-    draws more than its schedule allows, `power_kw` being what it draws.
-    """
-
-    cap_kw: float | None = None
-    is_ignoring: bool = False
-    power_kw: float = 0.0
-    below: int = 0
-    above: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +73,6 @@ class Surroundings:
     observed: Mapping[str, Observed] = field(default_factory=dict)
     reserved_kw: Mapping[datetime, float] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Car:
-    """One open session with everything known about it."""
-
-    session: Session
-    station: Station
-    evse: Evse
-    vehicle: Vehicle | None
-    holder: Holder | None
-    trip: Trip | None
-    installed: InstalledSchedule | None
-    is_prioritised: bool = False
-    """Its driver charges at full power, whatever the plan (2.1)."""
-    doubtful: tuple[InstalledSchedule, ...] = ()
-    """Schedules the station may hold instead: never answered, or accepted before it restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +112,9 @@ def snapshot(
     ids = [s.session_id for s in present]
     installed, doubtful = plans.accepted_schedules(tx, ids), plans.doubtful_schedules(tx, ids)
     prioritised = terms.prioritised(tx, ids)
+    refused, wishes = plans.refused_schedules(tx, ids), reported.needs_of(tx, ids)
+    habits = reported.habits_of(tx, [car_of(s) for s in present])
+    caps = caps_of(tx, sorted({s.station_id for s in present}))
     cars, others = [], []
     for session in present:
         station = known.get(session.station_id)
@@ -149,7 +139,11 @@ def snapshot(
             installed=in_force,
             is_prioritised=session.session_id in prioritised,
             doubtful=unsure,
+            refused=refused.get(session.session_id, ()),
+            wish=wishes.get(session.session_id),
+            habit=habits.get(car_of(session)),
         )
+        car = replace(car, cap_kw=cap_kw(car, caps, site, now=now, cars=present))
         cars.append(_sound(car, notes))
     start, until = slot_start(now), now + timedelta(hours=horizon_h + 2)
     return Snapshot(
@@ -242,7 +236,7 @@ def planning_case(
         limit_kw=(known.site.limit_kw,) * len(starts),
         base_load_kw=base_kw,
         reserved_kw=highest(surroundings.reserved_kw, edges_at, otherwise=0.0),
-        idle_guard_kw=idle_guard_kw(known),
+        idle_guard_kw=idle_guard_kw(known, now=now),
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
         demand_charge_eur_per_kw=known.demand_charge_eur_per_kw,
@@ -250,24 +244,25 @@ def planning_case(
         days_left=days_left(now, known.site.time_zone),
         sessions=cars,
         circuits=with_idle_guards(
-            known.wiring, known.evses, _idle_guards(known), voltage_v=known.site.voltage_v
+            known.wiring, known.evses, _idle_guards(known, now=now), voltage_v=known.site.voltage_v
         ),
         notes=tuple(notes),
     )
 
 
-def idle_guard_kw(known: Snapshot) -> float:
+def idle_guard_kw(known: Snapshot, *, now: datetime) -> float:
     """Return what EVSEs without a planned session may draw by themselves, kW."""
-    return sum(_idle_guards(known).values())
+    return sum(_idle_guards(known, now=now).values())
 
 
-def _idle_guards(known: Snapshot) -> dict[tuple[str, int], float]:
+def _idle_guards(known: Snapshot, *, now: datetime) -> dict[tuple[str, int], float]:
     """Return what each EVSE without a planned session may draw by itself, kW.
 
     An EVSE whose station was here and never took its guard counts with all it can deliver; a
     station that never linked is not there yet. What is drawn beyond that counts as drawn.
     """
     planned = {(c.session.station_id, c.session.evse_id) for c in known.cars}
+    most = {(e.station_id, e.evse_id): e.max_kw for e in known.evses}
     idle = {
         (evse.station_id, evse.evse_id): guard_kw(evse, known.stations[evse.station_id])
         for evse in known.evses
@@ -276,106 +271,12 @@ def _idle_guards(known: Snapshot) -> dict[tuple[str, int], float]:
     for session in known.others:
         place = (session.station_id, session.evse_id)
         if place not in planned:
-            idle[place] = max(idle.get(place, 0.0), _drawn_kw(session))
+            draws_kw = drawn_kw(session)
+            if is_stale(session, now):
+                # Nobody knows what it draws: all that its EVSE lets it have.
+                draws_kw = max(draws_kw, most.get(place, 0.0))
+            idle[place] = max(idle.get(place, 0.0), draws_kw)
     return idle
-
-
-def _drawn_kw(session: Session) -> float:
-    """Return what a session was last seen to draw, kW."""
-    drawn_kw = (session.power_w or 0.0) / 1000.0
-    return max(drawn_kw, 0.0) if isfinite(drawn_kw) else 0.0
-
-
-def guard_kw(evse: Evse, station: Station) -> float:
-    """Return the power an EVSE may draw without a schedule of ours, kW."""
-    if evse.guard_kw is not None:
-        return min(evse.guard_kw, evse.max_kw)
-    # A station that comes back without a boot is as real as one that boots.
-    was_here = station.booted_at is not None or station.linked_at is not None
-    return evse.max_kw if was_here else 0.0
-
-
-def in_force_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
-    """Return the most a car's station lets it draw if we say nothing more, (slots,) kW.
-
-    Where more than one schedule may be in force, the larger counts in each slot. A car without a
-    schedule that is seen to draw more than its guard counts with that.
-    """
-    without = guard_kw(car.evse, car.station)
-    found = [_allowed_kw(known, edges_at, without=without) for known in car.doubtful]
-    if car.installed is not None:
-        found.append(_allowed_kw(car.installed, edges_at, without=without))
-    else:
-        found.append((max(without, _drawn_kw(car.session)),) * (len(edges_at) - 1))
-    most = (max(column) for column in zip(*found, strict=True))
-    return tuple(min(kw, max(car.evse.max_kw, _drawn_kw(car.session))) for kw in most)
-
-
-def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
-    """Return the least a car's station may allow now, whichever schedule it holds, (slots,) kW."""
-    without = guard_kw(car.evse, car.station)
-    held = [*car.doubtful, *([car.installed] if car.installed is not None else [])]
-    found = [
-        row_of(
-            known.schedule,
-            edges_at=edges_at,
-            phases=usable_phases(car),
-            voltage_v=site.voltage_v,
-            after_kw=without,
-        )
-        for known in held
-    ]
-    if car.installed is None:
-        found.append((without,) * (len(edges_at) - 1))
-    return tuple(min(column) for column in zip(*found, strict=True))
-
-
-def _allowed_kw(
-    known: InstalledSchedule, edges_at: tuple[datetime, ...], *, without: float
-) -> tuple[float, ...]:
-    rows = list(zip(known.edges_at, known.edges_at[1:], known.row_kw, strict=False))
-    found = []
-    for start, end in pairwise(edges_at):
-        during = [kw for begins, ends, kw in rows if begins < end and start < ends]
-        if not rows or end > known.edges_at[-1]:
-            # The schedule runs out within the slot: then the guard holds.
-            during.append(without)
-        found.append(max(during, default=without))
-    return tuple(found)
-
-
-def followed_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
-    """Return the row of the one schedule that is surely in force, as far as it reaches."""
-    if car.installed is None or car.doubtful:
-        return ()
-    reach = sum(end <= car.installed.edges_at[-1] for end in edges_at[1:])
-    if not reach:
-        return ()
-    return row_of(
-        car.installed.schedule,
-        edges_at=edges_at[: reach + 1],
-        phases=usable_phases(car),
-        voltage_v=site.voltage_v,
-        after_kw=guard_kw(car.evse, car.station),
-    )
-
-
-def usable_phases(car: Car) -> int:
-    """Return how many phases charge: the least of EVSE and vehicle."""
-    if car.vehicle is None or car.evse.current_type == "DC":
-        return car.evse.phases
-    return min(car.evse.phases, car.vehicle.phases)
-
-
-def max_kw(car: Car) -> float:
-    """Return the most a car can take at its EVSE, kW."""
-    if car.vehicle is None:
-        return car.evse.max_kw
-    if car.evse.current_type == "DC":
-        return min(car.evse.max_kw, car.vehicle.max_dc_kw)
-    # An AC EVSE limits the current of each phase: a car on one phase of three gets a third.
-    share = usable_phases(car) / car.evse.phases
-    return min(car.evse.max_kw * share, car.vehicle.max_kw)
 
 
 def _sound(car: Car, notes: list[str]) -> Car:
@@ -417,17 +318,23 @@ def _planning_session(
     now: datetime,
 ) -> PlanningSession:
     session, vehicle, holder = car.session, car.vehicle, car.holder
-    most_kw = max_kw(car)
+    most_kw = max_kw(car, site.voltage_v)
+    if car.cap_kw is not None:
+        most_kw = min(most_kw, car.cap_kw)
+    seen = surroundings.observed.get(session.session_id) or Observed()
     wanted = need(session, car.trip, vehicle, now=now, max_kw=most_kw)
     departs_at = wanted.departs_at
     held = held_kwh(session, vehicle) if vehicle is not None else None
-    if vehicle is not None and car.evse.current_type == "AC":
+    if vehicle is not None and not car.is_dc:
         soc = 0.0 if held is None else held / vehicle.battery_kwh
         departs_at = _ready_by(wanted, vehicle, soc=soc, max_kw=most_kw, now=now)
-    least_a = vehicle.min_current_a if vehicle else 6.0
+    least_a = max(
+        vehicle.min_current_a if vehicle else MIN_CURRENT_A,
+        (car.wish.min_current_a if car.wish else None) or 0.0,
+        seen.min_current_a or 0.0,
+    )
     least_kw = min(least_a * usable_phases(car) * site.voltage_v / 1000.0, most_kw)
-    seen = surroundings.observed.get(session.session_id)
-    if seen is not None and seen.cap_kw is not None:
+    if seen.cap_kw is not None:
         most_kw = max(min(most_kw, seen.cap_kw), least_kw)
     in_force = in_force_kw(car, site, edges_at)
     fixed = _fixed_kw(car, site, surroundings, in_force)
@@ -457,7 +364,14 @@ def _planning_session(
         voltage_v=site.voltage_v,
         step_a=step_a(car.station, car.evse),
         delivered_kwh=max(session.energy_wh, 0.0) / 1000.0,
+        never_pause=seen.never_pause or car.station.limits.zero != "ok",
+        max_periods=_max_periods(car),
     )
+
+
+def _max_periods(car: Car) -> int:
+    told = car.wish.max_periods if car.wish is not None else None
+    return min(car.station.limits.max_periods, told or car.station.limits.max_periods)
 
 
 def _ready_by(
@@ -504,8 +418,9 @@ def _fixed_kw(
         full_kw = min(priority_kw(car.evse, site), max_kw(car))
         return tuple(max(kw, full_kw) for kw in in_force)
     if seen is not None and seen.is_ignoring:
-        drawn_kw = max(seen.power_kw, 0.0)
-        return tuple(max(kw, drawn_kw) for kw in in_force)
+        # What it draws now it may exceed in a minute: nothing holds it but EVSE and car.
+        worst_kw = max(seen.power_kw, max_kw(car))
+        return tuple(max(kw, worst_kw) for kw in in_force)
     is_away = car.station.link_state is not LinkState.ONLINE
     if is_away or not car.station.automation or car.session.session_id in surroundings.held:
         return in_force

@@ -15,15 +15,9 @@ from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A
 from csms.planning import incentives, planner
 from csms.planning.demand import ConceptPlan, concept_plan
-from csms.planning.profile import schedule
+from csms.planning.profile import plan_profile_id, schedule
 from csms.service.cases import CARBON_EUR_PER_KG
 from csms.service.reports import max_power_kw
-
-_PROFILE_ID = 950_000
-"""First schedules' profile ids: this plus the EVSE; plans have ids of their own range."""
-
-_STACK_LEVEL = 0
-"""Below the plans' own, which a station would otherwise refuse beside this one (OCPP 2.0.1 K01)."""
 
 _PAST = timedelta(seconds=2)
 
@@ -129,18 +123,18 @@ def first_schedule(request: Request, planned: Planned, *, now: datetime) -> Sche
     limits = request.station.limits
     if not limits.supports_profiles:
         return None
-    made = schedule(
+    # The id of every later plan on this EVSE: the first update replaces it.
+    return schedule(
         first_row_kw(planned),
         planned.case.edges_at,
         limits=limits,
-        profile_id=_PROFILE_ID + request.evse.evse_id,
+        profile_id=plan_profile_id(request.evse.evse_id),
         phases=planned.case.sessions[-1].phases,
         voltage_v=request.site.voltage_v,
         starts_at=(now - _PAST).replace(microsecond=0),
         tail_kw=planned.case.sessions[-1].guard_kw,
         prefers_w=request.evse.current_type == "DC",
     )
-    return replace(made, stack_level=_STACK_LEVEL)
 
 
 def offers(request: Request, planned: Planned) -> tuple[Offer, ...]:

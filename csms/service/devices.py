@@ -15,26 +15,25 @@ from csms.bus import Bus
 from csms.clock import Clock
 from csms.core.messages import (
     DEFAULT_WAIT_S,
+    ClearSchedule,
     Command,
     CommandResult,
-    Outcome,
     RawCall,
     ReadLimits,
     Schedule,
     SchedulePeriod,
     SetGuard,
 )
-from csms.core.model import Event, Evse, LinkState, Site, Station
+from csms.core.model import Event, Evse, LinkState, Site, Station, StationLimits
 from csms.core.units import a_from_w, floor_to
 from csms.planning.guard import Guard, guards
+from csms.planning.profile import GUARD_PROFILE_ID
+from csms.service.dialects import DialectWatcher
 from csms.store import commands, journal, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
 log = structlog.get_logger(__name__)
-
-GUARD_PROFILE_ID = 900_000
-"""Our guards' profile ids: this plus the EVSE; plans have ids of their own range."""
 
 _PAST = timedelta(seconds=2)
 """Schedules start slightly in the past: a station's clock may be a second behind ours."""
@@ -74,7 +73,7 @@ class Devices:
         self.bus = bus
         self.clock = clock
         self.automation = automation
-        self.watchers: list[CommandWatcher] = []
+        self.watchers: list[CommandWatcher] = [DialectWatcher()]
         """Told of every command and its outcome."""
 
     async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
@@ -174,18 +173,15 @@ class Devices:
         self, station: Station, own: tuple[Evse, ...]
     ) -> tuple[Station, tuple[Evse, ...]]:
         _, result = await self.run(ReadLimits(station_id=station.station_id), asked_by="tasco")
+        # What it told is on record with the answer (csms.service.dialects).
         if result.limits is None:
             return station, own
-        limits = replace(
-            result.limits,
-            supports_profiles=station.limits.supports_profiles,
-            dynamic_s=station.limits.dynamic_s,
+        return await self.store.read(
+            lambda tx: (
+                stations.get_station(tx, station.station_id),
+                tuple(stations.evses_of_station(tx, station.station_id)),
+            )
         )
-        await self.store.write(lambda tx: stations.set_limits(tx, station.station_id, limits))
-        own = await self.store.read(
-            lambda tx: tuple(stations.evses_of_station(tx, station.station_id))
-        )
-        return replace(station, limits=limits), own
 
     async def _guard(
         self, station: Station, site: Site, own: tuple[Evse, ...], wanted: list[Guard]
@@ -230,36 +226,38 @@ class Devices:
         phases: int,
         is_dc: bool,
     ) -> CommandResult:
-        # Amperes of direct current say nothing about power: watts where a station takes them.
-        wanted = ("W", "A") if is_dc else station.limits.units
-        unit = next((u for u in wanted if u in station.limits.units), "A")
-        if unit == "A":
-            current_a = a_from_w(power_kw * 1000.0, phases=phases, voltage_v=site.voltage_v)
-            limit = floor_to(current_a, max(station.limits.step_a, 0.1))
-        else:
-            limit = floor_to(power_kw * 1000.0, max(station.limits.step_w, 1.0))
-        schedule = Schedule(
-            profile_id=GUARD_PROFILE_ID + evse_id,
-            stack_level=0,
-            unit=unit,
-            starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
-            duration_s=None,
-            periods=(
-                SchedulePeriod(start_s=0, limit=limit, phases=phases if unit == "W" else None),
-            ),
-        )
-        command = SetGuard(station_id=station.station_id, evse_id=evse_id, schedule=schedule)
-        _, result = await self.run(command, asked_by="tasco")
-        return result
+        """Send a guard, again for as long as a refusal teaches how to spell it."""
+        while True:
+            limits = station.limits
+            schedule = _guard_schedule(
+                limits,
+                profile_id=GUARD_PROFILE_ID + evse_id,
+                power_kw=power_kw,
+                phases=phases,
+                voltage_v=site.voltage_v,
+                is_dc=is_dc,
+                starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
+            )
+            if limits.same_id == "clear_first":
+                clear = ClearSchedule(
+                    station_id=station.station_id, profile_id=schedule.profile_id, evse_id=evse_id
+                )
+                await self.run(clear, asked_by="tasco")
+            command = SetGuard(station_id=station.station_id, evse_id=evse_id, schedule=schedule)
+            _, result = await self.run(command, asked_by="tasco")
+            if result.is_accepted:
+                return result
+            station = await self._again(station.station_id)
+            if station.limits == limits or not station.limits.supports_profiles:
+                return result
+
+    async def _again(self, station_id: str) -> Station:
+        return await self.store.read(lambda tx: stations.get_station(tx, station_id))
 
     async def _refused(self, station: Station, guard: Guard, result: CommandResult) -> None:
         now = self.clock.now()
-        supports = result.outcome is not Outcome.NOT_SUPPORTED
 
         def work(tx: Tx) -> None:
-            if not supports:
-                limits = replace(station.limits, supports_profiles=False)
-                stations.set_limits(tx, station.station_id, limits)
             stations.set_guard_kw(tx, station.station_id, guard.evse_id, None)
             journal.add_event(
                 tx,
@@ -295,6 +293,36 @@ class Devices:
                 stations.set_guard_kw(tx, station.station_id, evse.evse_id, None)
 
         await self.store.write(work)
+
+
+def _guard_schedule(
+    limits: StationLimits,
+    *,
+    profile_id: int,
+    power_kw: float,
+    phases: int,
+    voltage_v: float,
+    is_dc: bool,
+    starts_at: datetime,
+) -> Schedule:
+    """Return one limit without an end, as a station with these `limits` takes it."""
+    # Amperes of direct current say nothing about power: watts where a station takes them.
+    wanted = ("W", "A") if is_dc else limits.units
+    unit = next((u for u in wanted if u in limits.units), limits.units[0])
+    if unit == "A":
+        current_a = a_from_w(power_kw * 1000.0, phases=phases, voltage_v=voltage_v)
+        limit = floor_to(current_a, max(limits.step_a, 0.1))
+    else:
+        limit = floor_to(power_kw * 1000.0, max(limits.step_w, 1.0))
+    period = SchedulePeriod(start_s=0, limit=limit, phases=phases if unit == "W" else None)
+    return Schedule(
+        profile_id=profile_id,
+        stack_level=0,
+        unit=unit,
+        starts_at=starts_at,
+        duration_s=None,
+        periods=(period,),
+    )
 
 
 def _load(

@@ -1,28 +1,18 @@
-"""What the cars really take, learned from their meters sample by sample.
+"""What the cars really take, learned from their meters sample by sample (planning.learning)."""
 
-A car that takes less than it is given (tail of the battery, a smaller charger on board, cold) is
-bounded at a little above what it takes, so that the rest goes to others; it is let up again as
-soon as it touches that bound. A car that takes more than its station should allow is counted at
-what it takes and reported: an accepted profile is no proof (stations.md 1).
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from csms.core.model import Session, SessionState
 from csms.core.session import InForce, has_left_plan
-from csms.service.cases import Observed
+from csms.planning.learning import SETTLING, STALE, Given, Observed, Reading, learn
+from csms.planning.profile import RAISE_AFTER_S
+from csms.store.reported import CarHabit
 
-SETTLING = timedelta(seconds=60)
-"""After a change a car needs this long; nothing is learned meanwhile."""
-
-STALE = timedelta(minutes=10)
-_SAMPLES = 2
-_MARGIN = 1.1
-_MARGIN_KW = 0.3
-_STANDBY_KW = 0.1
-_LOWER = 0.9
-"""A bound that falls by less than this is not worth a new plan."""
+NOMINAL_V = 230.0
+_LATE = SETTLING + timedelta(seconds=RAISE_AFTER_S)
+"""A raise at a boundary comes later than its row says."""
+_IGNORES = "a car draws more than its schedule allows"
 
 
 class Follower:
@@ -31,6 +21,8 @@ class Follower:
     def __init__(self, *, tolerance_kw: float, ignoring: Callable[[Session, float], None]) -> None:
         """`ignoring` is called once for a session that is found to exceed its schedule."""
         self.observed: dict[str, Observed] = {}
+        self.learned: dict[str, Session] = {}
+        """Sessions whose cars were learned something of that is not kept yet."""
         self._in_force: dict[str, InForce] = {}
         self._tolerance_kw = tolerance_kw
         self._ignoring = ignoring
@@ -38,15 +30,42 @@ class Follower:
     def accepted(self, session_id: str, row: InForce) -> None:
         """Take note that the station accepted a new schedule."""
         self._in_force[session_id] = row
+        seen = self.observed.get(session_id)
+        if seen is not None:
+            seen.wake_due = False
 
     def remembered(self, session_id: str, row: InForce) -> None:
         """Take up a schedule that was accepted before this process began."""
         self._in_force.setdefault(session_id, row)
 
+    def known(self, session_id: str, habit: CarHabit) -> None:
+        """Begin with what a car was seen to do in earlier sessions."""
+        if session_id not in self.observed:
+            self.observed[session_id] = Observed(
+                phases=habit.phases,
+                min_current_a=habit.min_current_a,
+                never_pause=habit.never_pause,
+            )
+
     def forget(self, session_id: str) -> None:
         """Drop what was learned of a session that ended."""
         self.observed.pop(session_id, None)
         self._in_force.pop(session_id, None)
+
+    def not_in_force(self, session_id: str) -> None:
+        """Take note that a schedule was found not to be in force whatever its station said."""
+        self._in_force.pop(session_id, None)
+
+    def ignores(self, session: Session, *, power_kw: float) -> None:
+        """Count a car as uncontrolled: its station does not hold what it accepted."""
+        seen = self.observed.setdefault(session.session_id, Observed())
+        if not seen.is_ignoring:
+            seen.is_ignoring, seen.power_kw = True, power_kw
+            self._ignoring(session, power_kw)
+
+    def wakes(self) -> frozenset[str]:
+        """Return the sessions whose schedules have to be sent again, to wake their cars."""
+        return frozenset(i for i, seen in self.observed.items() if seen.wake_due)
 
     def sampled(self, session: Session, *, now: datetime) -> str:
         """Learn from a session's newest sample; return why to plan again, "" if it follows."""
@@ -56,34 +75,47 @@ class Follower:
         row, at = self._in_force.get(session.session_id), session.sample_at
         if row is None or at is None or session.power_w is None or now - at > STALE:
             return ""
-        is_settling = at - row.accepted_at < SETTLING or row.at(at) != row.at(at - SETTLING)
-        return "" if is_settling else self._learn(session, row)
+        planned_kw = row.at(at)
+        if planned_kw is None:
+            return ""
+        seen = self.observed.get(session.session_id)
+        if seen is None:
+            seen = self.observed[session.session_id] = Observed()
+        before = seen.phases, seen.never_pause, seen.min_current_a
+        given = Given(
+            power_kw=planned_kw,
+            phases=row.phases,
+            voltage_v=row.voltage_v or NOMINAL_V,
+            is_settled=at - row.accepted_at >= SETTLING and planned_kw == row.at(at - _LATE),
+            left=has_left_plan(session, row, tolerance_kw=self._tolerance_kw),
+        )
+        read = Reading(at=at, power_kw=session.power_w / 1000.0, current_a=session.current_a)
+        why = learn(seen, read, given)
+        if why == _IGNORES:
+            self._ignoring(session, seen.power_kw)
+        if before != (seen.phases, seen.never_pause, seen.min_current_a):
+            self.learned[session.session_id] = session
+        return why
 
-    def _learn(self, session: Session, row: InForce) -> str:
-        assert session.power_w is not None
-        power_kw = session.power_w / 1000.0
-        seen = self.observed.setdefault(session.session_id, Observed())
-        seen.power_kw = power_kw
-        left = has_left_plan(session, row, tolerance_kw=self._tolerance_kw)
-        # What a paused station takes for itself is no sign of a car that charges.
-        is_above = left == "above" and power_kw > _STANDBY_KW
-        seen.above = seen.above + 1 if is_above else 0
-        seen.below = seen.below + 1 if left == "below" else 0
-        if seen.above >= _SAMPLES and not seen.is_ignoring:
-            seen.is_ignoring = True
-            self._ignoring(session, power_kw)
-            return "a car draws more than its schedule allows"
-        if seen.is_ignoring and not seen.above:
-            seen.is_ignoring = False
-            return "a car keeps to its schedule again"
-        if seen.below >= _SAMPLES:
-            seen.below = 0
-            cap_kw = power_kw * _MARGIN + _MARGIN_KW
-            if seen.cap_kw is None or cap_kw < seen.cap_kw * _LOWER:
-                # The least current may keep a row above the cap: that is no news each time.
-                seen.cap_kw = cap_kw
-                return "a car takes less than it was given"
-        if seen.cap_kw is not None and power_kw > seen.cap_kw * 0.97 - 0.1:
-            seen.cap_kw = None
-            return "a car takes all it was given again"
-        return ""
+    def taken_habits(self, now: datetime) -> Mapping[str, CarHabit]:
+        """Return what was learned since the last call, by car, to be kept."""
+        found = {}
+        for session_id, session in self.learned.items():
+            seen = self.observed.get(session_id)
+            if seen is not None:
+                found[car_of(session)] = CarHabit(
+                    car=car_of(session),
+                    phases=seen.phases,
+                    min_current_a=seen.min_current_a,
+                    max_current_a=seen.max_current_a or None,
+                    never_pause=seen.never_pause,
+                    wake_attempts=seen.wake_attempts,
+                    seen_at=now,
+                )
+        self.learned.clear()
+        return found
+
+
+def car_of(session: Session) -> str:
+    """Return the name under which a car is remembered; one that nobody knows for its stay only."""
+    return session.vehicle_id or f"session {session.session_id}"

@@ -14,39 +14,47 @@ from math import ceil
 import structlog
 
 from csms.clock import Clock
-from csms.core.messages import CommandResult, Outcome, Schedule, SetSchedule
-from csms.core.model import LinkState, OcppVersion
+from csms.core.messages import ClearSchedule, CommandResult, Outcome, Schedule, SetSchedule
+from csms.core.model import LinkState, OcppVersion, Site, StationLimits
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
 from csms.core.units import slot_start
 from csms.planning.dynamic import dynamic, held
-from csms.planning.profile import same_schedule, schedule
-from csms.service.cases import (
+from csms.planning.profile import (
+    RAISE_AFTER_S,
+    plan_profile_id,
+    row_of,
+    same_schedule,
+    schedule,
+    woken,
+)
+from csms.planning.refusals import is_unsent_again
+from csms.service.batches import (
+    WORTH_KW,
+    Change,
+    Row,
+    as_far_as_it_fits,
+    fitting,
+    larger,
+    reduction,
+)
+from csms.service.cars import (
     Car,
-    Snapshot,
     followed_kw,
     guard_kw,
     in_force_kw,
     least_kw,
     usable_phases,
 )
+from csms.service.cases import Snapshot
 from csms.service.devices import Devices
-from csms.store import plans
+from csms.store import plans, stations
 from csms.store.database import Store
 from csms.store.plans import InstalledSchedule
 
 log = structlog.get_logger(__name__)
 
-PROFILE_ID = 1_000
-"""Plans' profile ids: this plus the session's number modulo a million; the same id on update."""
-
-_PROFILE_RANGE = 800_000
 _PAST = timedelta(seconds=2)
-_TOLERANCE_KW = 1e-6
-WORTH_KW = 0.05
-"""A raise of less than this in every slot is not worth a message."""
-
-Row = tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -56,21 +64,15 @@ class Pushed:
     accepted: dict[str, InForce] = field(default_factory=dict)
     failed: dict[str, Outcome] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
+    adapted: set[str] = field(default_factory=set)
+    """Sessions that failed and whose station's dialect was learned by it: worth another try."""
+    withheld: list[str] = field(default_factory=list)
+    """Sessions whose schedule was refused before and would go out unchanged."""
 
     @property
     def sent(self) -> int:
         """How many schedules went out."""
         return len(self.accepted) + len(self.failed)
-
-
-@dataclass(slots=True)
-class _Change:
-    car: Car
-    old: Row
-    new: Row
-    planned: Row
-    least: Row
-    unit: str
 
 
 class Pusher:
@@ -82,23 +84,32 @@ class Pusher:
         self.clock = clock
 
     async def push(
-        self, known: Snapshot, case: PlanningCase, plan: Plan, *, plan_id: int
+        self,
+        known: Snapshot,
+        case: PlanningCase,
+        plan: Plan,
+        *,
+        plan_id: int,
+        wakes: frozenset[str] = frozenset(),
     ) -> Pushed:
-        """Bring `plan` into force; returns when every station has answered or timed out."""
+        """Bring `plan` into force; returns when every station has answered or timed out.
+
+        The schedules of sessions in `wakes` go out again even if nothing changed.
+        """
         pushed = Pushed()
         in_force = {c.session.session_id: _counted(c, known, case) for c in known.cars}
-        changes = self._changes(known, case, plan, in_force, pushed)
+        changes = self._changes(known, case, plan, in_force, pushed, wakes)
         while changes:
-            batch, step_id = _fitting(changes, in_force, case), ""
+            batch, step_id = fitting(changes, in_force, case), ""
             if batch:
                 changes = [c for c in changes if c not in batch]
             else:
-                step = _reduction(changes)
+                step = reduction(changes)
                 if step is not None:
                     batch, step_id = [step], step.car.session.session_id
                 else:
                     # Only raises are left, and what others hold is a little more than planned.
-                    batch, changes = _as_far_as_it_fits(changes, in_force, case), []
+                    batch, changes = as_far_as_it_fits(changes, in_force, case), []
             results = await self._send_all(known, case, batch, plan_id=plan_id)
             failed = False
             for change, result in zip(batch, results, strict=True):
@@ -111,11 +122,15 @@ class Pusher:
                         power_kw=row,
                         accepted_at=self.clock.now(),
                         above_share=_above_share(change.unit),
+                        phases=usable_phases(change.car),
+                        voltage_v=_nominal_v(change.unit, change.car, known.site),
                     )
                     continue
                 # Whether the old or the new one is in force is unknown until it says so.
-                in_force[session_id] = _larger(change.old, change.new)
+                in_force[session_id] = larger(change.old, change.new)
                 pushed.failed[session_id] = result.outcome
+                if await self._is_adapted(change.car):
+                    pushed.adapted.add(session_id)
                 failed = True
             if failed:
                 # The plan counted on these stations: what is left is planned again without them.
@@ -144,7 +159,7 @@ class Pusher:
             if car.installed.sent_at < slot_began and session.fixed_kw[0] > row[0]:
                 unit = car.installed.schedule.unit
                 reminders.append(
-                    _Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
+                    Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
                 )
         results = await self._send_all(known, case, reminders, plan_id=plan_id)
         for change, result in zip(reminders, results, strict=True):
@@ -158,7 +173,8 @@ class Pusher:
         plan: Plan,
         in_force: Mapping[str, Row],
         pushed: Pushed,
-    ) -> list[_Change]:
+        wakes: frozenset[str],
+    ) -> list[Change]:
         found = []
         for car, session in zip(known.cars, case.sessions, strict=True):
             planned = plan.row(session.session_id)
@@ -171,37 +187,49 @@ class Pusher:
             is_same = old_schedule is not None and same_schedule(
                 old_schedule, new_schedule, now=self.clock.now()
             )
-            if is_same and not car.doubtful:
+            is_woken = session.session_id in wakes
+            if is_same and not (car.doubtful or is_woken or _is_due(car)):
                 pushed.unchanged.append(session.session_id)
+                continue
+            if _was_refused(car, new_schedule):
+                pushed.withheld.append(session.session_id)
                 continue
             floor = guard_kw(car.evse, car.station)
             found.append(
-                _Change(
+                Change(
                     car=car,
                     old=in_force[session.session_id],
                     new=tuple(max(kw, floor) for kw in row_kw),
                     planned=row_kw,
                     least=least_kw(car, known.site, case.edges_at),
                     unit=new_schedule.unit,
+                    wakes=is_woken,
                 )
             )
         return found
 
+    async def _is_adapted(self, car: Car) -> bool:
+        """Return whether the refusal taught how to spell a schedule for this station."""
+        station_id = car.session.station_id
+        found = await self.store.read(lambda tx: stations.find_station(tx, station_id))
+        return found is not None and found.limits != car.station.limits
+
     def _schedule(
         self, known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
     ) -> Schedule:
-        is_dc = car.evse.current_type == "DC"
         edges_at, from_now_kw = _from_now(known, case, car, row)
+        edges_at, from_now_kw = _not_before_others(known, case, car, edges_at, from_now_kw)
         found = schedule(
             from_now_kw,
             edges_at,
-            limits=car.station.limits,
-            profile_id=PROFILE_ID + car.session.number % _PROFILE_RANGE,
+            limits=_limits(car),
+            profile_id=plan_profile_id(car.session.evse_id),
             phases=usable_phases(car),
             voltage_v=known.site.voltage_v,
             starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
             tail_kw=guard_kw(car.evse, car.station),
-            prefers_w=is_dc,
+            prefers_w=car.is_dc,
+            raise_after_s=RAISE_AFTER_S,
         )
         # Without a link a schedule holds as far as the plan reaches; then the guard does.
         reach = edges_at[-1] - self.clock.now()
@@ -210,7 +238,7 @@ class Pusher:
         return dynamic(found, now=self.clock.now(), every_s=every_s) if every_s else found
 
     async def _send_all(
-        self, known: Snapshot, case: PlanningCase, batch: Sequence[_Change], *, plan_id: int
+        self, known: Snapshot, case: PlanningCase, batch: Sequence[Change], *, plan_id: int
     ) -> list[CommandResult]:
         """Send a batch and wait for all of it, also where one of it fails for good."""
         sent = await asyncio.gather(
@@ -224,11 +252,25 @@ class Pusher:
             results.append(result)
         return results
 
+    async def _clear(self, car: Car, profile_id: int) -> None:
+        """Take away what this station does not replace: our profile, under its id now and then."""
+        ids = {profile_id}
+        if car.installed is not None:
+            ids.add(car.installed.schedule.profile_id)
+        for one in sorted(ids):
+            clear = ClearSchedule(
+                station_id=car.session.station_id, profile_id=one, evse_id=car.session.evse_id
+            )
+            await self.devices.run(clear, asked_by="planner")
+
     async def _send(
-        self, known: Snapshot, case: PlanningCase, change: _Change, *, plan_id: int
+        self, known: Snapshot, case: PlanningCase, change: Change, *, plan_id: int
     ) -> CommandResult:
         session = change.car.session
         wanted = self._schedule(known, case, change.car, change.planned)
+        if change.wakes and not _every_s(change.car):
+            most = _limits(change.car).max_periods
+            wanted = woken(wanted, now=self.clock.now(), max_periods=most)
         edges_at, row = _from_now(known, case, change.car, change.planned)
         # On record before it goes out: whatever happens to us meanwhile, it may be in force.
         kept = InstalledSchedule(
@@ -242,6 +284,8 @@ class Pusher:
             plan_id=plan_id,
         )
         install_id = await self.store.write(lambda tx: plans.insert_installed(tx, kept))
+        if change.car.station.limits.same_id == "clear_first":
+            await self._clear(change.car, wanted.profile_id)
         command = SetSchedule(
             station_id=session.station_id,
             evse_id=session.evse_id,
@@ -286,6 +330,58 @@ def _is_held(car: Car, wanted: Schedule) -> bool:
     )
 
 
+def _limits(car: Car) -> StationLimits:
+    """Return what the station takes, narrowed to what the car itself can (2.0.1 K15)."""
+    told = car.wish.max_periods if car.wish is not None else None
+    limits = car.station.limits
+    return limits if told is None else replace(limits, max_periods=min(limits.max_periods, told))
+
+
+def _was_refused(car: Car, wanted: Schedule) -> bool:
+    """Return whether a schedule was refused before as it is, and nothing would be new about it.
+
+    Where an id has to be cleared first, once more after clearing is something new.
+    """
+    before = sum(is_unsent_again(wanted, refused) for refused in car.refused)
+    return before > (0 if car.station.limits.same_id == "replaces" else 1)
+
+
+def _is_due(car: Car) -> bool:
+    """Return whether the car waits for a profile: it told its needs, or proposed too much."""
+    if car.wish is None:
+        return False
+    return car.installed is None or car.installed.sent_at < car.wish.due_at
+
+
+def _not_before_others(
+    known: Snapshot,
+    case: PlanningCase,
+    car: Car,
+    edges_at: tuple[datetime, ...],
+    row: Row,
+) -> tuple[tuple[datetime, ...], Row]:
+    """Return a row that raises nothing within a minute after a boundary.
+
+    What pays for the raise may be a reduction at that boundary, at a station whose clock is slow.
+    """
+    until = slot_start(case.now_at) + timedelta(seconds=RAISE_AFTER_S)
+    if not edges_at[0] < until < edges_at[1] or case.now_at >= until:
+        return edges_at, row
+    guard = guard_kw(car.evse, car.station)
+    present = guard
+    if car.installed is not None:
+        present = row_of(
+            car.installed.schedule,
+            edges_at=(case.now_at, case.now_at + timedelta(seconds=1)),
+            phases=usable_phases(car),
+            voltage_v=known.site.voltage_v,
+            after_kw=guard,
+        )[0]
+    if row[0] <= present + WORTH_KW:
+        return edges_at, row
+    return (edges_at[0], until, *edges_at[1:]), (min(present, row[0]), *row)
+
+
 def _from_now(
     known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
 ) -> tuple[tuple[datetime, ...], Row]:
@@ -298,14 +394,21 @@ def _from_now(
     return (case.now_at, *case.edges_at), (present[0] if present else guard, *row)
 
 
-def in_force(installed: InstalledSchedule) -> InForce:
+def in_force(car: Car, installed: InstalledSchedule, site: Site) -> InForce:
     """Return a stored schedule that was accepted as the row that its car follows."""
     return InForce(
         edges_at=installed.edges_at,
         power_kw=installed.row_kw,
         accepted_at=installed.sent_at,
         above_share=_above_share(installed.schedule.unit),
+        phases=usable_phases(car),
+        voltage_v=_nominal_v(installed.schedule.unit, car, site),
     )
+
+
+def _nominal_v(unit: str, car: Car, site: Site) -> float:
+    """Return the voltage by which amperes were told, 0 where they were not, or not alternating."""
+    return site.voltage_v if unit == "A" and not car.is_dc else 0.0
 
 
 def _above_share(unit: str) -> float:
@@ -334,83 +437,4 @@ def _counted(car: Car, known: Snapshot, case: PlanningCase) -> Row:
     fixed = next(
         (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
     )
-    return row if fixed is None else _larger(row, fixed)
-
-
-def _larger(a: Row, b: Row) -> Row:
-    return tuple(max(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _room(case: PlanningCase) -> Row:
-    return tuple(
-        limit - base - case.idle_guard_kw
-        for limit, base in zip(case.limit_kw, case.base_load_kw, strict=True)
-    )
-
-
-def _fitting(
-    changes: Sequence[_Change], in_force: Mapping[str, Row], case: PlanningCase
-) -> list[_Change]:
-    """Return the changes that can be in flight together, reductions first.
-
-    A change fits when the site keeps its limit in every slot with it counted at the larger of old
-    and new. Where the limit is passed already, only what is surely a reduction goes.
-    """
-    room = _room(case)
-    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
-    batch = []
-    for change in sorted(changes, key=lambda c: sum(c.new) - sum(c.old)):
-        extra = [max(new - old, 0.0) for new, old in zip(change.new, change.old, strict=True)]
-        rises = [
-            new > was + _TOLERANCE_KW for new, was in zip(change.planned, change.least, strict=True)
-        ]
-        fits = all(
-            not (more > _TOLERANCE_KW or rises[k]) or total[k] + more <= room[k] + _TOLERANCE_KW
-            for k, more in enumerate(extra)
-        )
-        if fits:
-            batch.append(change)
-            total = [t + more for t, more in zip(total, extra, strict=True)]
-    return batch
-
-
-def _as_far_as_it_fits(
-    changes: Sequence[_Change], in_force: Mapping[str, Row], case: PlanningCase
-) -> list[_Change]:
-    """Return raises cut down, slot by slot, to the room that is really free.
-
-    Rows in force differ from the plan by roundings and small steps that are not worth a message;
-    a car must not wait for its whole raise because of a few watts.
-    """
-    room = _room(case)
-    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
-    cut = []
-    for change in sorted(changes, key=lambda c: c.car.session.started_at):
-        free = [max(most - load, 0.0) for most, load in zip(room, total, strict=True)]
-        new = tuple(min(n, o + f) for n, o, f in zip(change.new, change.old, free, strict=True))
-        planned = tuple(
-            min(p, n) if total[k] <= room[k] + _TOLERANCE_KW else min(p, change.least[k])
-            for k, (p, n) in enumerate(zip(change.planned, new, strict=True))
-        )
-        if any(p > o + WORTH_KW for p, o in zip(planned, change.least, strict=True)):
-            cut.append(replace(change, new=new, planned=planned))
-            total = [t + max(n - o, 0.0) for t, n, o in zip(total, new, change.old, strict=True)]
-    return cut
-
-
-def _given_back(change: _Change) -> float:
-    return sum(max(old - new, 0.0) for old, new in zip(change.old, change.new, strict=True))
-
-
-def _reduction(changes: Sequence[_Change]) -> _Change | None:
-    """Return a step that frees room where changes wait for each other, None if none can.
-
-    The car that gives back most in some slots first gets the least of old and new in each, old
-    being the least of what its station may hold: that is a reduction whatever is in force.
-    """
-    giver = max(changes, key=_given_back)
-    if _given_back(giver) <= _TOLERANCE_KW:
-        return None
-    less = tuple(min(o, n) for o, n in zip(giver.old, giver.new, strict=True))
-    planned = tuple(min(p, kw) for p, kw in zip(giver.planned, giver.least, strict=True))
-    return replace(giver, new=less, planned=planned)
+    return row if fixed is None else larger(row, fixed)

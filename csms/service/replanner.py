@@ -24,7 +24,7 @@ from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
 from csms.service.charging import Effect
 from csms.service.following import Follower
 from csms.service.push import Pushed, Pusher, in_force
-from csms.store import journal, plans
+from csms.store import journal, plans, reported
 from csms.store.database import Store
 from csms.store.statements import Tx
 from csms.telemetry import Metrics
@@ -180,6 +180,7 @@ class Replanner:
     async def _plan(self, site_id: str) -> tuple[Snapshot, PlanningCase, Plan, float]:
         options = self.options
         now = self.clock.now()
+        await self._keep_habits(now)
         known = await self.store.read(
             lambda tx: snapshot(
                 tx,
@@ -208,16 +209,31 @@ class Replanner:
         made, cpu_s = await self._made(case, state)
         return known, case, made, cpu_s
 
+    async def _keep_habits(self, now: datetime) -> None:
+        """Keep what was learned of cars, for this plan and for their next session."""
+        habits = tuple(self.follower.taken_habits(now).values())
+        if not habits:
+            return
+
+        def work(tx: Tx) -> None:
+            for habit in habits:
+                reported.put_habit(tx, habit)
+
+        await self.store.write(work)
+
     def _remember(self, state: _SiteState, known: Snapshot) -> None:
         """Let go of cars that left, however they did, and know those from before a restart."""
-        present = {car.session.session_id: car.installed for car in known.cars}
+        present = {car.session.session_id: car for car in known.cars}
         for session_id in state.cars - present.keys():
             self.follower.forget(session_id)
             state.held.discard(session_id)
         state.cars = set(present)
-        for session_id, installed in present.items():
-            if installed is not None:
-                self.follower.remembered(session_id, in_force(installed))
+        for session_id, car in present.items():
+            if car.habit is not None:
+                self.follower.known(session_id, car.habit)
+            if car.installed is not None:
+                row = in_force(car, car.installed, known.site)
+                self.follower.remembered(session_id, row)
 
     async def _made(self, case: PlanningCase, state: _SiteState) -> tuple[Plan, float]:
         """Return a plan that keeps the case's laws, and what it took, CPU seconds.
@@ -269,7 +285,9 @@ class Replanner:
         self.metrics.shortfall_kwh.labels(site=site_id).set(made.shortfall_kwh)
         pushed = Pushed()
         if self.options.automation:
-            pushed = await self.pusher.push(known, case, made, plan_id=plan_id)
+            pushed = await self.pusher.push(
+                known, case, made, plan_id=plan_id, wakes=self.follower.wakes()
+            )
             if await self.pusher.devices.fit_guards(site_id):
                 self.touch(site_id, "guards lowered")
         self._after_push(site_id, state, pushed)
@@ -307,9 +325,11 @@ class Replanner:
             self.metrics.profiles.labels(outcome="accepted").inc()
         for session_id, outcome in pushed.failed.items():
             self.metrics.profiles.labels(outcome=str(outcome)).inc()
-            state.held.add(session_id)
+            if session_id not in pushed.adapted:
+                state.held.add(session_id)
         if pushed.failed:
-            # A held car is not sent to again before the next slot, so this comes to an end.
+            # A held car is not sent to again before the next slot, and what a refusal teaches makes
+            # the next schedule smaller: this comes to an end.
             self.touch(site_id, "a station did not take its schedule")
 
 

@@ -186,14 +186,38 @@ def accepted_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, Installe
     return {row.session_id: _installed_from(row) for row in found}
 
 
-DOUBTFUL = (Outcome.SENT, Outcome.NO_ANSWER, Outcome.INVALID_ANSWER, Outcome.CALL_ERROR)
+DOUBTFUL = (
+    Outcome.SENT,
+    Outcome.NO_ANSWER,
+    Outcome.INVALID_ANSWER,
+    Outcome.CALL_ERROR,
+    Outcome.IGNORED,
+)
 """Outcomes after which a station may hold a schedule without having said so."""
+
+
+REFUSED = (Outcome.REJECTED, Outcome.CALL_ERROR, Outcome.NOT_SUPPORTED)
+_REFUSALS_KEPT = 8
+
+
+def refused_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, tuple[Schedule, ...]]:
+    """Return, for each session, the newest schedules its station refused since it took one."""
+    found = _since_accepted(tx, session_ids, REFUSED)
+    return {
+        i: tuple(kept.schedule for kept in those[-_REFUSALS_KEPT:]) for i, those in found.items()
+    }
 
 
 def doubtful_schedules(
     tx: Tx, session_ids: Sequence[str]
 ) -> dict[str, tuple[InstalledSchedule, ...]]:
     """Return, for each session, what was sent after its last accepted schedule and may be held."""
+    return _since_accepted(tx, session_ids, DOUBTFUL)
+
+
+def _since_accepted(
+    tx: Tx, session_ids: Sequence[str], outcomes: Sequence[Outcome]
+) -> dict[str, tuple[InstalledSchedule, ...]]:
     accepted = (
         select(_I.c.session_id, func.max(_I.c.install_id).label("newest"))
         .where(_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)
@@ -205,15 +229,15 @@ def doubtful_schedules(
         .outerjoin(accepted, accepted.c.session_id == _I.c.session_id)
         .where(
             _I.c.session_id.in_(session_ids),
-            _I.c.outcome.in_(DOUBTFUL),
+            _I.c.outcome.in_(outcomes),
             _I.c.install_id > func.coalesce(accepted.c.newest, 0),
         )
         .order_by(_I.c.install_id)
     )
-    doubtful: dict[str, tuple[InstalledSchedule, ...]] = {}
+    since: dict[str, tuple[InstalledSchedule, ...]] = {}
     for row in found:
-        doubtful[row.session_id] = (*doubtful.get(row.session_id, ()), _installed_from(row))
-    return doubtful
+        since[row.session_id] = (*since.get(row.session_id, ()), _installed_from(row))
+    return since
 
 
 def running_schedule(tx: Tx, station_id: str, profile_id: int) -> InstalledSchedule | None:

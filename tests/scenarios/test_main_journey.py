@@ -12,9 +12,9 @@ from csms.core.model import SessionState
 from csms.store import plans, sessions, stations
 from simulators.battery import Vehicle
 from simulators.clock import parse_iso
+from simulators.dialect import Dialect
 from simulators.link import LinkDown
 from simulators.node import Received
-from simulators.profiles import Dialect
 from tests.scenarios.world import VERSIONS, World, eventually, living, settings
 
 PASSWORD = "a station's password"

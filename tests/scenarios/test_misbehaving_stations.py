@@ -11,9 +11,9 @@ from csms.core.messages import Outcome
 from csms.settings import GatewaySettings
 from csms.store import stations
 from simulators.battery import Vehicle
+from simulators.dialect import Dialect
 from simulators.faults import FaultPlan
 from simulators.power import Step, peak_w, seconds_above
-from simulators.profiles import Dialect
 from simulators.simulated import SimulatedStation
 from tests.scenarios.world import (
     VERSIONS,

@@ -29,8 +29,9 @@ from csms.core.model import (
     Station,
     StationLimits,
 )
+from csms.planning.learning import Observed
 from csms.planning.planner import plan
-from csms.service.cases import Observed, Surroundings, planning_case, snapshot
+from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.devices import Devices
 from csms.service.push import Pushed, Pusher
 from csms.store import links, plans, sessions, stations

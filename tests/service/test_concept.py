@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from csms.core.errors import DidSyntaxError, InvalidInput
 from csms.core.model import Evse, Holder, Site, Station, StationLimits, Trip, Vehicle
 from csms.core.plan import PlanningCase, PlanningSession
+from csms.planning.profile import STACK_LEVEL, plan_profile_id
 from csms.service import concept_input, concept_plan
 from csms.service.concept_plan import Planned, Request
 
@@ -88,11 +89,12 @@ def test_a_station_without_profiles_is_started_without_one() -> None:
     assert concept_plan.first_schedule(asked, planned(asked, case()), now=NOW) is None
 
 
-def test_the_first_schedule_lies_below_the_plans_own() -> None:
+def test_the_first_schedule_is_replaced_by_the_plans_own() -> None:
     asked = request()
     first = concept_plan.first_schedule(asked, planned(asked, case()), now=NOW)
     assert first is not None
-    assert first.stack_level == 0
+    assert first.profile_id == plan_profile_id(asked.evse.evse_id)
+    assert first.stack_level == STACK_LEVEL
     assert max(p.limit for p in first.periods) > 6
 
 

@@ -11,8 +11,8 @@ import pytest
 from csms.core.messages import Outcome
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce, closed_administratively
+from csms.planning.learning import Observed
 from csms.planning.planner import plan
-from csms.service.cases import Observed
 from csms.service.following import Follower
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.store import sessions

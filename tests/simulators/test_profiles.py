@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulators.dialect import Dialect
 from simulators.profiles import (
-    Dialect,
     Electrics,
     Installed,
     Period,

@@ -8,9 +8,9 @@ import pytest
 
 from simulators.battery import Vehicle
 from simulators.clock import SimClock
+from simulators.dialect import Dialect
 from simulators.faults import FaultPlan
 from simulators.link import LinkDown
-from simulators.profiles import Dialect
 from simulators.simulated import SimulatedStation
 from simulators.variables import Settings
 from tests.simulators.centre import Centre, set_profile, tx_profile

@@ -1,0 +1,115 @@
+"""Which changes of a plan may be in flight together, so that the site keeps its limit throughout.
+
+A station follows what it has accepted until something newer is accepted: what is in flight counts
+as the larger of old and new.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from csms.core.plan import PlanningCase
+from csms.service.cars import Car
+
+TOLERANCE_KW = 1e-6
+WORTH_KW = 0.05
+"""A raise of less than this in every slot is not worth a message."""
+
+Row = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Change:
+    """One car on its way from what may be in force to what is planned, rows (slots,) in kW.
+
+    `least` is the least its station may hold now; `wakes` sends it again to wake the car.
+    """
+
+    car: Car
+    old: Row
+    new: Row
+    planned: Row
+    least: Row
+    unit: str
+    wakes: bool = False
+
+
+def larger(a: Row, b: Row) -> Row:
+    """Return the larger of two rows in each slot."""
+    return tuple(max(x, y) for x, y in zip(a, b, strict=True))
+
+
+def room_kw(case: PlanningCase) -> Row:
+    """Return what the site leaves its cars in each slot, (slots,) kW."""
+    return tuple(
+        limit - base - case.idle_guard_kw
+        for limit, base in zip(case.limit_kw, case.base_load_kw, strict=True)
+    )
+
+
+def fitting(
+    changes: Sequence[Change], in_force: Mapping[str, Row], case: PlanningCase
+) -> list[Change]:
+    """Return the changes that can be in flight together, reductions first.
+
+    A change fits when the site keeps its limit in every slot with it counted at the larger of old
+    and new. Where the limit is passed already, only what is surely a reduction goes.
+    """
+    room = room_kw(case)
+    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    batch = []
+    for change in sorted(changes, key=lambda c: sum(c.new) - sum(c.old)):
+        extra = [max(new - old, 0.0) for new, old in zip(change.new, change.old, strict=True)]
+        rises = [
+            new > was + TOLERANCE_KW for new, was in zip(change.planned, change.least, strict=True)
+        ]
+        fits = all(
+            not (more > TOLERANCE_KW or rises[k]) or total[k] + more <= room[k] + TOLERANCE_KW
+            for k, more in enumerate(extra)
+        )
+        if fits:
+            batch.append(change)
+            total = [t + more for t, more in zip(total, extra, strict=True)]
+    return batch
+
+
+def as_far_as_it_fits(
+    changes: Sequence[Change], in_force: Mapping[str, Row], case: PlanningCase
+) -> list[Change]:
+    """Return raises cut down, slot by slot, to the room that is really free.
+
+    Rows in force differ from the plan by roundings and small steps that are not worth a message;
+    a car must not wait for its whole raise because of a few watts.
+    """
+    room = room_kw(case)
+    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    cut = []
+    for change in sorted(changes, key=lambda c: c.car.session.started_at):
+        free = [max(most - load, 0.0) for most, load in zip(room, total, strict=True)]
+        new = tuple(min(n, o + f) for n, o, f in zip(change.new, change.old, free, strict=True))
+        planned = tuple(
+            min(p, n) if total[k] <= room[k] + TOLERANCE_KW else min(p, change.least[k])
+            for k, (p, n) in enumerate(zip(change.planned, new, strict=True))
+        )
+        if any(p > o + WORTH_KW for p, o in zip(planned, change.least, strict=True)):
+            cut.append(replace(change, new=new, planned=planned))
+            total = [t + max(n - o, 0.0) for t, n, o in zip(total, new, change.old, strict=True)]
+    return cut
+
+
+def given_back(change: Change) -> float:
+    """Return how much a change lowers, summed over the slots."""
+    return sum(max(old - new, 0.0) for old, new in zip(change.old, change.new, strict=True))
+
+
+def reduction(changes: Sequence[Change]) -> Change | None:
+    """Return a step that frees room where changes wait for each other, None if none can.
+
+    The car that gives back most in some slots first gets the least of old and new in each, old
+    being the least of what its station may hold: that is a reduction whatever is in force.
+    """
+    giver = max(changes, key=given_back)
+    if given_back(giver) <= TOLERANCE_KW:
+        return None
+    less = tuple(min(o, n) for o, n in zip(giver.old, giver.new, strict=True))
+    planned = tuple(min(p, kw) for p, kw in zip(giver.planned, giver.least, strict=True))
+    return replace(giver, new=less, planned=planned)

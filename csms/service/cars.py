@@ -1,0 +1,188 @@
+"""One car on a site: what is known of it, what it can take, what its station lets it have now."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from math import isfinite
+
+from csms.core.messages import Schedule
+from csms.core.model import Evse, Holder, Session, Site, Station, Trip, Vehicle
+from csms.planning.learning import STALE
+from csms.planning.profile import row_of
+from csms.store.plans import InstalledSchedule
+from csms.store.reported import CarHabit, ChargingNeed
+
+_FEWER_PHASES = 0.7
+"""Roundings make a schedule less than its row by a few percent; a phase less makes it a third."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Car:
+    """One open session with everything known about it."""
+
+    session: Session
+    station: Station
+    evse: Evse
+    vehicle: Vehicle | None
+    holder: Holder | None
+    trip: Trip | None
+    installed: InstalledSchedule | None
+    is_prioritised: bool = False
+    """Its driver charges at full power, whatever the plan (2.1)."""
+    doubtful: tuple[InstalledSchedule, ...] = ()
+    """Schedules the station may hold instead: never answered, or accepted before it restarted."""
+    refused: tuple[Schedule, ...] = ()
+    """Schedules its station refused since it last accepted one: not to be sent again."""
+    wish: ChargingNeed | None = None
+    """What the car itself said of its needs (2.0.1 NotifyEVChargingNeeds)."""
+    habit: CarHabit | None = None
+    cap_kw: float | None = None
+    """What somebody else lets it have now (NotifyChargingLimit), kW; None without a limit."""
+
+    @property
+    def is_dc(self) -> bool:
+        """Whether it charges with direct current."""
+        return self.evse.current_type == "DC" or (self.wish is not None and self.wish.is_dc)
+
+
+def is_stale(session: Session, now: datetime) -> bool:
+    """Return whether a session's last sample says nothing about now, though it once drew power."""
+    return bool(session.power_w) and (session.sample_at is None or now - session.sample_at > STALE)
+
+
+def drawn_kw(session: Session) -> float:
+    """Return what a session was last seen to draw, kW."""
+    drawn_kw = (session.power_w or 0.0) / 1000.0
+    return max(drawn_kw, 0.0) if isfinite(drawn_kw) else 0.0
+
+
+def guard_kw(evse: Evse, station: Station) -> float:
+    """Return the power an EVSE may draw without a schedule of ours, kW."""
+    if evse.guard_kw is not None:
+        return min(evse.guard_kw, evse.max_kw)
+    # A station that comes back without a boot is as real as one that boots.
+    was_here = station.booted_at is not None or station.linked_at is not None
+    return evse.max_kw if was_here else 0.0
+
+
+def in_force_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
+    """Return the most a car's station lets it draw if we say nothing more, (slots,) kW.
+
+    Where more than one schedule may be in force, the larger counts in each slot. A car without a
+    schedule that is seen to draw more than its guard counts with that.
+    """
+    without = guard_kw(car.evse, car.station)
+    found = [_allowed_kw(known, edges_at, without=without) for known in car.doubtful]
+    if car.installed is not None:
+        found.append(_held_kw(car, car.installed, site, edges_at, without=without))
+    else:
+        found.append((max(without, drawn_kw(car.session)),) * (len(edges_at) - 1))
+    most = (max(column) for column in zip(*found, strict=True))
+    return tuple(min(kw, max(car.evse.max_kw, drawn_kw(car.session))) for kw in most)
+
+
+def _held_kw(
+    car: Car,
+    installed: InstalledSchedule,
+    site: Site,
+    edges_at: tuple[datetime, ...],
+    *,
+    without: float,
+) -> tuple[float, ...]:
+    """Return the row of a schedule, or what it really lets a car on fewer phases have.
+
+    Amperes are per phase: a car that turned out to charge on one of three takes a third of the row.
+    """
+    row = _allowed_kw(installed, edges_at, without=without)
+    if car.habit is None or car.habit.phases is None or car.is_dc:
+        return row
+    real = row_of(
+        installed.schedule,
+        edges_at=edges_at,
+        phases=usable_phases(car),
+        voltage_v=site.voltage_v,
+        after_kw=without,
+    )
+    return tuple(b if b < a * _FEWER_PHASES else a for a, b in zip(row, real, strict=True))
+
+
+def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
+    """Return the least a car's station may allow now, whichever schedule it holds, (slots,) kW."""
+    without = guard_kw(car.evse, car.station)
+    held = [*car.doubtful, *([car.installed] if car.installed is not None else [])]
+    found = [
+        row_of(
+            known.schedule,
+            edges_at=edges_at,
+            phases=usable_phases(car),
+            voltage_v=site.voltage_v,
+            after_kw=without,
+        )
+        for known in held
+    ]
+    if car.installed is None:
+        found.append((without,) * (len(edges_at) - 1))
+    return tuple(min(column) for column in zip(*found, strict=True))
+
+
+def _allowed_kw(
+    known: InstalledSchedule, edges_at: tuple[datetime, ...], *, without: float
+) -> tuple[float, ...]:
+    rows = list(zip(known.edges_at, known.edges_at[1:], known.row_kw, strict=False))
+    found = []
+    for start, end in pairwise(edges_at):
+        during = [kw for begins, ends, kw in rows if begins < end and start < ends]
+        if not rows or end > known.edges_at[-1]:
+            # The schedule runs out within the slot: then the guard holds.
+            during.append(without)
+        found.append(max(during, default=without))
+    return tuple(found)
+
+
+def followed_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
+    """Return the row of the one schedule that is surely in force, as far as it reaches."""
+    if car.installed is None or car.doubtful:
+        return ()
+    reach = sum(end <= car.installed.edges_at[-1] for end in edges_at[1:])
+    if not reach:
+        return ()
+    return row_of(
+        car.installed.schedule,
+        edges_at=edges_at[: reach + 1],
+        phases=usable_phases(car),
+        voltage_v=site.voltage_v,
+        after_kw=guard_kw(car.evse, car.station),
+    )
+
+
+def usable_phases(car: Car) -> int:
+    """Return how many phases charge: what was seen, else the least of EVSE, vehicle and wish."""
+    if car.is_dc:
+        return car.evse.phases
+    if car.habit is not None and car.habit.phases is not None:
+        return min(car.evse.phases, car.habit.phases)
+    told = [car.evse.phases]
+    if car.vehicle is not None:
+        told.append(car.vehicle.phases)
+    if car.wish is not None:
+        told.append(car.wish.phases)
+    return min(told)
+
+
+def max_kw(car: Car, voltage_v: float = 230.0) -> float:
+    """Return the most a car can take at its EVSE, kW."""
+    if car.is_dc:
+        most_kw = car.evse.max_kw
+        if car.vehicle is not None:
+            most_kw = min(most_kw, car.vehicle.max_dc_kw)
+        if car.wish is not None and car.wish.max_power_w:
+            most_kw = min(most_kw, car.wish.max_power_w / 1000.0)
+        return most_kw
+    # An AC EVSE limits the current of each phase: a car on one phase of three gets a third.
+    phases = usable_phases(car)
+    most_kw = car.evse.max_kw * phases / car.evse.phases
+    if car.vehicle is not None:
+        most_kw = min(most_kw, car.vehicle.max_kw)
+    if car.wish is not None and car.wish.max_current_a:
+        most_kw = min(most_kw, car.wish.max_current_a * phases * voltage_v / 1000.0)
+    return most_kw

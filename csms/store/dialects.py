@@ -1,0 +1,94 @@
+"""Dialects as kept: one row per item, source, and the station or model that it is about."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import and_, delete, or_, select
+
+from csms.core.dialect import DialectItem, Value, limits_of, winners
+from csms.core.model import Station, StationLimits
+from csms.store import smart_tables as tables
+from csms.store import stations
+from csms.store.columns import json_text
+from csms.store.statements import Tx
+
+_D = tables.dialect_item
+_KEY = ["station_id", "vendor", "model", "firmware", "name", "source"]
+
+
+def put_item(tx: Tx, item: DialectItem) -> None:
+    """Store an item, replacing what was stored of the same name and source."""
+    values = {name: getattr(item, name) for name in DialectItem.__dataclass_fields__}
+    tx.upsert(_D, _KEY, {**values, "value": json_text(item.value)})
+
+
+def drop_item(
+    tx: Tx,
+    name: str,
+    source: str,
+    *,
+    station_id: str = "",
+    vendor: str = "",
+    model: str = "",
+    firmware: str | None = "",
+) -> bool:
+    """Delete an item, of every firmware with None; return whether there was one."""
+    statement = delete(_D).where(
+        _D.c.name == name,
+        _D.c.source == source,
+        _D.c.station_id == station_id,
+        _D.c.vendor == vendor,
+        _D.c.model == model,
+    )
+    if firmware is not None:
+        statement = statement.where(_D.c.firmware == firmware)
+    return bool(tx.execute(statement).rowcount)
+
+
+def items_for(tx: Tx, station: Station) -> list[DialectItem]:
+    """Return every item of a station and of its model, of whatever firmware."""
+    of_model = and_(
+        _D.c.station_id == "", _D.c.vendor == station.vendor, _D.c.model == station.model
+    )
+    found = tx.execute(select(_D).where(or_(_D.c.station_id == station.station_id, of_model)))
+    return [_item_from(row) for row in found]
+
+
+def items_of_models(tx: Tx) -> list[DialectItem]:
+    """Return every item that belongs to a model."""
+    found = tx.execute(
+        select(_D)
+        .where(_D.c.station_id == "")
+        .order_by(_D.c.vendor, _D.c.model, _D.c.firmware, _D.c.name, _D.c.source)
+    )
+    return [_item_from(row) for row in found]
+
+
+def forget_station(tx: Tx, station_id: str) -> None:
+    """Drop what is kept of a station that is removed."""
+    tx.execute(delete(_D).where(_D.c.station_id == station_id))
+
+
+def resolve(tx: Tx, station: Station) -> StationLimits:
+    """Store and return what the rest of the system goes by for a station."""
+    found = limits_of(winners(items_for(tx, station), station))
+    # How often a dynamic profile is asked for is no item: it is kept elsewhere (2.1).
+    limits = replace(found, dynamic_s=station.limits.dynamic_s)
+    if limits != station.limits:
+        stations.set_limits(tx, station.station_id, limits)
+    return limits
+
+
+def resolve_model(tx: Tx, vendor: str, model: str) -> None:
+    """Do what `resolve` does for every station of a model."""
+    for station in stations.list_stations(tx):
+        if (station.vendor, station.model) == (vendor, model):
+            resolve(tx, station)
+
+
+def _item_from(row: Any) -> DialectItem:
+    values = dict(row._mapping)
+    value: Any = json.loads(values.pop("value"))
+    kept: Value = tuple(value) if isinstance(value, list) else value
+    return DialectItem(value=kept, **values)

@@ -1,0 +1,184 @@
+"""Stations of different makes end at the amperes they were meant to have, under one limit."""
+
+import json
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from csms.core.model import StationLimits
+from csms.settings import GatewaySettings
+from csms.store import stations
+from simulators.battery import Vehicle
+from simulators.dialect import Dialect
+from simulators.power import peak_w, seconds_above
+from simulators.simulated import SimulatedStation
+from tests.scenarios.world import VERSIONS, World, eventually, living, settings
+
+CAR = Vehicle(battery_kwh=60.0)
+PER_A_KW = 3 * 0.23
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def quick(url: str, limit_kw: float) -> Any:
+    """Settings in which a station that is silent is given up after a second."""
+    gateway = GatewaySettings(port=0, command_timeout_s=3.0)
+    return settings(url, limit_kw=limit_kw, gateway=gateway)
+
+
+async def charging(
+    world: World, number: int, version: str, dialect: Dialect, **given: Any
+) -> SimulatedStation:
+    """Return a station that is up and charges a car in need."""
+    await world.register(f"c{number}")
+    card = await world.driver(number, departs_in=timedelta(hours=5), energy_kwh=40.0)
+    station = world.station(f"c{number}", version, boots=True, dialect=dialect, **given)
+    await station.power_up()
+    await station.ready()
+    await world.guarded(f"c{number}")
+    await station.plug_in(1, CAR, soc=0.2)
+    assert await station.present(card) == "Accepted"
+    return station
+
+
+async def limits_of(world: World, station_id: str) -> StationLimits:
+    found = await world.store.read(lambda tx: stations.get_station(tx, station_id))
+    return found.limits
+
+
+async def planned_a(world: World, station_id: str) -> float | None:
+    """Return the current that the newest plan gives a station's car now."""
+    known = await world.plan()
+    if known is None:
+        return None
+    case, plan = known
+    place = next((s for s in case.sessions if s.station_id == station_id), None)
+    row = None if place is None else plan.row(place.session_id)
+    return None if row is None else row.power_kw[0] / PER_A_KW
+
+
+FOUR = {
+    "W only": Dialect(rate_units=("W",)),
+    "A, whole amperes, 2 periods": Dialect(rate_units=("A",), whole_amperes=True, max_periods=2),
+    "every id but once": Dialect(same_id="refuse", tells_limits=False),
+    "silent above 3 periods": Dialect(max_periods=1000, silent_above=3),
+}
+
+
+async def test_four_dialects_end_at_the_wanted_amperes_under_one_limit(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(quick(sqlite_url, 32.0), speed=60) as world:
+        found = [
+            await charging(world, n, version, dialect)
+            for n, dialect in enumerate(FOUR.values(), start=1)
+        ]
+
+        async def all_as_planned() -> bool:
+            for station in found:
+                wanted = await planned_a(world, station.station_id)
+                station.station.advance(station.now())
+                offered = station.station.evse(1).offered
+                if wanted is None or not wanted - 1.0 <= offered <= wanted + 0.01:
+                    return False
+            return True
+
+        await eventually(all_as_planned, "not every station is at what was planned", within_s=90)
+        assert sum(s.station.evse(1).offered for s in found) * PER_A_KW <= 32.0
+        assert sum(s.station.evse(1).offered for s in found) * PER_A_KW > 26.0
+        course = world.course()
+        assert peak_w(course) > 20_000
+        assert seconds_above(course, 32_000) == 0
+        learned = {s.station_id: await limits_of(world, s.station_id) for s in found}
+        assert learned["c1"].units == ("W",)
+        assert (learned["c2"].units, learned["c2"].max_periods) == (("A",), 2)
+        assert learned["c3"].same_id == "clear_first"
+        assert learned["c4"].max_periods <= 3
+        async with world.operator() as api:
+            answer = await api.get("/api/v1/stations/c4/dialect")
+        items = {item["name"]: item for item in answer.json()["items"]}
+        assert items["max_periods"]["source"] == "learned"
+        assert "no answer to" in items["max_periods"]["why"]
+        assert {s["source"] for s in items["max_periods"]["says"]} == {"asked", "learned"}
+
+
+async def test_what_was_refused_is_never_sent_again_unchanged(
+    version: str, sqlite_url: str
+) -> None:
+    dialect = Dialect(max_periods=1, tells_limits=False, rate_units=("W",))
+    async with living(quick(sqlite_url, 20.0), speed=60) as world:
+        station = await charging(world, 1, version, dialect)
+        await eventually(
+            lambda: any(p.purpose == "TxProfile" for p in station.station.installed.profiles),
+            "no profile was taken",
+            within_s=90,
+        )
+        sent = [
+            json.loads(c.payload)["schedule"]
+            for c in await world.commands("c1", "SetSchedule")
+            if c.outcome in ("rejected", "call_error", "accepted")
+        ]
+        spelled = [(s["unit"], s["stack_level"], s["profile_id"], len(s["periods"])) for s in sent]
+        assert len(spelled) > 1
+        assert len(set(spelled)) == len(spelled), spelled
+
+
+async def test_a_new_firmware_is_asked_anew(version: str, sqlite_url: str) -> None:
+    async with living(quick(sqlite_url, 20.0)) as world:
+        await world.register("c1")
+        old = world.station("c1", version, boots=True, dialect=Dialect(supports_profiles=False))
+        await old.power_up()
+        await old.ready()
+        await eventually(lambda: _without(world), "it is still taken to know profiles")
+        await old.close()
+        world.stations.remove(old)
+        new = world.station("c1", version, boots=True, firmware="2.0")
+        await new.power_up()
+        await new.ready()
+        await world.guarded("c1")
+        assert (await limits_of(world, "c1")).supports_profiles
+
+
+async def _without(world: World) -> bool:
+    return not (await limits_of(world, "c1")).supports_profiles
+
+
+async def test_an_operator_has_the_last_word_and_may_take_it_back(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(quick(sqlite_url, 20.0)) as world, world.operator() as api:
+        await world.register("c1")
+        station = world.station("c1", version, boots=True, vendor="Acme", model="One")
+        await station.power_up()
+        await station.ready()
+        await world.guarded("c1")
+        path = "/api/v1/stations/c1/dialect"
+        answer = await api.put(path, json={"items": {"max_periods": 4, "units": ["W"]}})
+        assert answer.status_code == 200, answer.text
+        limits = await limits_of(world, "c1")
+        assert (limits.max_periods, limits.units, limits.source) == (4, ("W",), "operator")
+        assert (await api.put(path, json={"items": {"max_periods": 0}})).status_code == 422
+        assert (await api.put(path, json={"items": {"speed": 1}})).status_code == 422
+        await api.put(path, json={"items": {"max_periods": None, "units": None}})
+        limits = await limits_of(world, "c1")
+        assert (limits.max_periods, limits.units) == (24, ("A", "W"))
+        body = {"vendor": "Acme", "model": "One", "items": {"step_a": 1.0}}
+        assert (await api.put("/api/v1/dialects", json=body)).status_code == 200
+        assert (await limits_of(world, "c1")).step_a == 1.0
+        (model,) = (
+            m for m in (await api.get("/api/v1/dialects")).json()["items"] if m["firmware"] == ""
+        )
+        assert [(i["name"], i["value"], i["source"]) for i in model["items"]] == [
+            ("step_a", 1.0, "operator")
+        ]
+
+
+def test_every_item_of_a_dialect_is_a_limit() -> None:
+    from csms.core.dialect import ITEMS
+
+    assert set(ITEMS) == set(asdict(StationLimits())) - {"source", "dynamic_s"}
