@@ -15,6 +15,7 @@ from csms.store import (
     plan_tables,
     security_tables,
     tables,
+    terms_tables,
 )
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
@@ -47,6 +48,7 @@ def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert tables.session.name in tables.metadata.tables
     assert filing_tables.filed.name in tables.metadata.tables
     assert detail_tables.meter_message.name in tables.metadata.tables
+    assert terms_tables.session_terms.name in tables.metadata.tables
     assert desk_tables.reservation.name in tables.metadata.tables
 
 
