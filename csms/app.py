@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from csms.providers.registry import carbon_source, tariff_source
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
+from csms.service.care import Care, care_for
 from csms.service.central import Central
 from csms.service.charging import Charging, Effect
 from csms.service.costs import Costs
@@ -42,6 +43,8 @@ from csms.service.housekeeping import Housekeeping
 from csms.service.jobs import Jobs
 from csms.service.links import LinkDesk
 from csms.service.local_lists import LocalLists
+from csms.service.locations import LocationPolicy
+from csms.service.logs import UploadOptions
 from csms.service.market import Market
 from csms.service.notices import Notices
 from csms.service.offering import Offering
@@ -204,6 +207,8 @@ class System:
     local_lists: LocalLists
     frames: FrameDesk
     remote: RemoteStarts
+    central: Central
+    care: Care
     replanner: Replanner
     market: Market
     forecasting: Forecasting
@@ -238,6 +243,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         wait_s=settings.gateway.command_timeout_s,
     )
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
+    care = _care(settings, store, devices, clock, background)
     reservations = Reservations(store=store, clock=clock, devices=devices)
     passwords = Passwords(bus=bus, devices=devices)
     displays = DisplayMessages()
@@ -293,24 +299,25 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         allow_profile_0=settings.gateway.allow_profile_0,
         operator=settings.security.operator,
     )
-    bus.attach_centre(
-        Central(
-            store=store,
-            links=link_desk,
-            authorizer=authorizer,
-            charging=charging,
-            devices=devices,
-            waiting=waiting,
-            reservations=reservations,
-            displays=displays,
-            terms=terms,
-            aftercare=aftercare,
-            dynamics=dynamics,
-            background=background,
-            touch=replanner.touch,
-            notify=notices.show,
-        )
+    central = Central(
+        store=store,
+        links=link_desk,
+        authorizer=authorizer,
+        charging=charging,
+        devices=devices,
+        device_desk=care.desk,
+        silence=care.silence,
+        waiting=waiting,
+        reservations=reservations,
+        displays=displays,
+        terms=terms,
+        aftercare=aftercare,
+        dynamics=dynamics,
+        background=background,
+        touch=replanner.touch,
+        notify=notices.show,
     )
+    bus.attach_centre(central)
     frames = FrameDesk(clock, frame_archive(settings))
     gateway = Gateway(
         security.gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
@@ -331,6 +338,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         terms=terms,
         frames=frames,
         dynamics=dynamics,
+        care=care,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -370,6 +378,8 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         local_lists=lists,
         frames=frames,
         remote=remote,
+        central=central,
+        care=care,
         replanner=replanner,
         market=market,
         forecasting=forecasting,
@@ -381,6 +391,29 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         notices=notices,
         enrolment=enrolment,
         keys=keys,
+    )
+
+
+def _care(
+    settings: Settings, store: Store, devices: Devices, clock: Clock, background: Background
+) -> Care:
+    given = settings.transfers
+    return care_for(
+        store=store,
+        devices=devices,
+        clock=clock,
+        background=background,
+        policy=LocationPolicy(
+            schemes=given.schemes,
+            allowed_urls=given.allowed_urls,
+            allow_unresolved=given.allow_unresolved,
+        ),
+        uploads=UploadOptions(
+            folder=given.folder,
+            public_url=given.public_url.rstrip("/"),
+            max_bytes=given.max_upload_bytes,
+            open_for=timedelta(seconds=given.upload_open_s),
+        ),
     )
 
 
@@ -482,6 +515,8 @@ def _timetable(system: System) -> None:
     jobs.every("fold energy", system.housekeeping.fold, period_s=900)
     jobs.every("follow clock", system.housekeeping.follow_clock, period_s=10)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
+    jobs.every("silent stations", system.central.look_for_silence, period_s=60)
+    jobs.every("closed uploads", system.care.logs.purge, period_s=86400)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("reservations", system.reservations.expire, period_s=60)
     jobs.every("local lists", system.local_lists.refresh, period_s=60)
@@ -521,6 +556,8 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
                     group.create_task(_watch_store(store), name="store watch"),
                 ]
                 await system.api.ready.wait()
+                _name_uploads(system)
+                await system.care.bulk.resume()
                 _timetable(system)
                 system.jobs.start()
                 system.background.start("prices", system.market.fetch)
@@ -540,6 +577,15 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
             await asyncio.to_thread(system.frames.close)
     finally:
         await store.close()
+
+
+def _name_uploads(system: System) -> None:
+    """Let stations upload to the API's own address where no other is configured."""
+    logs, host = system.care.logs, system.settings.api.host
+    if not logs.options.public_url:
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{system.api_port}"
+        logs.options = replace(logs.options, public_url=url)
 
 
 async def _stop(system: System) -> None:

@@ -212,6 +212,23 @@ class ForecastSettings(_Section):
     seed: int = 1
 
 
+class TransferSettings(_Section):
+    """`[transfers]`: firmware that stations fetch, and files that they send."""
+
+    schemes: tuple[str, ...] = ("https",)
+    """Schemes of firmware and log URLs; "http" too only where the network is trusted."""
+    allowed_urls: tuple[str, ...] = ()
+    """Beginnings of URLs that are allowed whatever their scheme, host or login."""
+    allow_unresolved: bool = False
+    """Take host names that this machine cannot look up."""
+    public_url: str = ""
+    """How stations reach the API for uploads; the API's own host and port where it is empty."""
+    folder: Path = Path("var/files")
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 200_000_000
+    upload_open_s: Annotated[int, Field(ge=10, le=86400)] = 3600
+    """How long a place for an upload stays open."""
+
+
 class TelemetrySettings(_Section):
     """`[telemetry]`: what the process says about itself."""
 
@@ -258,6 +275,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     planner: PlannerSettings = PlannerSettings()
     forecast: ForecastSettings = ForecastSettings()
+    transfers: TransferSettings = TransferSettings()
     tariff: dict[str, Source] = Field(
         default_factory=lambda: _default_source("fixed", eur_per_kwh=0.30)
     )

@@ -17,7 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from csms.api import (
     problems,
     routes_access,
+    routes_bulk,
     routes_concept,
+    routes_device_jobs,
+    routes_devices,
+    routes_diagnostics,
     routes_dialects,
     routes_display,
     routes_events,
@@ -32,10 +36,12 @@ from csms.api import (
     routes_sites,
     routes_stations,
     routes_terms,
+    uploads,
 )
 from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
+from csms.service.care import Care
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -60,6 +66,10 @@ ROUTERS = (
     routes_events.router,
     routes_sites.router,
     routes_stations.router,
+    routes_devices.router,
+    routes_diagnostics.router,
+    routes_device_jobs.router,
+    routes_bulk.router,
     routes_security.router,
     routes_dialects.router,
     routes_plans.router,
@@ -101,6 +111,7 @@ def create_app(
     terms: TermsDesk,
     frames: FrameDesk,
     dynamics: Dynamics,
+    care: Care,
     replanner: Replanner,
     forecasting: Forecasting,
     notices: Notices,
@@ -135,6 +146,7 @@ def create_app(
         terms=terms,
         frames=frames,
         dynamics=dynamics,
+        care=care,
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
@@ -154,6 +166,7 @@ def create_app(
     problems.register(app)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    uploads.add(app, care.logs)
     _add_health(app, store)
     _add_metrics(app, metrics)
     app.mount("/", StaticFiles(directory=web, html=True), name="web")
@@ -209,6 +222,10 @@ class Edge:
             await self.app(scope, receive, send)
             return
         path = str(scope["path"])
+        if path.startswith(uploads.PREFIX):
+            # A file has a limit of its own, looked after where it is written.
+            await self.app(scope, receive, _with_headers(send, is_private=True))
+            return
         sending = _with_headers(send, is_private=path.startswith(PREFIX) or path == "/metrics")
         taken = 0
         has_answered = False

@@ -9,6 +9,7 @@ from csms.api.auth import Caller, operator, viewer
 from csms.clock import Clock
 from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
+from csms.service.care import Care
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -74,6 +75,7 @@ class Parts:
     terms: TermsDesk
     frames: FrameDesk
     dynamics: Dynamics
+    care: Care
     replanner: Replanner
     forecasting: Forecasting
     notices: Notices

@@ -64,7 +64,7 @@ async def register_station(body: StationBody, caller: Operator, parts: P) -> obj
 
 @router.get("/stations/{station_id}")
 async def one_station(station_id: str, _: Viewer, parts: P) -> object:
-    """Return a station with its EVSEs, limits, last links and configuration as read."""
+    """Return a station with its EVSEs, limits and last links."""
 
     def work(tx: Tx) -> dict[str, object]:
         shown = _one(tx, station_id)
@@ -72,7 +72,6 @@ async def one_station(station_id: str, _: Viewer, parts: P) -> object:
         return {
             **shown,
             "links": plain(links.list_links(tx, real_id, limit=10)),
-            "configuration": plain(list(stations.get_variables(tx, real_id).values())),
         }
 
     return await parts.store.read(work)
@@ -118,8 +117,21 @@ async def remove_station(station_id: str, caller: Operator, parts: P) -> None:
 
 @router.post("/stations/{station_id}/approve")
 async def approve_station(station_id: str, caller: Operator, parts: P) -> object:
-    """Approve a station: its next boot is answered Accepted."""
-    await parts.enrolment.change_station(station_id, {"is_approved": True}, by=caller.name)
+    """Approve a station: its next boot is answered Accepted, and it is asked for that boot now."""
+    before = await parts.store.read(lambda tx: stations.get_station(tx, station_id))
+    station = await parts.enrolment.change_station(
+        station_id, {"is_approved": True}, by=caller.name
+    )
+    if before.registration != "Accepted" and station.link_state is LinkState.ONLINE:
+        # Without this it would come back after its interval only (2.0.1 B02.FR.06).
+        await parts.care.invite(station)
+    return await parts.store.read(lambda tx: _one(tx, station_id))
+
+
+@router.post("/stations/{station_id}/reject")
+async def reject_station(station_id: str, caller: Operator, parts: P) -> object:
+    """Reject a station: its boots are answered Rejected, and nothing it says is taken."""
+    await parts.enrolment.change_station(station_id, {"is_rejected": True}, by=caller.name)
     return await parts.store.read(lambda tx: _one(tx, station_id))
 
 
@@ -147,7 +159,7 @@ async def send_command(station_id: str, request: Request, caller: Operator, part
     for scripts that send it: a raw command is checked against its schema and never refused for its
     content.
     """
-    body = members(await _text(request))
+    body = members(await body_text(request))
     unknown = [name for name in body if name not in _COMMAND_FIELDS]
     if unknown:
         raise InvalidInput(f"{unknown[0]} is not known; permitted: {', '.join(_COMMAND_FIELDS)}")
@@ -159,7 +171,7 @@ async def send_raw(
 ) -> dict[str, object]:
     """Send the command that `body` names, its members as JSON text; answer with its outcome."""
     station = await parts.store.read(lambda tx: stations.get_station(tx, station_id))
-    command = _raw_call(station, body)
+    command = call_from(station.station_id, body)
     if station.link_state is not LinkState.ONLINE:
         return await _wait(parts, command, body, by=by)
     if command.version is not None and command.version is not station.version:
@@ -196,7 +208,8 @@ def answered(command_id: int, result: CommandResult, station_id: str) -> dict[st
     return outcome(command_id, result)
 
 
-def _raw_call(station: Station, body: dict[str, str]) -> RawCall:
+def call_from(station_id: str, body: dict[str, str]) -> RawCall:
+    """Return the raw call that `body` names, its members as JSON text; raise InvalidInput."""
     action = json.loads(body.get("action", "null"))
     if not isinstance(action, str) or not 1 <= len(action) <= 64 or not action.isascii():
         raise InvalidInput(f"action is {body.get('action')!r:.80}; it must be an action's name")
@@ -211,7 +224,7 @@ def _raw_call(station: Station, body: dict[str, str]) -> RawCall:
     if version is not None and version not in known:
         raise InvalidInput(f"version is {version!r:.40}; permitted: {', '.join(known)}")
     return RawCall(
-        station_id=station.station_id,
+        station_id=station_id,
         action=action,
         payload_json=payload,
         version=None if version is None else OcppVersion(version),
@@ -231,7 +244,8 @@ def _not_sent(why: str, station_id: str) -> Problem:
     return Problem(422, "invalid-command", "Not sent", why)
 
 
-async def _text(request: Request) -> str:
+async def body_text(request: Request) -> str:
+    """Return a request's body; raise InvalidInput if it is no UTF-8."""
     try:
         return (await request.body()).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+from csms.core.device import Fact
 from csms.core.model import (
     Authorization,
     Evse,
@@ -376,6 +377,8 @@ class CommandResult:
     """Filled by ReadAbilities."""
     composite: "Schedule | None" = None
     why_not_sent: str = ""
+    facts: tuple[Fact, ...] = ()
+    """What call and answer say together: one for each variable, monitor or job concerned."""
 
     @property
     def is_accepted(self) -> bool:
@@ -505,9 +508,10 @@ class Configure(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset(Command):
-    """`is_hard` maps to Hard / Immediate, otherwise Soft / OnIdle."""
+    """`is_hard` maps to Hard / Immediate, otherwise Soft / OnIdle; 1.6 knows no single EVSE."""
 
     is_hard: bool = False
+    evse_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

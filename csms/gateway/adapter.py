@@ -7,6 +7,7 @@ defaults.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -24,10 +25,12 @@ from csms.core.messages import (
 )
 from csms.core.model import OcppVersion
 from csms.gateway.codec import Codec
+from csms.gateway.facts import FACTS
 from csms.gateway.frames import Call, compact_object
 from csms.gateway.values import utc_text
 
 Payload = dict[str, Any]
+Reader = Callable[[Payload], CommandResult]
 
 
 class Origin(NamedTuple):
@@ -55,6 +58,8 @@ class Step(NamedTuple):
     payload: Payload
     payload_json: str
     read: Callable[[Payload], CommandResult]
+    is_alone: bool = False
+    """Whether the steps after it go out though the station refuses this one."""
 
 
 class Unsendable(Exception):
@@ -108,6 +113,46 @@ def read_status(answer: Payload) -> CommandResult:
     return CommandResult(outcome=outcome_of(status), status=status, reason=reason, answer=answer)
 
 
+_ITEMS: Mapping[str, tuple[str, str]] = {
+    "GetVariables": ("getVariableResult", "attributeStatus"),
+    "SetVariables": ("setVariableResult", "attributeStatus"),
+    "SetVariableMonitoring": ("setMonitoringResult", "status"),
+    "ClearVariableMonitoring": ("clearMonitoringResult", "status"),
+}
+"""Actions answered with one status per item: the list, and its status member."""
+
+
+def _read_items(answer: Payload, items: str, member: str) -> CommandResult:
+    statuses = [item[member] for item in answer[items]]
+    refused = [s for s in statuses if outcome_of(s) is not Outcome.ACCEPTED]
+    rebooting = [s for s in statuses if s != "Accepted"]
+    status = (refused or rebooting or statuses)[0]
+    return CommandResult(outcome=outcome_of(status), status=status, answer=answer)
+
+
+def reader(action: str, payload: Payload, read: Reader) -> Reader:
+    """Return `read` with what call and answer say together about the device (facts.py).
+
+    An action that is answered item by item is accepted when every item is; its status is that of
+    the first item that is not.
+    """
+    items = _ITEMS.get(action)
+    if items is not None and read is read_status:
+
+        def by_item(answer: Payload) -> CommandResult:
+            return _read_items(answer, *items)
+
+        read = by_item
+    find = FACTS.get(action)
+    if find is None:
+        return read
+
+    def with_facts(answer: Payload) -> CommandResult:
+        return replace(read(answer), facts=find(payload, answer))
+
+    return with_facts
+
+
 def read_cleared(answer: Payload) -> CommandResult:
     """Return the result of clearing a profile: "Unknown" says that it is gone as well."""
     result = read_status(answer)
@@ -117,10 +162,11 @@ def read_cleared(answer: Payload) -> CommandResult:
 
 
 def step(
-    action: str, payload: Payload, read: Callable[[Payload], CommandResult] = read_status
+    action: str, payload: Payload, read: Reader = read_status, *, is_alone: bool = False
 ) -> Step:
     """Return one call of our own making."""
-    return Step(action, payload, orjson.dumps(payload).decode(), read)
+    text = orjson.dumps(payload).decode()
+    return Step(action, payload, text, reader(action, payload, read), is_alone)
 
 
 def raw_steps(command: RawCall, version: OcppVersion) -> Sequence[Step]:
@@ -131,7 +177,7 @@ def raw_steps(command: RawCall, version: OcppVersion) -> Sequence[Step]:
         payload, text = compact_object(command.payload_json)
     except ValueError as error:
         raise Unsendable(f"not valid: {error}") from error
-    return (Step(command.action, payload, text, read_status),)
+    return (Step(command.action, payload, text, reader(command.action, payload, read_status)),)
 
 
 def listed(text: str) -> tuple[str, ...]:

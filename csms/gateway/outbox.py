@@ -9,9 +9,11 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from csms.core.device import Fact
 from csms.core.messages import Command, CommandAnswered, CommandResult, Outcome, SetSchedule
 from csms.core.model import OcppVersion
 from csms.gateway import frames
@@ -23,6 +25,7 @@ _LATE_REMEMBERED = 32
 _TEXT_KEPT = 2000
 _REFUSED_AS_UNSUPPORTED = frozenset({"NotImplemented", "NotSupported"})
 _GOES_ON = frozenset({Outcome.ACCEPTED, Outcome.SENT})
+_GOES_NOWHERE = frozenset({Outcome.NOT_SENT, Outcome.NO_ANSWER})
 
 OFFLINE = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="offline")
 QUEUE_FULL = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="queue full")
@@ -124,12 +127,17 @@ class Outbox:
             if problem is not None:
                 return not_valid(f"not valid: {problem.why}")
         replaces = command.evse_id if isinstance(command, SetSchedule) else None
-        result = OFFLINE
+        result, refused = OFFLINE, None
+        facts: tuple[Fact, ...] = ()
         for step in steps:
             result = await self._queue_up(step, replaces, command)
-            if result.outcome not in _GOES_ON:
+            facts += result.facts
+            if result.outcome in _GOES_ON:
+                continue
+            refused = refused or result
+            if not step.is_alone or result.outcome in _GOES_NOWHERE:
                 break
-        return result
+        return replace(refused or result, facts=facts)
 
     async def _queue_up(self, step: Step, replaces: int | None, command: Command) -> CommandResult:
         if self._is_closed:

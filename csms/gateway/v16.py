@@ -35,7 +35,7 @@ from csms.core.messages import (
 )
 from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion
 from csms.core.smart import ReadComposite
-from csms.gateway import meter, smart
+from csms.gateway import device, meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -240,6 +240,7 @@ def _record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
 
 
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    **device.incoming(OcppVersion.V16),
     "BootNotification": _boot,
     "StatusNotification": _status,
     "Authorize": _authorize,
@@ -247,11 +248,7 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "MeterValues": _meter_values,
     "StopTransaction": _stop,
     "DataTransfer": _vendor,
-    "FirmwareStatusNotification": _record({}),
-    "DiagnosticsStatusNotification": _record({}),
-    "LogStatusNotification": _record({}),
     "SecurityEventNotification": _record({}),
-    "SignedFirmwareStatusNotification": _record({}),
     # No certificate authority is attached: an honest no, so that the station keeps its own.
     "SignCertificate": _record({"status": "Rejected"}),
 }
@@ -335,7 +332,7 @@ def _steps(command: Command) -> Sequence[Step]:
             return smart.read_composite(command, "connectorId")
         case Configure():
             return _configure(command)
-        case Reset():
+        case Reset() if not command.evse_id:
             return (step("Reset", {"type": "Hard" if command.is_hard else "Soft"}),)
         case Trigger():
             return _trigger(command)
@@ -343,6 +340,9 @@ def _steps(command: Command) -> Sequence[Step]:
             return (step("UnlockConnector", {"connectorId": command.evse_id}),)
         case RawCall():
             return raw_steps(command, OcppVersion.V16)
+    found = device.steps_16(command)
+    if found is not None:
+        return found
     raise Unsendable(f"not valid: 1.6 has no word for {type(command).__name__}")
 
 

@@ -14,10 +14,8 @@ import orjson
 from csms.core.messages import (
     ClearSchedule,
     Command,
-    CommandResult,
     Configure,
     MeterReported,
-    Outcome,
     RawCall,
     ReadLimits,
     RecordReceived,
@@ -40,7 +38,7 @@ from csms.core.messages import (
 )
 from csms.core.model import Authorization, IdToken, OcppVersion
 from csms.core.smart import ReadComposite, ReadProfiles
-from csms.gateway import meter, smart
+from csms.gateway import device, meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -49,7 +47,6 @@ from csms.gateway.adapter import (
     Unsendable,
     boot_answer,
     nothing,
-    outcome_of,
     raw_steps,
     read_cleared,
     step,
@@ -242,6 +239,7 @@ def record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
 
 
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    **device.incoming(OcppVersion.V201),
     "BootNotification": _boot,
     "StatusNotification": _status,
     "Authorize": _authorize,
@@ -260,14 +258,7 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
 } | {
     action: record({})
     for action in (
-        "FirmwareStatusNotification",
-        "LogStatusNotification",
-        "NotifyCustomerInformation",
         "NotifyDisplayMessages",
-        "NotifyEvent",
-        "NotifyMonitoringReport",
-        "NotifyReport",
-        "PublishFirmwareStatusNotification",
         "ReservationStatusUpdate",
         "SecurityEventNotification",
     )
@@ -332,15 +323,7 @@ def _configure(command: Configure) -> Sequence[Step]:
                 "variable": _named(found["variable"], found["variable_instance"]),
             }
         )
-    return (step("SetVariables", {"setVariableData": wanted}, _read_set_variables),)
-
-
-def _read_set_variables(answer: Payload) -> CommandResult:
-    statuses = [result["attributeStatus"] for result in answer["setVariableResult"]]
-    refused = [s for s in statuses if outcome_of(s) is not Outcome.ACCEPTED]
-    rebooting = [s for s in statuses if s != "Accepted"]
-    status = (refused or rebooting or statuses)[0]
-    return CommandResult(outcome=outcome_of(status), status=status, answer=answer)
+    return (step("SetVariables", {"setVariableData": wanted}),)
 
 
 def _trigger(command: Trigger) -> Sequence[Step]:
@@ -390,7 +373,9 @@ def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence
         case Configure():
             return _configure(command)
         case Reset():
-            return (step("Reset", {"type": "Immediate" if command.is_hard else "OnIdle"}),)
+            kind = {"type": "Immediate" if command.is_hard else "OnIdle"}
+            where = {"evseId": command.evse_id} if command.evse_id else {}
+            return (step("Reset", kind | where),)
         case Trigger():
             return _trigger(command)
         case Unlock():
@@ -398,6 +383,9 @@ def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence
             return (step("UnlockConnector", payload),)
         case RawCall():
             return raw_steps(command, version)
+    found = device.steps_2(command)
+    if found is not None:
+        return found
     raise Unsendable(f"not valid: {version} has no word for {type(command).__name__}")
 
 

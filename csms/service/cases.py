@@ -36,9 +36,9 @@ from csms.service.cars import (
     usable_phases,
 )
 from csms.service.following import car_of
-from csms.service.links import UNKNOWN_EVSE_KW
 from csms.service.outside import cap_kw, caps_of
 from csms.service.slots import carbon_series, days_left, edges, highest, price_series
+from csms.service.states import UNKNOWN_EVSE_KW
 from csms.service.wiring import step_a, with_idle_guards
 from csms.store import (
     energy,

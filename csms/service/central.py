@@ -6,6 +6,13 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
+from csms.core.device_messages import (
+    CustomerReported,
+    EventsReported,
+    JobReported,
+    MonitorsReported,
+    VariablesReported,
+)
 from csms.core.errors import UnknownStation
 from csms.core.messages import (
     BootReply,
@@ -35,11 +42,13 @@ from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
 from csms.service.charging import Charging
+from csms.service.device_desk import DeviceDesk
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
 from csms.service.dynamic import Dynamics
 from csms.service.links import LinkDesk
 from csms.service.reservations import Reservations, is_out_of_order
+from csms.service.silence import Silence
 from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.store import journal, stations
@@ -64,6 +73,8 @@ class Central:
         authorizer: Authorizer,
         charging: Charging,
         devices: Devices,
+        device_desk: DeviceDesk,
+        silence: Silence,
         waiting: WaitingRoom,
         reservations: Reservations,
         displays: DisplayMessages,
@@ -77,6 +88,8 @@ class Central:
         self.store = store
         self.links = links
         self.devices = devices
+        self.device_desk = device_desk
+        self.silence = silence
         self.waiting = waiting
         self.reservations = reservations
         self.terms = terms
@@ -105,6 +118,11 @@ class Central:
             VendorMessage: self._vendor,
             RecordReceived: self._record,
             CommandAnswered: waiting.answered,
+            VariablesReported: device_desk.variables,
+            MonitorsReported: device_desk.monitors,
+            CustomerReported: device_desk.customer,
+            JobReported: device_desk.job,
+            EventsReported: self._device_events,
         }
         self._keepers: Mapping[str, Callable[[Tx, RecordReceived], None]] = {
             "NotifyDisplayMessages": displays.reported,
@@ -119,6 +137,9 @@ class Central:
         reply = await self._desks[type(report)](report)
         if not isinstance(report, LinkOffered | LinkClosed | SecurityNoticed):
             self._is_up(report)
+            self.silence.heard_at[report.station_id] = report.received_at
+            if self.silence.silent and report.station_id in self.silence.silent:
+                await self._heard_again(report.station_id)
         return cast(R, reply)
 
     def _is_up(self, report: Report[Any]) -> None:
@@ -169,10 +190,29 @@ class Central:
         )
         return Noted()
 
+    async def _device_events(self, report: EventsReported) -> Noted:
+        if await self.device_desk.events(report):
+            self._settle(report.station_id, "new EVSE")
+        await self._show(report.station_id, "station", {"event": "device event"})
+        return Noted()
+
+    async def look_for_silence(self) -> None:
+        """Show stations that say nothing any more as offline, and plan without them."""
+        for station in await self.silence.look():
+            self.touch(station.site_id, "station silent")
+            await self._show(station.station_id, "station", {"event": "silent"})
+
+    async def _heard_again(self, station_id: str) -> None:
+        station = await self.silence.heard_again(station_id)
+        if station is not None:
+            self.touch(station.site_id, "station heard again")
+            await self._show(station_id, "station", {"event": "heard again"})
+
     async def _closed(self, report: LinkClosed) -> Noted:
         was_current = await self.links.closed(report)
         if was_current:
             self._up.pop(report.station_id, None)
+            self.silence.gone(report.station_id)
             self.touch(await self._site_of(report.station_id), "station away")
             await self._show(report.station_id, "station", {"event": "away"})
             self._site_ids.pop(report.station_id, None)

@@ -29,13 +29,13 @@ from csms.core.model import (
     Session,
     SessionState,
 )
-from csms.service import reservations, terms
+from csms.service import clocks, reservations, terms
 from csms.service.authorization import Authorizer
 from csms.service.costs import Costs
 from csms.service.ids import new_id
 from csms.service.matching import matched
 from csms.service.remote import NO_VEHICLE, tie
-from csms.store import details, journal, sessions, stations
+from csms.store import details, device_model, journal, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_meter, append_samples
 from csms.store.sessions import EventStored
@@ -47,6 +47,7 @@ FRESH = timedelta(minutes=10)
 """A report older than this is history: it is kept, and nothing is done about it live."""
 
 _FIRST_YEAR = 2010
+_SKEW = timedelta(seconds=clocks.TOLERANCE_S)
 _NO_IDS = frozenset({"", "0", "-1"})
 """1.6 transaction ids with which stations mark sessions that started offline."""
 
@@ -166,7 +167,8 @@ class Charging:
         self, tx: Tx, session: Session | None, report: SessionReport
     ) -> tuple[SessionReply, Effect | None]:
         original = report
-        report = _with_clock(report)
+        if not -_SKEW < report.received_at - report.at < _SKEW:
+            report = _with_clock(_corrected(tx, report))
         authorization: Authorization | None = None
         before = session
         if session is None:
@@ -382,6 +384,20 @@ def _with_wish(session: Session, report: NeedReported) -> Session:
         preferred_wh=max(need_wh or 0.0, session.preferred_wh or 0.0),
         need_source="car",
     )
+
+
+def _corrected(tx: Tx, report: SessionReport) -> SessionReport:
+    """Return `report` by our clock where the station's is known to be off; the event row keeps
+    the station's own time."""
+    if report.at.year < _FIRST_YEAR:
+        return report
+    offset_s = device_model.clock_offset_s(tx, report.station_id)
+    at = clocks.corrected(report.at, offset_s=offset_s, received_at=report.received_at)
+    shift = at - report.at
+    if not shift:
+        return report
+    samples = tuple(replace(s, at=s.at + shift) for s in report.samples)
+    return replace(report, at=at, samples=samples, flags=(*report.flags, "clock_corrected"))
 
 
 def _with_clock(report: SessionReport) -> SessionReport:

@@ -333,6 +333,8 @@ class Enrolment:
             if "is_approved" in changes:
                 word = "Accepted" if changes["is_approved"] else "Pending"
                 stations.set_registration(tx, own_id, word)
+            if changes.get("is_rejected"):
+                stations.set_registration(tx, own_id, "Rejected")
             if "automation" in changes:
                 stations.set_automation(tx, own_id, automation=bool(changes["automation"]))
             if hashed is not None:

@@ -24,20 +24,18 @@ from csms.core.messages import (
     StationSeen,
     StatusChanged,
 )
-from csms.core.model import Event, Evse, Station
+from csms.core.model import Event, Station
 from csms.core.security import CertificateInfo
 from csms.identity.certificates import info_of_der
-from csms.service import remote
+from csms.service.boots import keep_boot
 from csms.service.passwords import CredentialCheck
+from csms.service.states import keep_state
 from csms.store import certificates, journal, links, stations
 from csms.store.database import Store
 from csms.store.links import StationCredential
 from csms.store.statements import Tx
 
 log = structlog.get_logger(__name__)
-
-UNKNOWN_EVSE_KW = 22.0
-"""What an EVSE that nobody described is taken to deliver: the most an AC socket usually does."""
 
 NO_SECURITY, BASIC, BASIC_OVER_TLS, CERTIFICATE = range(4)
 """The security profiles of OCPP."""
@@ -241,7 +239,7 @@ class LinkDesk:
                     ),
                 )
                 return None
-            return stations.boot(tx, report)
+            return keep_boot(tx, report)
 
         station = await self.store.write(work)
         if station is None:
@@ -256,19 +254,8 @@ class LinkDesk:
     async def status_changed(self, report: StatusChanged) -> bool:
         """Keep the state of a connector; return whether its EVSE was not known before."""
 
-        def work(tx: Tx) -> bool:
-            before = stations.get_evse(tx, report.station_id, report.evse_id)
-            is_new = bool(report.evse_id) and before is None
-            others = stations.evses_of_station(tx, report.station_id)
-            model = others[0] if others else Evse(station_id="", evse_id=1, max_kw=UNKNOWN_EVSE_KW)
-            default = replace(
-                model, station_id=report.station_id, evse_id=report.evse_id, guard_kw=None
-            )
-            stations.set_status(tx, report, default=default)
-            remote.freed(tx, report, was="" if before is None else before.status)
-            return is_new
-
-        return await self.store.write(work)
+        kept = await self.store.write(lambda tx: keep_state(tx, report))
+        return kept.is_new_evse
 
 
 def _grant(tx: Tx, report: LinkOffered, station: Station, shown: _Shown) -> int:

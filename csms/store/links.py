@@ -105,6 +105,11 @@ def certificate_cn(tx: Tx, link_id: int) -> str:
     return found or ""
 
 
+def set_link_state(tx: Tx, station_id: str, state: LinkState) -> None:
+    """Show a station whose link is open as reachable or not."""
+    tx.execute(update(_S).where(_S.c.station_id == station_id).values(link_state=state))
+
+
 def close_link(tx: Tx, station_id: str, link_id: int, *, at: datetime, reason: str) -> bool:
     """Store the end of a link; return False if a newer link keeps the station online."""
     tx.execute(

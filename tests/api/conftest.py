@@ -18,12 +18,16 @@ from csms.clock import Clock
 from csms.core.messages import Command, CommandResult, Outcome
 from csms.core.model import Evse, OcppVersion, Site, Station
 from csms.service.authorization import TenantKeys
+from csms.service.background import Background
+from csms.service.care import care_for
 from csms.service.devices import Devices
 from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.forecasting import Forecasting
 from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
+from csms.service.locations import LocationPolicy
+from csms.service.logs import UploadOptions
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
@@ -143,11 +147,20 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         reserve=forecasting.reserve,
         planned=lambda *_: None,
     )
+    background = Background()
     app = create_app(
         store=store,
         clock=clock,
         metrics=metrics,
         devices=devices,
+        care=care_for(
+            store=store,
+            devices=devices,
+            clock=clock,
+            background=background,
+            policy=LocationPolicy(),
+            uploads=UploadOptions(folder=tmp_path / "files", public_url="http://127.0.0.1"),
+        ),
         waiting=WaitingRoom(store=store, clock=clock, devices=devices),
         reservations=Reservations(store=store, clock=clock, devices=devices),
         frames=FrameDesk(clock, None),
