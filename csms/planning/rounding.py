@@ -38,12 +38,21 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     room[0] -= kept
     energy = solution.power_kw * blocks.sums(grid.inside_h)
     short = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
-    if float(short.sum()) > LOST_SHARE * float(grid.due_kwh.sum()):
-        aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
-        power = carried(grid, aimed, limit=room)
-        return made_whole(grid, power, limit=room, peak_kw=peak, is_on_levels=True)
-    power = _smooth(grid, blocks, solution, (room, peak))
-    return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
+    aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
+    if float(short.sum()) <= LOST_SHARE * float(grid.due_kwh.sum()):
+        power = _smooth(grid, blocks, solution, (room, peak))
+        most = np.maximum(room, grid.taken(power))
+        power = made_whole(grid, power, limit=most, peak_kw=peak)
+        if not _breaks_floor(grid, power):
+            return power
+    # Slot by slot, what must go on is served first.
+    power = carried(grid, aimed, limit=room)
+    return made_whole(grid, power, limit=room, peak_kw=peak, is_on_levels=True)
+
+
+def _breaks_floor(grid: Grid, power: Floats) -> bool:
+    """Return whether a car that must go on, or was guaranteed its minimum, has less now."""
+    return bool((power[:, 0] < grid.floor_kw[:, 0] - EPSILON_KW).any())
 
 
 def _smooth(grid: Grid, blocks: Blocks, solution: Solution, limits: tuple[Floats, float]) -> Floats:
