@@ -1,4 +1,4 @@
-"""Which changes of a plan may be in flight together, so that the site keeps its limit throughout.
+"""Which changes of a plan may be in flight together, so that the site keeps its limits throughout.
 
 A station follows what it has accepted until something newer is accepted: what is in flight counts
 as the larger of old and new.
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from csms.core.plan import PlanningCase
+from csms.planning.in_flight import InFlight
 from csms.service.cars import Car
 
 TOLERANCE_KW = 1e-6
@@ -38,37 +39,25 @@ def larger(a: Row, b: Row) -> Row:
     return tuple(max(x, y) for x, y in zip(a, b, strict=True))
 
 
-def room_kw(case: PlanningCase) -> Row:
-    """Return what the site leaves its cars in each slot, (slots,) kW."""
-    return tuple(
-        limit - base - case.idle_guard_kw
-        for limit, base in zip(case.limit_kw, case.base_load_kw, strict=True)
-    )
-
-
 def fitting(
     changes: Sequence[Change], in_force: Mapping[str, Row], case: PlanningCase
 ) -> list[Change]:
     """Return the changes that can be in flight together, reductions first.
 
-    A change fits when the site keeps its limit in every slot with it counted at the larger of old
-    and new. Where the limit is passed already, only what is surely a reduction goes.
+    A change fits when every limit of the site is kept in every slot with it counted at the larger
+    of old and new. Where a limit is passed already, only what is surely a reduction goes.
     """
-    room = room_kw(case)
-    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    loads = InFlight(case, in_force)
     batch = []
     for change in sorted(changes, key=lambda c: sum(c.new) - sum(c.old)):
+        session_id = change.car.session.session_id
         extra = [max(new - old, 0.0) for new, old in zip(change.new, change.old, strict=True)]
         rises = [
             new > was + TOLERANCE_KW for new, was in zip(change.planned, change.least, strict=True)
         ]
-        fits = all(
-            not (more > TOLERANCE_KW or rises[k]) or total[k] + more <= room[k] + TOLERANCE_KW
-            for k, more in enumerate(extra)
-        )
-        if fits:
+        if loads.fits(session_id, extra, rises):
             batch.append(change)
-            total = [t + more for t, more in zip(total, extra, strict=True)]
+            loads.add(session_id, extra)
     return batch
 
 
@@ -80,19 +69,19 @@ def as_far_as_it_fits(
     Rows in force differ from the plan by roundings and small steps that are not worth a message;
     a car must not wait for its whole raise because of a few watts.
     """
-    room = room_kw(case)
-    total = [sum(column) for column in zip(*in_force.values(), strict=True)]
+    loads = InFlight(case, in_force)
     cut = []
     for change in sorted(changes, key=lambda c: c.car.session.started_at):
-        free = [max(most - load, 0.0) for most, load in zip(room, total, strict=True)]
+        session_id = change.car.session.session_id
+        free, is_within = loads.free_kw(session_id), loads.is_within(session_id)
         new = tuple(min(n, o + f) for n, o, f in zip(change.new, change.old, free, strict=True))
         planned = tuple(
-            min(p, n) if total[k] <= room[k] + TOLERANCE_KW else min(p, change.least[k])
+            min(p, n) if is_within[k] else min(p, change.least[k])
             for k, (p, n) in enumerate(zip(change.planned, new, strict=True))
         )
         if any(p > o + WORTH_KW for p, o in zip(planned, change.least, strict=True)):
             cut.append(replace(change, new=new, planned=planned))
-            total = [t + max(n - o, 0.0) for t, n, o in zip(total, new, change.old, strict=True)]
+            loads.add(session_id, [n - o for n, o in zip(new, change.old, strict=True)])
     return cut
 
 
