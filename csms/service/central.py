@@ -38,6 +38,7 @@ from csms.core.messages import (
     VendorMessage,
     VendorReply,
 )
+from csms.core.smart import LimitNotified, ProfilesReported, ScheduleProposed
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
@@ -47,6 +48,8 @@ from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
 from csms.service.dynamic import Dynamics
 from csms.service.links import LinkDesk
+from csms.service.needs import Needs
+from csms.service.outside_desk import OutsideDesk
 from csms.service.reservations import Reservations, is_out_of_order
 from csms.service.silence import Silence
 from csms.service.terms import TermsDesk
@@ -100,6 +103,8 @@ class Central:
         self.notify = notify
         self._up: OrderedDict[str, int] = OrderedDict()
         self._site_ids: dict[str, str] = {}
+        needs = Needs(store=store, changed=charging.changed, automation=devices.automation)
+        outside = OutsideDesk(store=store, touch=touch)
         desks: dict[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = {
             LinkOffered: links.offered,
             LinkClosed: self._closed,
@@ -112,7 +117,10 @@ class Central:
             SessionUpdated: charging.reported,
             SessionEnded: charging.reported,
             MeterReported: charging.metered,
-            NeedReported: lambda report: terms.need_reported(report, charging.need_reported),
+            NeedReported: lambda report: terms.need_reported(report, needs.reported),
+            ScheduleProposed: needs.proposed,
+            ProfilesReported: outside.profiles_reported,
+            LimitNotified: outside.limit_notified,
             PriorityChanged: terms.priority_changed,
             DynamicPulled: dynamics.pulled,
             VendorMessage: self._vendor,

@@ -13,7 +13,6 @@ import structlog
 from csms.core import session as folds
 from csms.core.messages import (
     MeterReported,
-    NeedReply,
     NeedReported,
     Noted,
     SessionEnded,
@@ -346,25 +345,8 @@ class Charging:
             self.changed(Effect(session=session))
         return Noted()
 
-    async def need_reported(self, report: NeedReported) -> NeedReply:
-        """Take the car's own wish: departure, energy and limits it knows better than we do."""
 
-        def work(tx: Tx) -> Session | None:
-            session = sessions.open_session_on_evse(tx, report.station_id, report.evse_id)
-            if session is None:
-                return None
-            session = _with_wish(session, report)
-            sessions.save(tx, session)
-            return session
-
-        session = await self.store.write(work)
-        if session is None:
-            return NeedReply(status="Rejected")
-        self.changed(Effect(session=session, why="the car stated its need"))
-        return NeedReply(status="Accepted" if session.is_authorized else "Processing")
-
-
-def _with_wish(session: Session, report: NeedReported) -> Session:
+def with_wish(session: Session, report: NeedReported) -> Session:
     """Return the session with what the car said where nobody declared a trip.
 
     A declared trip stays: it is what the driver promised. The car's energy is added on top of

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, select
 
 from csms.core.masking import masked_text
-from csms.core.messages import RecordReceived, VendorMessage
+from csms.core.messages import RecordReceived, Report, VendorMessage
 from csms.core.model import Event, OcppVersion
 from csms.store import tables
 from csms.store.pages import Page, newest_first
@@ -60,6 +61,21 @@ def add_record(tx: Tx, report: RecordReceived) -> None:
         "version": report.version,
         "action": report.action,
         "payload": masked_text(report.payload),
+        "at": report.received_at,
+    }
+    tx.execute(_R.insert(), [row])
+
+
+def add_raw_record(tx: Tx, report: Report[Any], *, action: str, payload: str) -> None:
+    """Keep a message that has a report of its own as it came, too."""
+    version = tx.execute(
+        select(tables.station.c.version).where(tables.station.c.station_id == report.station_id)
+    ).scalar()
+    row = {
+        "station_id": report.station_id,
+        "version": version or OcppVersion.V201,
+        "action": action,
+        "payload": masked_text(payload),
         "at": report.received_at,
     }
     tx.execute(_R.insert(), [row])
