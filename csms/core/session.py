@@ -125,7 +125,7 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     fold.add(report.samples)
     if not isinstance(report, SessionEnded):
         now = {"charging_state": charging_state, "last_seq_no": max(seq_no, session.last_seq_no)}
-        return _changed(session, fold.changes() | now | _learned(session, report))
+        return _changed(session, _with_learned(fold.changes() | now, session, report))
     if report.meter_stop_wh is not None:
         stop = MeterSample(at=report.at, context="Transaction.End", energy_wh=report.meter_stop_wh)
         fold.add((stop,))
@@ -142,12 +142,11 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
         # What the station says itself is no estimate, however late it says it.
         "is_estimated": False,
     }
-    return _changed(session, fold.changes() | ended | _learned(session, report))
+    return _changed(session, _with_learned(fold.changes() | ended, session, report))
 
 
-def _learned(session: Session, report: SessionReport) -> dict[str, Any]:
-    """Return what `report` adds to what was not known of the session yet."""
-    found: dict[str, Any] = {}
+def _with_learned(found: dict[str, Any], session: Session, report: SessionReport) -> dict[str, Any]:
+    """Return the changes `found` with what `report` adds to what was not known yet."""
     if not session.evse_id and report.evse_id:
         found["evse_id"] = report.evse_id
     if not session.connector_id and report.connector_id:

@@ -179,7 +179,8 @@ class Charging:
                 session = folds.with_late_start(session, report)
         elif before is not None and isinstance(report, SessionUpdated | SessionEnded):
             session = folds.advanced(session, report)
-            if folds.MESSAGES_MISSING in before.flags:
+            is_late = report.seq_no is not None and report.seq_no < before.last_seq_no
+            if is_late and folds.MESSAGES_MISSING in before.flags:
                 session = _without_gap(tx, session)
         if before is None and isinstance(report, SessionEnded):
             session = folds.advanced(session, report)
