@@ -7,6 +7,7 @@ import pytest
 
 from tests.conformance.conftest import Lab
 from tests.conformance.story import CARD, Story, now_text
+from tests.scenarios.world import eventually
 
 BAD = "0000000000000A"
 
@@ -219,3 +220,68 @@ async def test_a_vendors_data_that_nobody_knows_is_answered_so(lab: Lab, version
         answer = await story.say("DataTransfer", data)
         assert answer["status"] in ("UnknownVendorId", "UnknownMessageId", "Rejected")
         await story.told_again()
+
+
+@pytest.mark.parametrize(
+    ("profiles", "is_smart"), [("Core,SmartCharging", True), ("Core,FirmwareManagement", False)]
+)
+async def test_s15_the_features_of_a_station_drive_what_it_is_sent(
+    driven: Lab, profiles: str, is_smart: bool
+) -> None:
+    key = {"key": "SupportedFeatureProfiles", "readonly": True, "value": profiles}
+    answers = {"GetConfiguration": {"configurationKey": [key]}}
+    async with driven.station("1.6", answers=answers) as station:
+        outcome = await driven.command("GetConfiguration", {"key": ["SupportedFeatureProfiles"]})
+        assert outcome["answer"] == {"configurationKey": [key]}
+        assert {"key": ["SupportedFeatureProfiles"]} in [
+            c.payload for c in station.seen("GetConfiguration")
+        ]
+        await eventually(lambda: _has_learned(driven, is_smart), "the features were not learned")
+        story = Story(driven, station)
+        await story.charging_16()
+        await eventually(lambda: _is_planned(driven), "the session was not planned")
+        if is_smart:
+            await station.called("SetChargingProfile")
+        else:
+            await driven.command("TriggerMessage", {"requestedMessage": "Heartbeat"})
+            assert station.seen("SetChargingProfile") == []
+
+
+async def _has_learned(lab: Lab, is_smart: bool) -> bool:
+    limits = (await lab.get("stations/CS-1"))["limits"]
+    return limits["source"] == "asked" or (is_smart and limits["supports_profiles"])
+
+
+async def _is_planned(lab: Lab) -> bool:
+    plans = (await lab.get("plans"))["items"]
+    return any("session" in plan["why"] for plan in plans)
+
+
+@pytest.mark.case("S19")
+async def test_a_faulted_connector_is_an_alert(driven: Lab, version: str) -> None:
+    async with driven.station(version) as station:
+        story = Story(driven, station)
+        assert (await story.authorize())["status"] == "Accepted"
+        await story.status("Preparing")
+        payload: dict[str, Any] = {
+            "connectorId": 1,
+            "errorCode": "ConnectorLockFailure",
+            "status": "Faulted",
+        }
+        if version != "1.6":
+            payload = {
+                "evseId": 1,
+                "connectorId": 1,
+                "connectorStatus": "Faulted",
+                "timestamp": now_text(),
+            }
+        assert await story.say("StatusNotification", payload) == {}
+        await story.told_again()
+        shown = (await driven.get("stations/CS-1"))["evses"][0]
+        assert shown["status"] == "Faulted"
+        (alert,) = (await driven.get("alerts", station_id="CS-1"))["items"]
+        assert (alert["evse_id"], alert["closed_at"]) == (1, None)
+        if version == "1.6":
+            assert shown["error_code"] == "ConnectorLockFailure"
+            assert "ConnectorLockFailure" in alert["subject"]
+        assert await story.all_shown() == []
