@@ -14,6 +14,9 @@ MASK: Final = "***"
 _MEMBERS: Final = frozenset({"basicauthpassword", "apnpassword", "password", "simpin"})
 _SETTINGS: Final = frozenset({"authorizationkey", "basicauthpassword"})
 _URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
+_ONE_TIME: Final = re.compile(r"(/uploads/)[\w-]+")
+"""A place of ours for a file: its URL is all that is needed to put one there."""
+_WORDS: Final = ("password", "authorizationkey", "simpin", "vpn", "@", "/uploads/")
 
 
 def masked(value: object) -> object:
@@ -23,7 +26,7 @@ def masked(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_masked_pair(item) for item in value]
     if isinstance(value, str):
-        return _URL_LOGIN.sub(rf"\1{MASK}@", value)
+        return _ONE_TIME.sub(rf"\1{MASK}", _URL_LOGIN.sub(rf"\1{MASK}@", value))
     return value
 
 
@@ -53,7 +56,7 @@ def is_secret_setting(name: str) -> bool:
 def _may_hold_secret(text: str) -> bool:
     # Nearly every payload ends here.
     folded = text.casefold()
-    return any(word in folded for word in ("password", "authorizationkey", "simpin", "vpn", "@"))
+    return any(word in folded for word in _WORDS)
 
 
 def _masked_members(value: Mapping[object, object]) -> dict[object, object]:

@@ -1,8 +1,9 @@
 """How far each station's clock is from ours, measured by the times its live messages carry.
 
 A message may have waited on the station, so one late time proves nothing: an offset counts when it
-is smaller than the one in force (nothing waits for less than no time), or when two messages in a
-row agree on it. What a station says is kept as it said it; the offset gives the corrected time.
+is smaller than the one in force (nothing waits for less than no time) without lying in the future,
+or when two messages in a row agree on it. What a station says is kept as it said it; the offset
+gives the corrected time.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def heard(tx: Tx, station_id: str, *, link_id: int, at: datetime, received_at: d
     in_force_s = stored_s
     if known is None or known.link_id != link_id:
         in_force_s = offset_s
-    elif offset_s < known.offset_s or abs(offset_s - known.last_s) < _AGREE_S:
+    elif -TOLERANCE_S < offset_s < known.offset_s or abs(offset_s - known.last_s) < _AGREE_S:
         in_force_s = offset_s
     if abs(in_force_s - stored_s) > _WORTH_STORING_S:
         device_model.set_clock_offset(tx, station_id, in_force_s, at=received_at)
