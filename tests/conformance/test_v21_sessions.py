@@ -9,7 +9,7 @@ from csms.core.errors import Conflict, InvalidInput
 from csms.core.model import Credential, Holder, TokenRecord
 from csms.store import stations
 from tests.conformance.conftest import Lab
-from tests.conformance.journey21 import Tx, energy, told
+from tests.conformance.journey21 import Tx, energy, instant, told
 from tests.conformance.raw import RawStation
 from tests.scenarios.world import did_of, eventually
 
@@ -236,3 +236,28 @@ async def test_v09_what_is_left_of_an_allowance_is_the_limit(lab: Lab) -> None:
     async with lab.station("2.1", answers={"GetVariables": LIMITS}) as station:
         await able(lab, "supported_limits")
         assert (await Tx(station, card).started())["transactionLimit"] == {"maxEnergy": 6000.0}
+
+
+async def test_v11_the_state_of_a_connector_comes_by_notify_event_alone(lab: Lab) -> None:
+    def event(value: str) -> dict[str, Any]:
+        return {
+            "generatedAt": instant(),
+            "seqNo": 0,
+            "eventData": [
+                {
+                    "eventId": 1,
+                    "timestamp": instant(),
+                    "trigger": "Delta",
+                    "actualValue": value,
+                    "eventNotificationType": "HardWiredNotification",
+                    "component": {"name": "Connector", "evse": {"id": 1, "connectorId": 1}},
+                    "variable": {"name": "AvailabilityState"},
+                }
+            ],
+        }
+
+    async with lab.station("2.1") as station:
+        for value in ("Available", "Occupied", "Faulted"):
+            assert await station.call("NotifyEvent", event(value)) == {}
+            shown = await lab.get("stations/CS-1")
+            assert [e["status"] for e in shown["evses"]] == [value]
