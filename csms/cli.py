@@ -300,7 +300,11 @@ def dialect_list(as_json: JsonOption = False, config: ConfigOption = None) -> No
     """List what is known of each model, item by item."""
     found = with_store(config, lambda store, settings: _book(store).models())
     lines = [
-        {"of": f"{m['vendor']} {m['model']} {m['firmware'] or '(any firmware)'}", **item}
+        {
+            **item,
+            "of": f"{m['vendor']} {m['model']}",
+            "firmware": item["firmware"] or "any firmware",
+        }
         for m in found
         for item in m["items"]
     ]
