@@ -5,6 +5,7 @@ hold without us (architecture.md 6). Nothing is sent unasked where automation is
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -29,6 +30,7 @@ from csms.core.units import a_from_w, floor_to
 from csms.planning.guard import Guard, guards
 from csms.planning.profile import GUARD_PROFILE_ID
 from csms.service.dialects import DialectWatcher
+from csms.service.guard_book import GuardBook
 from csms.store import commands, journal, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -73,6 +75,7 @@ class Devices:
         self.bus = bus
         self.clock = clock
         self.automation = automation
+        self.guard_book = GuardBook(store)
         self.watchers: list[CommandWatcher] = [DialectWatcher()]
         """Told of every command and its outcome."""
 
@@ -121,7 +124,7 @@ class Devices:
         loaded = await self.store.read(lambda tx: _load(tx, station_id))
         if loaded is None:
             return False
-        station, site, own, all_evses = loaded
+        station, site, own = loaded
         if not (self.automation and station.automation):
             return False
         station, own = await self._learn(station, own)
@@ -130,9 +133,8 @@ class Devices:
         if not station.limits.supports_profiles:
             await self._uncontrolled(station, own)
             return False
-        known = {(e.station_id, e.evse_id): e for e in all_evses}
-        known.update({(e.station_id, e.evse_id): e for e in own})
-        wanted = [g for g in guards(site, list(known.values())) if g.station_id == station_id]
+        # Looked up after the station was asked: what it told of its EVSEs counts.
+        wanted = await self.guard_book.of_station(station.site_id, station.station_id)
         return await self._guard(station, site, own, wanted)
 
     async def fit_guards(self, site_id: str) -> bool:
@@ -184,7 +186,7 @@ class Devices:
         )
 
     async def _guard(
-        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: list[Guard]
+        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: Sequence[Guard]
     ) -> bool:
         """Set the station's maximum, then each EVSE's default; return whether all took."""
         maximum_kw = sum(e.max_kw for e in own)
@@ -325,9 +327,7 @@ def _guard_schedule(
     )
 
 
-def _load(
-    tx: Tx, station_id: str
-) -> tuple[Station, Site, tuple[Evse, ...], tuple[Evse, ...]] | None:
+def _load(tx: Tx, station_id: str) -> tuple[Station, Site, tuple[Evse, ...]] | None:
     station = stations.find_station(tx, station_id)
     if station is None:
         return None
@@ -335,5 +335,4 @@ def _load(
         station,
         stations.get_site(tx, station.site_id),
         tuple(stations.evses_of_station(tx, station_id)),
-        tuple(stations.evses_of_site(tx, station.site_id)),
     )
