@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from csms import cli_devices
 from csms.core.errors import TascoError
 from csms.settings import Settings, effective, load
 from csms.telemetry import set_up_logging
@@ -35,6 +36,13 @@ app.add_typer(dialect_app, name="dialect")
 app.add_typer(token_app, name="token")
 app.add_typer(api_token_app, name="api-token")
 app.add_typer(db_app, name="db")
+for _name, _command in (
+    ("command", cli_devices.command),
+    ("firmware", cli_devices.firmware),
+    ("logs", cli_devices.logs),
+    ("variables", cli_devices.variables),
+):
+    station_app.command(_name)(_command)
 
 ConfigOption = Annotated[
     Path | None,
