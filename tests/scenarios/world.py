@@ -28,7 +28,7 @@ from csms.settings import (
     SiteSettings,
     StoreSettings,
 )
-from csms.store import access, commands, journal, plans, sessions, tables
+from csms.store import access, commands, journal, plans, sessions, stations, tables
 from csms.store.commands import CommandRecord
 from csms.store.database import Store
 from csms.store.journal import StoredEvent
@@ -249,7 +249,10 @@ class World:
 
     async def _settled(self, station_id: str) -> bool:
         given = await self.commands(station_id, "SetGuard")
-        return len(given) > 1 and all(c.finished_at is not None for c in given)
+        station = await self.store.read(lambda tx: stations.get_station(tx, station_id))
+        # A station that says that it has no profiles is given none.
+        enough = len(given) > 1 or not station.limits.supports_profiles
+        return enough and all(c.finished_at is not None for c in given)
 
     # --- judging
 
