@@ -228,9 +228,11 @@ class Devices:
         phases: int,
         is_dc: bool,
     ) -> CommandResult:
-        """Send a guard, again for as long as a refusal teaches how to spell it."""
+        """Send a guard, again for as long as a refusal teaches another way to spell it."""
+        tried: list[StationLimits] = []
         while True:
             limits = station.limits
+            tried.append(limits)
             schedule = _guard_schedule(
                 limits,
                 profile_id=GUARD_PROFILE_ID + evse_id,
@@ -250,7 +252,8 @@ class Devices:
             if result.is_accepted:
                 return result
             station = await self._again(station.station_id)
-            if station.limits == limits or not station.limits.supports_profiles:
+            # Where nothing helped, what was tried is dropped, and we are back where we began.
+            if station.limits in tried or not station.limits.supports_profiles:
                 return result
 
     async def _again(self, station_id: str) -> Station:
