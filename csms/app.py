@@ -31,6 +31,7 @@ from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
 from csms.service.care import Care, care_for
 from csms.service.central import Central
+from csms.service.certificates import Certificates
 from csms.service.charging import Charging, Effect
 from csms.service.costs import Costs
 from csms.service.devices import Devices
@@ -206,6 +207,7 @@ class System:
     reservations: Reservations
     local_lists: LocalLists
     frames: FrameDesk
+    certificates: Certificates
     remote: RemoteStarts
     central: Central
     care: Care
@@ -246,6 +248,15 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     care = _care(settings, store, devices, clock, background)
     reservations = Reservations(store=store, clock=clock, devices=devices)
     passwords = Passwords(bus=bus, devices=devices)
+    certificates = Certificates(
+        store=store,
+        bus=bus,
+        devices=devices,
+        clock=clock,
+        background=background,
+        authority=security.local_authority(settings),
+        renew_before=timedelta(days=settings.security.renew_before_days),
+    )
     displays = DisplayMessages()
     devices.watchers += [reservations, displays, passwords]
     lists = LocalLists(
@@ -313,6 +324,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         terms=terms,
         aftercare=aftercare,
         dynamics=dynamics,
+        certificates=certificates,
         background=background,
         touch=replanner.touch,
         notify=notices.show,
@@ -343,6 +355,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         forecasting=forecasting,
         notices=notices,
         passwords=passwords,
+        certificates=certificates,
         enrolment=enrolment,
         offers=book,
         demo=settings.api.demo,
@@ -377,6 +390,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         reservations=reservations,
         local_lists=lists,
         frames=frames,
+        certificates=certificates,
         remote=remote,
         central=central,
         care=care,
@@ -514,6 +528,11 @@ def _timetable(system: System) -> None:
     jobs.every("prices", system.market.fetch, period_s=3600, before_s=300)
     jobs.every("fold energy", system.housekeeping.fold, period_s=900)
     jobs.every("follow clock", system.housekeeping.follow_clock, period_s=10)
+
+    async def certificates() -> None:
+        system.metrics.certificates_ending.set(await system.certificates.watch())
+
+    jobs.every("certificates", certificates, period_s=3600)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("silent stations", system.central.look_for_silence, period_s=60)
     jobs.every("closed uploads", system.care.logs.purge, period_s=86400)
