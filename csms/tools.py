@@ -27,7 +27,8 @@ BY = "command line"
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def _enrolment(store: Store, settings: Settings) -> Enrolment:
+def enrolment_of(store: Store, settings: Settings) -> Enrolment:
+    """Return the desk that registers people and stations in `store`."""
     return Enrolment(
         store=store,
         keys=tenant_keys(settings.identity, settings.store.url),
@@ -52,7 +53,7 @@ async def add_stations(
     password: str,
 ) -> int:
     """Register stations alike and return how many."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     count = 0
     for station_id in station_ids:
         await enrolment.register_station(
@@ -120,7 +121,7 @@ async def add_tokens(
     store: Store, settings: Settings, values: Iterable[str], *, did: str, kind: str, sites: str
 ) -> int:
     """Enrol tokens for `did`, or for one new holder each, and return how many."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     allowed = tuple(part.strip() for part in sites.split(",") if part.strip())
     records = []
     for value in values:
@@ -214,7 +215,7 @@ def _text(path: Path) -> str:
 
 async def import_file(store: Store, settings: Settings, kind: str, file: Path) -> int:
     """Import a CSV file, or the first concept's JSON; return how many records it had."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     text = _text(file)
     if kind != "concept":
         count, _ = await enrolment.import_csv(kind, text, by=BY)
