@@ -61,8 +61,8 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Run the central system until SIGTERM."""
-    from csms.app import check_parts
     from csms.app import serve as serve_
+    from csms.opening import check_parts
 
     settings = settings_from(config)
     # What `check` would refuse must not come up only when it is needed first.
@@ -73,7 +73,7 @@ def serve(config: ConfigOption = None) -> None:
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Print the effective configuration, secrets masked; fail if it cannot be used."""
-    from csms.app import check_parts
+    from csms.opening import check_parts
 
     settings = settings_from(config)
     check_parts(settings)
@@ -366,8 +366,8 @@ def token_unblock(value: str, config: ConfigOption = None) -> None:
 @token_app.command("fingerprint")
 def token_fingerprint(did: str, config: ConfigOption = None) -> None:
     """Print the 20-character name that stands for a DID at this operator's stations."""
-    from csms.app import tenant_keys
     from csms.identity.did import parse
+    from csms.opening import tenant_keys
 
     settings = settings_from(config)
     parse(did)

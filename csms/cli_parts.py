@@ -50,7 +50,7 @@ def run(work: Awaitable[T]) -> T:
 
 def with_store(config: Path | None, work: Callable[[Any, Settings], Awaitable[T]]) -> T:
     """Run `work(store, settings)` on the configured store."""
-    from csms.app import open_store
+    from csms.opening import open_store
 
     settings = settings_from(config)
 

@@ -8,13 +8,14 @@ from typing import Any
 import orjson
 
 from csms.api.auth import ROLES, new_token, token_hash, token_prefix
-from csms.app import clock_from, planning_options, tenant_keys
+from csms.assembly import planning_options
 from csms.clock import Clock
 from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput, NotFound
 from csms.core.model import Evse, Holder, TokenRecord
 from csms.core.plan import Plan, PlanningCase
 from csms.identity.alias import enrolled
+from csms.opening import clock_from, tenant_keys
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.enrolment import Enrolment, StationRegistration

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from csms.api.auth import new_token, token_hash, token_prefix
-from csms.app import System, running
+from csms.app import running
+from csms.assembly import System
 from csms.clock import Clock
 from csms.core.model import Evse, Holder, Session, TokenRecord, Trip, Vehicle
 from csms.core.plan import Plan, PlanningCase
