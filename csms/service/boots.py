@@ -14,14 +14,13 @@ LOOP_WITHIN = timedelta(minutes=10)
 _LOOP = "Boot.Loop"
 
 
-def keep_boot(tx: Tx, report: StationBooted) -> Station:
-    """Keep a boot and what it tells; return the station. Raises UnknownStation.
+def keep_boot(tx: Tx, report: StationBooted, *, before: Station) -> Station:
+    """Keep a boot and what it tells; return the station, which was as `before` until then.
 
     A boot begins the order of connector states anew: what the station says next counts, whatever
     its clock showed before.
     """
-    before = stations.get_station(tx, report.station_id)
-    station = stations.boot(tx, report)
+    station = stations.boot(tx, report, before=before)
     boots.add_boot(
         tx,
         report.station_id,

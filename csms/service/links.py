@@ -6,6 +6,7 @@ from then on.
 """
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import structlog
@@ -32,8 +33,10 @@ from csms.service.passwords import CredentialCheck
 from csms.service.states import keep_state
 from csms.store import certificates, journal, links, stations
 from csms.store.database import Store
-from csms.store.links import StationCredential
+from csms.store.links import Applicant
 from csms.store.statements import Tx
+
+_REMEMBERED = 50_000
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +77,23 @@ class LinkDesk:
         self.allow_profile_0 = allow_profile_0
         self.operator = operator
         self.credentials = CredentialCheck()
+        self.site_ids: dict[str, str] = {}
+        """The site of each station that has a link, since it was granted."""
+        self._applicants: OrderedDict[str, Applicant] = OrderedDict()
+        # As they were last read: they are compared in the transaction that opens the link, which
+        # saves a reconnect a read of its own.
 
     async def offered(self, report: LinkOffered) -> LinkReply:
         """Decide on a handshake; a granted link has its id before the station hears of it."""
-        known = await self.store.read(lambda tx: _known(tx, report.station_id))
+        fold = report.station_id.casefold()
+        remembered = self._applicants.get(fold)
+        if remembered is not None and self._was_verified(report, remembered):
+            reply = await self._decided(report, remembered, is_certain=False)
+            if reply is not None:
+                return reply
+        known = await self.store.read(lambda tx: links.find_applicant(tx, report.station_id))
         if known is None:
+            self._applicants.pop(fold, None)
             await self.store.write(
                 lambda tx: links.note_unknown_station(
                     tx,
@@ -88,20 +103,46 @@ class LinkDesk:
                 )
             )
             return LinkReply(refusal=LinkRefusal.UNKNOWN_STATION)
-        station, kept = known
-        shown = await self._check(report, station, kept)
+        self._applicants[fold] = known
+        while len(self._applicants) > _REMEMBERED:
+            self._applicants.popitem(last=False)
+        reply = await self._decided(report, known, is_certain=True)
+        # What was just read has changed meanwhile: refused this once, the station asks again.
+        return reply or LinkReply(refusal=LinkRefusal.BAD_CREDENTIAL)
+
+    async def _decided(
+        self, report: LinkOffered, known: Applicant, *, is_certain: bool
+    ) -> LinkReply | None:
+        """Decide by what is known of the station; return None if that holds no longer."""
+        shown = await self._check(report, known)
         if isinstance(shown, _Refused):
-            await self._refuse(report, station, shown)
+            if not is_certain:
+                return None
+            await self._refuse(report, known, shown)
             return LinkReply(refusal=shown.refusal)
-        link_id = await self.store.write(lambda tx: _grant(tx, report, station, shown))
+        link_id = await self.store.write(lambda tx: _grant(tx, report, known, shown))
+        if link_id is None:
+            return None
+        self.site_ids[known.station_id] = known.site_id
         return LinkReply(
-            station_id=station.station_id,
+            station_id=known.station_id,
             link_id=link_id,
-            heartbeat_interval_s=station.heartbeat_interval_s,
-            is_registered=station.registration == "Accepted",
+            heartbeat_interval_s=known.heartbeat_interval_s,
+            is_registered=known.registration == "Accepted",
         )
 
-    async def _refuse(self, report: LinkOffered, station: Station, refused: _Refused) -> None:
+    def _was_verified(self, report: LinkOffered, known: Applicant) -> bool:
+        """Return whether this is the reconnect of a station that has shown the same before."""
+        if report.certificate:
+            return False
+        if report.password is None or not known.hashes:
+            return not known.hashes
+        name = (report.username or "").casefold()
+        return name == known.station_id.casefold() and self.credentials.remembers(
+            known.station_id, report.password, known.hashes
+        )
+
+    async def _refuse(self, report: LinkOffered, station: Applicant, refused: _Refused) -> None:
         log.warning(
             "station refused",
             station_id=station.station_id,
@@ -124,9 +165,7 @@ class LinkDesk:
             )
         )
 
-    async def _check(
-        self, report: LinkOffered, station: Station, kept: StationCredential
-    ) -> _Shown | _Refused:
+    async def _check(self, report: LinkOffered, station: Applicant) -> _Shown | _Refused:
         """Return the profile that a station has shown, or why it may not connect."""
         if report.certificate and report.password is None:
             return await self._check_certificate(report, station)
@@ -136,13 +175,10 @@ class LinkDesk:
         if station.security_profile == BASIC_OVER_TLS and not report.is_tls:
             why = "the station's profile asks for TLS"
             return _Refused(refusal=LinkRefusal.PROFILE_TOO_LOW, why=why)
-        return await self._check_password(report, station, kept)
+        return await self._check_password(report, station)
 
-    async def _check_password(
-        self, report: LinkOffered, station: Station, kept: StationCredential
-    ) -> _Shown | _Refused:
-        station_id = station.station_id
-        hashes = tuple(h for h in (kept.credential_hash, *kept.pending_hashes) if h)
+    async def _check_password(self, report: LinkOffered, station: Applicant) -> _Shown | _Refused:
+        station_id, hashes = station.station_id, station.hashes
         if not hashes:
             if report.is_loopback or self.allow_profile_0:
                 return _Shown(profile=NO_SECURITY)
@@ -162,10 +198,12 @@ class LinkDesk:
             return _Refused(refusal=LinkRefusal.BAD_CREDENTIAL)
         return _Shown(
             profile=BASIC_OVER_TLS if report.is_tls else BASIC,
-            pending_hash="" if matched == kept.credential_hash else matched,
+            pending_hash="" if matched == station.credential_hash else matched,
         )
 
-    async def _check_certificate(self, report: LinkOffered, station: Station) -> _Shown | _Refused:
+    async def _check_certificate(
+        self, report: LinkOffered, station: Applicant
+    ) -> _Shown | _Refused:
         """Judge a certificate that TLS has verified up to the stations' authority."""
 
         def refused(why: str) -> _Refused:
@@ -239,7 +277,7 @@ class LinkDesk:
                     ),
                 )
                 return None
-            return keep_boot(tx, report)
+            return keep_boot(tx, report, before=station)
 
         station = await self.store.write(work)
         if station is None:
@@ -258,8 +296,13 @@ class LinkDesk:
         return kept.is_new_evse
 
 
-def _grant(tx: Tx, report: LinkOffered, station: Station, shown: _Shown) -> int:
-    """Open the link; a password that was used is in force, a profile that was raised stays."""
+def _grant(tx: Tx, report: LinkOffered, station: Applicant, shown: _Shown) -> int | None:
+    """Open the link; a password that was used is in force, a profile that was raised stays.
+
+    Return None for a station that is not as it was when it was judged.
+    """
+    if links.find_applicant(tx, report.station_id) != station:
+        return None
     station_id, certificate = station.station_id, shown.certificate
     if shown.pending_hash:
         links.confirm_credential(tx, station_id, shown.pending_hash)
@@ -300,9 +343,3 @@ def _is_other_device(tx: Tx, report: StationBooted, station: Station) -> bool:
     is_identity = name.casefold() == station.station_id.casefold()
     expected = (station.serial_number or report.serial_number) if is_identity else name
     return report.serial_number.casefold() != expected.casefold()
-
-
-def _known(tx: Tx, station_id: str) -> tuple[Station, StationCredential] | None:
-    """Return a station and the hashes of the passwords it may use; None for an unknown one."""
-    station = stations.find_station(tx, station_id)
-    return None if station is None else (station, links.get_credential(tx, station.station_id))

@@ -9,7 +9,6 @@ it either one works; once the station has accepted it, the old one is dead.
 """
 
 import asyncio
-import hashlib
 import hmac
 import json
 import os
@@ -121,9 +120,13 @@ class CredentialCheck:
                 return stored
         return None
 
+    def remembers(self, station_id: str, password: bytes, hashes: tuple[str, ...]) -> bool:
+        """Return whether `password` is known to match one of the stored `hashes`."""
+        return any(self._mark(station_id, password, stored) in self._good for stored in hashes)
+
     def _mark(self, station_id: str, password: bytes, stored: str) -> bytes:
         text = b"\0".join((station_id.encode(), stored.encode(), password))
-        return hmac.new(self._key, text, hashlib.sha256).digest()
+        return hmac.digest(self._key, text, "sha256")
 
 
 def _matches(stored: str, password: bytes) -> bool:

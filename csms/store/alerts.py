@@ -9,8 +9,9 @@ from sqlalchemy import delete, select, update
 
 from csms.core.device import StationEvent, VariableName
 from csms.store import device_tables as tables
+from csms.store.columns import us_from
 from csms.store.pages import Page, newest_first
-from csms.store.statements import Tx
+from csms.store.statements import Hot, Tx, parameter
 
 _E = tables.device_event
 _A = tables.alert
@@ -164,27 +165,37 @@ def close_alert(
     connector_id: int = 0,
 ) -> bool:
     """Close the open alert on a subject; return whether there was one."""
-    changed = tx.execute(
-        update(_A).where(*_open(station_id, evse_id, connector_id, subject)).values(closed_at=at)
-    ).rowcount
-    return bool(changed)
+    return bool(tx.run(_CLOSE, (us_from(at), station_id, evse_id, connector_id, subject)))
+
+
+_PLACE = ("station_id", "evse_id", "connector_id", "subject")
+_CLOSE = Hot(
+    lambda insert: (
+        update(_A)
+        .values(closed_at=parameter(_A.c.closed_at))
+        .where(*(_A.c[name] == parameter(_A.c[name]) for name in _PLACE), _A.c.closed_at.is_(None))
+    ),
+    ("closed_at", *_PLACE),
+)
 
 
 def close_alerts_like(
     tx: Tx, *, station_id: str, prefix: str, evse_id: int, connector_id: int, at: datetime
 ) -> None:
     """Close the open alerts of a connector whose subject begins with `prefix`."""
-    tx.execute(
+    pattern = prefix.replace("/", "//").replace("%", "/%").replace("_", "/_") + "%"
+    tx.run(_CLOSE_LIKE, (us_from(at), station_id, evse_id, connector_id, pattern))
+
+
+_CLOSE_LIKE = Hot(
+    lambda insert: (
         update(_A)
-        .where(
-            _A.c.station_id == station_id,
-            _A.c.evse_id == evse_id,
-            _A.c.connector_id == connector_id,
-            _A.c.subject.startswith(prefix, autoescape=True),
-            _A.c.closed_at.is_(None),
-        )
-        .values(closed_at=at)
-    )
+        .values(closed_at=parameter(_A.c.closed_at))
+        .where(*(_A.c[name] == parameter(_A.c[name]) for name in _PLACE[:-1]))
+        .where(_A.c.subject.like(parameter(_A.c.subject), escape="/"), _A.c.closed_at.is_(None))
+    ),
+    ("closed_at", *_PLACE),
+)
 
 
 def _open(station_id: str, evse_id: int, connector_id: int, subject: str) -> list[Any]:

@@ -6,7 +6,8 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 
 from csms.store import device_tables as tables
-from csms.store.statements import Tx
+from csms.store.columns import us_from
+from csms.store.statements import Hot, Tx, parameter, parameters
 
 _B = tables.boot
 _F = tables.firmware_history
@@ -32,35 +33,40 @@ class FirmwareSince:
 
 def add_boot(tx: Tx, station_id: str, boot: Boot) -> None:
     """Keep a boot, and its firmware where that is new."""
-    tx.execute(
-        _B.insert().values(
-            station_id=station_id,
-            at=boot.at,
-            reason=boot.reason,
-            firmware_version=boot.firmware_version,
-            status=boot.status,
-        )
-    )
-    known = firmware_history(tx, station_id, limit=1)
-    if boot.firmware_version and (not known or known[0].firmware_version != boot.firmware_version):
-        tx.execute(
-            _F.insert().values(
-                station_id=station_id,
-                firmware_version=boot.firmware_version,
-                since_at=boot.at,
-            )
-        )
+    at_us = us_from(boot.at)
+    tx.run(_ADD, (station_id, at_us, boot.reason, boot.firmware_version, boot.status))
+    newest = tx.row(_NEWEST_FIRMWARE, (station_id,))
+    if boot.firmware_version and (newest is None or newest[0] != boot.firmware_version):
+        tx.run(_ADD_FIRMWARE, (station_id, boot.firmware_version, at_us))
+
+
+_BOOT = ("station_id", "at", "reason", "firmware_version", "status")
+_ADD = Hot(lambda insert: insert(_B).values(parameters(_B, _BOOT)), _BOOT)
+_FIRMWARE = ("station_id", "firmware_version", "since_at")
+_ADD_FIRMWARE = Hot(lambda insert: insert(_F).values(parameters(_F, _FIRMWARE)), _FIRMWARE)
+_NEWEST_FIRMWARE = Hot(
+    lambda insert: (
+        select(_F.c.firmware_version)
+        .where(_F.c.station_id == parameter(_F.c.station_id))
+        .order_by(_F.c.change_id.desc())
+    ),
+    ("station_id",),
+)
+_SINCE = Hot(
+    lambda insert: (
+        select(func.count())
+        .select_from(_B)
+        .where(_B.c.station_id == parameter(_B.c.station_id), _B.c.at > parameter(_B.c.at))
+    ),
+    ("station_id", "at"),
+)
 
 
 def boots_since(tx: Tx, station_id: str, since: datetime) -> int:
     """Return how often a station has booted since."""
-    return int(
-        tx.execute(
-            select(func.count())
-            .select_from(_B)
-            .where(_B.c.station_id == station_id, _B.c.at > since)
-        ).scalar_one()
-    )
+    row = tx.row(_SINCE, (station_id, us_from(since)))
+    assert row is not None
+    return int(row[0])
 
 
 def list_boots(tx: Tx, station_id: str, *, limit: int = 50) -> list[Boot]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, literal_column, select, update
 
 from csms.core.device import (
     Attribute,
@@ -15,8 +15,8 @@ from csms.core.device import (
     VariableName,
 )
 from csms.store import device_tables as tables
-from csms.store.columns import EPOCH
-from csms.store.statements import Tx
+from csms.store.columns import us_from
+from csms.store.statements import Hot, Tx, parameter, upsert
 
 _A = tables.device_attribute
 _M = tables.device_monitor
@@ -185,22 +185,41 @@ def severities(tx: Tx, station_id: str) -> dict[int, int]:
 
 def newest_state(tx: Tx, state: ConnectorState) -> bool:
     """Store a connector's state unless one by a later time is known; return whether it counts."""
-    known = tx.execute(
-        select(_C.c.order_at).where(
-            _C.c.station_id == state.station_id,
-            _C.c.evse_id == state.evse_id,
-            _C.c.connector_id == state.connector_id,
-        )
-    ).scalar()
-    if known is not None and known > state.order_at:
+    row = tx.row(_ORDER, (state.station_id, state.evse_id, state.connector_id))
+    order_us = us_from(state.order_at)
+    if row is not None and row[0] > order_us:
         return False
-    tx.upsert(_C, ["station_id", "evse_id", "connector_id"], asdict(state))
+    values = [getattr(state, name) for name in _STATE]
+    values[-4:] = [us_from(at) for at in values[-4:]]
+    tx.run(_KEEP_STATE, values)
     return True
+
+
+_CONNECTOR = ("station_id", "evse_id", "connector_id")
+_STATE = tuple(f.name for f in fields(ConnectorState))
+assert _STATE[-4:] == ("at", "corrected_at", "received_at", "order_at")
+_ORDER = Hot(
+    lambda insert: select(_C.c.order_at).where(
+        *(_C.c[name] == parameter(_C.c[name]) for name in _CONNECTOR)
+    ),
+    _CONNECTOR,
+)
+_KEEP_STATE = Hot(lambda insert: upsert(insert, _C, _CONNECTOR, _STATE), _STATE)
 
 
 def reset_order(tx: Tx, station_id: str) -> None:
     """Let the next state of each connector count whatever its time: the clock began anew."""
-    tx.execute(update(_C).where(_C.c.station_id == station_id).values(order_at=EPOCH))
+    tx.run(_RESET, (0, station_id))
+
+
+_RESET = Hot(
+    lambda insert: (
+        update(_C)
+        .values(order_at=parameter(_C.c.order_at))
+        .where(_C.c.station_id == parameter(_C.c.station_id))
+    ),
+    ("order_at", "station_id"),
+)
 
 
 def connector_states(tx: Tx, station_id: str) -> list[ConnectorState]:
@@ -239,16 +258,20 @@ def availability(tx: Tx, station_id: str) -> list[CommandedAvailability]:
 
 def settle_availability(tx: Tx, station_id: str, evse_id: int, *, is_operative: bool) -> None:
     """Note that what was scheduled has come about: the EVSE says that it is so."""
-    tx.execute(
+    tx.run(_COME_ABOUT, ("Accepted", station_id, evse_id, "Scheduled", is_operative))
+
+
+_COME_ABOUT = Hot(
+    lambda insert: (
         update(_W)
-        .where(
-            _W.c.station_id == station_id,
-            _W.c.evse_id.in_((0, evse_id)),
-            _W.c.status == "Scheduled",
-            _W.c.is_operative == is_operative,
-        )
-        .values(status="Accepted")
-    )
+        .values(status=parameter(_W.c.status))
+        .where(_W.c.station_id == parameter(_W.c.station_id))
+        .where((_W.c.evse_id == literal_column("0")) | (_W.c.evse_id == parameter(_W.c.evse_id)))
+        .where(_W.c.status == parameter(_W.c.status, "was"))
+        .where(_W.c.is_operative == parameter(_W.c.is_operative))
+    ),
+    ("status", "station_id", "evse_id", "was", "is_operative"),
+)
 
 
 # --- clocks --------------------------------------------------------------------------------------
@@ -262,8 +285,14 @@ def set_clock_offset(tx: Tx, station_id: str, offset_s: float, *, at: datetime) 
 
 def clock_offset_s(tx: Tx, station_id: str) -> float:
     """Return how far a station's clock is behind ours, 0.0 while that is not known."""
-    found = tx.execute(select(_T.c.offset_s).where(_T.c.station_id == station_id)).scalar()
-    return 0.0 if found is None else float(found)
+    row = tx.row(_OFFSET, (station_id,))
+    return 0.0 if row is None else float(row[0])
+
+
+_OFFSET = Hot(
+    lambda insert: select(_T.c.offset_s).where(_T.c.station_id == parameter(_T.c.station_id)),
+    ("station_id",),
+)
 
 
 def clock_offsets(tx: Tx, station_ids: Iterable[str]) -> Mapping[str, float]:

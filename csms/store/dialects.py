@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, delete, or_, select
 
-from csms.core.dialect import DialectItem, Value, limits_of, winners
+from csms.core.dialect import ASKED, DialectItem, Value, limits_of, winners
 from csms.core.model import Station, StationLimits
 from csms.store import smart_tables as tables
 from csms.store import stations
@@ -53,6 +54,21 @@ def items_for(tx: Tx, station: Station) -> list[DialectItem]:
     )
     found = tx.execute(select(_D).where(or_(_D.c.station_id == station.station_id, of_model)))
     return [_item_from(row) for row in found]
+
+
+def asked_at(tx: Tx, station_id: str, *, firmware: str) -> datetime | None:
+    """Return when a station with this firmware last told what it takes, None if never."""
+    found: datetime | None = tx.execute(
+        select(_D.c.at)
+        .where(
+            _D.c.station_id == station_id,
+            _D.c.firmware == firmware,
+            _D.c.source == ASKED,
+        )
+        .order_by(_D.c.at.desc())
+        .limit(1)
+    ).scalar()
+    return found
 
 
 def items_of_models(tx: Tx) -> list[DialectItem]:

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from csms.core.errors import UnknownStation
 from csms.core.model import LinkState, OcppVersion
 from csms.store import tables
-from csms.store.statements import Tx
+from csms.store.columns import us_from
+from csms.store.statements import Hot, Tx, parameter, parameters
 
 _L = tables.link
 _S = tables.station
@@ -56,6 +57,41 @@ class StationCredential:
     pending_hashes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applicant:
+    """What decides whether a station may connect, and what it is told when it does."""
+
+    station_id: str
+    site_id: str
+    security_profile: int
+    asked_profile: int
+    serial_number: str
+    registration: str
+    heartbeat_interval_s: int
+    credential_hash: str
+    pending_hash: str
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Hashes of the passwords that it may use."""
+        return tuple(h for h in (self.credential_hash, *self.pending_hash.split("\n")) if h)
+
+
+_APPLICANT = tuple(f.name for f in fields(Applicant))
+_BY_FOLD = Hot(
+    lambda insert: select(*(_S.c[name] for name in _APPLICANT)).where(
+        _S.c.station_fold == parameter(_S.c.station_fold)
+    ),
+    ("station_fold",),
+)
+
+
+def find_applicant(tx: Tx, station_id: str) -> Applicant | None:
+    """Return the station that calls itself `station_id`, in any case; None for an unknown one."""
+    row = tx.row(_BY_FOLD, (station_id.casefold(),))
+    return None if row is None else Applicant(**dict(zip(_APPLICANT, row, strict=True)))
+
+
 # --- links ---------------------------------------------------------------------------------------
 
 
@@ -73,30 +109,37 @@ def open_link(
 
     Raises UnknownStation.
     """
-    row = {
-        "station_id": station_id,
-        "version": version,
-        "remote_address": remote_address,
-        "opened_at": at,
-        "close_reason": "",
-        "security_profile": security_profile,
-        "certificate_cn": certificate_cn,
-    }
-    link_id = int(tx.execute(_L.insert().values(row).returning(_L.c.link_id)).scalar_one())
-    changed = tx.execute(
-        update(_S)
-        .where(_S.c.station_id == station_id)
-        .values(
-            link_id=link_id,
-            link_state=LinkState.ONLINE,
-            linked_at=at,
-            last_seen_at=at,
-            version=version,
-        )
-    ).rowcount
-    if not changed:
+    at_us, spoken = us_from(at), str(version)
+    opened = (station_id, spoken, remote_address, at_us, "", security_profile, certificate_cn)
+    row = tx.row(_OPEN, opened)
+    assert row is not None
+    link_id = int(row[0])
+    if not tx.run(_ONLINE, (link_id, str(LinkState.ONLINE), at_us, at_us, spoken, station_id)):
         raise UnknownStation(f"no station {station_id}")
     return link_id
+
+
+_OPENED = (
+    "station_id",
+    "version",
+    "remote_address",
+    "opened_at",
+    "close_reason",
+    "security_profile",
+    "certificate_cn",
+)
+_OPEN = Hot(
+    lambda insert: insert(_L).values(parameters(_L, _OPENED)).returning(_L.c.link_id), _OPENED
+)
+_LINKED = ("link_id", "link_state", "linked_at", "last_seen_at", "version")
+_ONLINE = Hot(
+    lambda insert: (
+        update(_S)
+        .values(parameters(_S, _LINKED))
+        .where(_S.c.station_id == parameter(_S.c.station_id))
+    ),
+    (*_LINKED, "station_id"),
+)
 
 
 def certificate_cn(tx: Tx, link_id: int) -> str:
@@ -112,17 +155,29 @@ def set_link_state(tx: Tx, station_id: str, state: LinkState) -> None:
 
 def close_link(tx: Tx, station_id: str, link_id: int, *, at: datetime, reason: str) -> bool:
     """Store the end of a link; return False if a newer link keeps the station online."""
-    tx.execute(
+    tx.run(_CLOSE, (us_from(at), reason, link_id, station_id))
+    return bool(tx.run(_OFFLINE, (str(LinkState.OFFLINE), station_id, link_id)))
+
+
+_CLOSE = Hot(
+    lambda insert: (
         update(_L)
-        .where(_L.c.link_id == link_id, _L.c.station_id == station_id, _L.c.closed_at.is_(None))
-        .values(closed_at=at, close_reason=reason)
-    )
-    changed = tx.execute(
+        .values(parameters(_L, ("closed_at", "close_reason")))
+        .where(_L.c.link_id == parameter(_L.c.link_id))
+        .where(_L.c.station_id == parameter(_L.c.station_id))
+        .where(_L.c.closed_at.is_(None))
+    ),
+    ("closed_at", "close_reason", "link_id", "station_id"),
+)
+_OFFLINE = Hot(
+    lambda insert: (
         update(_S)
-        .where(_S.c.station_id == station_id, _S.c.link_id == link_id)
-        .values(link_state=LinkState.OFFLINE)
-    ).rowcount
-    return bool(changed)
+        .values(link_state=parameter(_S.c.link_state))
+        .where(_S.c.station_id == parameter(_S.c.station_id))
+        .where(_S.c.link_id == parameter(_S.c.link_id))
+    ),
+    ("link_state", "station_id", "link_id"),
+)
 
 
 def close_all_links(tx: Tx, *, at: datetime, reason: str) -> int:
@@ -158,15 +213,21 @@ def purge_links(tx: Tx, *, before: datetime) -> int:
 
 def get_credential(tx: Tx, station_id: str) -> StationCredential:
     """Return a station's password hashes; raise UnknownStation."""
-    row = tx.execute(
-        select(_S.c.credential_hash, _S.c.pending_hash).where(_S.c.station_id == station_id)
-    ).first()
+    row = tx.row(_CREDENTIAL, (station_id,))
     if row is None:
         raise UnknownStation(f"no station {station_id}")
     return StationCredential(
-        credential_hash=row.credential_hash,
-        pending_hashes=tuple(row.pending_hash.split("\n")) if row.pending_hash else (),
+        credential_hash=row[0],
+        pending_hashes=tuple(row[1].split("\n")) if row[1] else (),
     )
+
+
+_CREDENTIAL = Hot(
+    lambda insert: select(_S.c.credential_hash, _S.c.pending_hash).where(
+        _S.c.station_id == parameter(_S.c.station_id)
+    ),
+    ("station_id",),
+)
 
 
 def set_credential(tx: Tx, station_id: str, credential_hash: str) -> None:

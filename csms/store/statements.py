@@ -49,6 +49,15 @@ def parameters(table: Table, names: Sequence[str]) -> dict[str, BindParameter[An
     return {name: parameter(table.c[name]) for name in names}
 
 
+def upsert(insert: Insert, table: Table, key: Sequence[str], names: Sequence[str]) -> Any:
+    """Return the statement that inserts a row, or updates the one with the same `key` to it."""
+    statement = insert(table).values(parameters(table, names))
+    return statement.on_conflict_do_update(
+        index_elements=list(key),
+        set_={name: statement.excluded[name] for name in names if name not in key},
+    )
+
+
 class Hot:
     """A statement compiled once per dialect and run with a tuple in the order of `names`.
 

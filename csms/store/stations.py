@@ -4,20 +4,21 @@ A station's id is unique without regard to case and is found in any; its registe
 the one that counts everywhere else.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import delete, literal_column, select, update
 
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
 from csms.core.masking import MASK, is_secret_setting
 from csms.core.messages import StationBooted, StatusChanged
-from csms.core.model import Evse, LinkState, Site, Station, StationLimits
+from csms.core.model import Evse, LinkState, OcppVersion, Site, Station, StationLimits
 from csms.store import tables
-from csms.store.columns import json_text, us_from
-from csms.store.statements import Hot, Tx, parameter
+from csms.store.columns import at_or_none, json_text, us_from, us_or_none
+from csms.store.statements import Hot, Row, Tx, parameter, parameters, upsert
 
 _SITE = tables.site
 _CONFIGURED = tables.site_configuration
@@ -25,8 +26,10 @@ _S = tables.station
 _E = tables.evse
 _V = tables.device_variable
 
-_STATION_COLUMNS = [_S.c[f.name] for f in fields(Station)]
-_EVSE_COLUMNS = [_E.c[f.name] for f in fields(Evse)]
+_STATION_NAMES = tuple(f.name for f in fields(Station))
+_STATION_COLUMNS = [_S.c[name] for name in _STATION_NAMES]
+_EVSE_NAMES = tuple(f.name for f in fields(Evse))
+_EVSE_COLUMNS = [_E.c[name] for name in _EVSE_NAMES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +114,30 @@ def register_station(tx: Tx, station: Station, *, credential_hash: str = "") -> 
     )
 
 
+_BY_FOLD = Hot(
+    lambda insert: select(*_STATION_COLUMNS).where(
+        _S.c.station_fold == parameter(_S.c.station_fold)
+    ),
+    ("station_fold",),
+)
+
+
 def find_station(tx: Tx, station_id: str) -> Station | None:
     """Return the station whose id is `station_id` in any case, None if there is none."""
-    found = tx.execute(
-        select(*_STATION_COLUMNS).where(_S.c.station_fold == station_id.casefold())
-    ).first()
-    return None if found is None else _station_from(found)
+    row = tx.row(_BY_FOLD, (station_id.casefold(),))
+    return None if row is None else _station_of(row)
+
+
+def _station_of(row: Row) -> Station:
+    """Return a station from its row as it is stored."""
+    values = dict(zip(_STATION_NAMES, row, strict=True))
+    version = values["version"]
+    values["version"] = None if version is None else OcppVersion(version)
+    for name in ("linked_at", "last_seen_at", "booted_at"):
+        values[name] = at_or_none(values[name])
+    for name in ("automation", "uid_byte_order_reversed"):
+        values[name] = bool(values[name])
+    return _with_limits(values, json.loads(values["limits"]))
 
 
 def get_station(tx: Tx, station_id: str) -> Station:
@@ -144,11 +165,27 @@ def remove(tx: Tx, station_id: str) -> None:
         raise UnknownStation(f"no station {station_id}")
 
 
-def boot(tx: Tx, report: StationBooted) -> Station:
-    """Store how a station introduced itself and return it; raise UnknownStation."""
-    _change(
-        tx,
+def boot(tx: Tx, report: StationBooted, *, before: Station | None = None) -> Station:
+    """Store how a station introduced itself and return it as it is now; raise UnknownStation.
+
+    `before` is the station as it was, where the caller has read it.
+    """
+    at_us = us_from(report.received_at)
+    values = (
+        str(report.version),
+        report.vendor,
+        report.model,
+        report.serial_number,
+        report.firmware_version,
+        at_us,
+        at_us,
+        report.payload,
         report.station_id,
+    )
+    if not tx.run(_BOOT, values):
+        raise UnknownStation(f"no station {report.station_id}")
+    return replace(
+        before or get_station(tx, report.station_id),
         version=report.version,
         vendor=report.vendor,
         model=report.model,
@@ -156,11 +193,27 @@ def boot(tx: Tx, report: StationBooted) -> Station:
         firmware_version=report.firmware_version,
         booted_at=report.received_at,
         last_seen_at=report.received_at,
-        boot_payload=report.payload,
     )
-    return get_station(tx, report.station_id)
 
 
+_TOLD_AT_BOOT = (
+    "version",
+    "vendor",
+    "model",
+    "serial_number",
+    "firmware_version",
+    "booted_at",
+    "last_seen_at",
+    "boot_payload",
+)
+_BOOT = Hot(
+    lambda insert: (
+        update(_S)
+        .values(parameters(_S, _TOLD_AT_BOOT))
+        .where(_S.c.station_id == parameter(_S.c.station_id))
+    ),
+    (*_TOLD_AT_BOOT, "station_id"),
+)
 _SEEN = Hot(
     lambda insert: (
         update(_S)
@@ -263,69 +316,52 @@ def _change(tx: Tx, station_id: str, **values: Any) -> None:
 
 def _station_from(row: Any) -> Station:
     values = dict(row._mapping)
-    limits = values.pop("limits")
+    return _with_limits(values, values["limits"])
+
+
+def _with_limits(values: dict[str, Any], limits: Mapping[str, Any]) -> Station:
     # A newer version may have stored more than this one knows.
     known = {k: v for k, v in limits.items() if k in StationLimits.__dataclass_fields__}
     if "units" in known:
         known["units"] = tuple(known["units"])
     values["link_state"] = LinkState(values["link_state"])
-    return Station(limits=StationLimits(**known), **values)
+    values["limits"] = StationLimits(**known)
+    return Station(**values)
 
 
 # --- EVSEs ---------------------------------------------------------------------------------------
 
 
+_STATUS_AT = _EVSE_NAMES.index("status_at")
+_UPSERT_EVSE = Hot(
+    lambda insert: upsert(insert, _E, ("station_id", "evse_id"), _EVSE_NAMES), _EVSE_NAMES
+)
+
+
 def upsert_evse(tx: Tx, evse: Evse) -> None:
     """Store an EVSE, replacing what was stored under its id."""
-    tx.upsert(_E, ["station_id", "evse_id"], asdict(evse))
+    values = [getattr(evse, name) for name in _EVSE_NAMES]
+    values[_STATUS_AT] = us_or_none(evse.status_at)
+    tx.run(_UPSERT_EVSE, values)
 
 
-def get_evse(tx: Tx, station_id: str, evse_id: int) -> Evse | None:
-    """Return an EVSE, None while it was never seen."""
-    row = tx.execute(
-        select(*_EVSE_COLUMNS).where(_E.c.station_id == station_id, _E.c.evse_id == evse_id)
-    ).first()
-    return None if row is None else Evse(**row._mapping)
-
-
-def evses_of_station(tx: Tx, station_id: str) -> list[Evse]:
-    """Return a station's EVSEs by number, without EVSE 0, which is the station itself."""
-    found = tx.execute(
-        select(*_EVSE_COLUMNS)
-        .where(_E.c.station_id == station_id, _E.c.evse_id > 0)
-        .order_by(_E.c.evse_id)
-    )
-    return [Evse(**row._mapping) for row in found]
-
-
-def evses_of_site(tx: Tx, site_id: str) -> list[Evse]:
-    """Return all EVSEs of a site by station and number, without any EVSE 0."""
-    found = tx.execute(
-        select(*_EVSE_COLUMNS)
-        .join(_S, _S.c.station_id == _E.c.station_id)
-        .where(_S.c.site_id == site_id, _E.c.evse_id > 0)
-        .order_by(_E.c.station_id, _E.c.evse_id)
-    )
-    return [Evse(**row._mapping) for row in found]
-
-
-class EvseRating(NamedTuple):
-    """What of an EVSE its guard depends on."""
-
-    station_id: str
-    evse_id: int
-    max_kw: float
-    phases: int
-    current_type: str
-
-    def evse(self) -> Evse:
-        """Return the EVSE without its states."""
-        return Evse(**self._asdict())
-
-
-_RATINGS = Hot(
+_EVSE = Hot(
+    lambda insert: select(*_EVSE_COLUMNS).where(
+        _E.c.station_id == parameter(_E.c.station_id), _E.c.evse_id == parameter(_E.c.evse_id)
+    ),
+    ("station_id", "evse_id"),
+)
+_OF_STATION = Hot(
     lambda insert: (
-        select(*(_E.c[name] for name in EvseRating._fields))
+        select(*_EVSE_COLUMNS)
+        .where(_E.c.station_id == parameter(_E.c.station_id), _E.c.evse_id > literal_column("0"))
+        .order_by(_E.c.evse_id)
+    ),
+    ("station_id",),
+)
+_OF_SITE = Hot(
+    lambda insert: (
+        select(*_EVSE_COLUMNS)
         .join(_S, _S.c.station_id == _E.c.station_id)
         .where(_S.c.site_id == parameter(_S.c.site_id), _E.c.evse_id > literal_column("0"))
         .order_by(_E.c.station_id, _E.c.evse_id)
@@ -334,9 +370,26 @@ _RATINGS = Hot(
 )
 
 
-def evse_ratings(tx: Tx, site_id: str) -> list[EvseRating]:
-    """Return what `evses_of_site` does without the states, at a tenth of its cost."""
-    return [EvseRating(*row) for row in tx.rows(_RATINGS, (site_id,))]
+def _evse_of(row: Row) -> Evse:
+    values = dict(zip(_EVSE_NAMES, row, strict=True))
+    values["status_at"] = at_or_none(values["status_at"])
+    return Evse(**values)
+
+
+def get_evse(tx: Tx, station_id: str, evse_id: int) -> Evse | None:
+    """Return an EVSE, None while it was never seen."""
+    row = tx.row(_EVSE, (station_id, evse_id))
+    return None if row is None else _evse_of(row)
+
+
+def evses_of_station(tx: Tx, station_id: str) -> list[Evse]:
+    """Return a station's EVSEs by number, without EVSE 0, which is the station itself."""
+    return [_evse_of(row) for row in tx.rows(_OF_STATION, (station_id,))]
+
+
+def evses_of_site(tx: Tx, site_id: str) -> list[Evse]:
+    """Return all EVSEs of a site by station and number, without any EVSE 0."""
+    return [_evse_of(row) for row in tx.rows(_OF_SITE, (site_id,))]
 
 
 def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
@@ -361,14 +414,20 @@ def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
     return evse
 
 
+_GUARD = Hot(
+    lambda insert: (
+        update(_E)
+        .values(guard_kw=parameter(_E.c.guard_kw))
+        .where(_E.c.station_id == parameter(_E.c.station_id))
+        .where(_E.c.evse_id == parameter(_E.c.evse_id))
+    ),
+    ("guard_kw", "station_id", "evse_id"),
+)
+
+
 def set_guard_kw(tx: Tx, station_id: str, evse_id: int, guard_kw: float | None) -> None:
     """Store the limit a station holds without us; raise NotFound for an unknown EVSE."""
-    changed = tx.execute(
-        update(_E)
-        .where(_E.c.station_id == station_id, _E.c.evse_id == evse_id)
-        .values(guard_kw=guard_kw)
-    ).rowcount
-    if not changed:
+    if not tx.run(_GUARD, (guard_kw, station_id, evse_id)):
         raise NotFound(f"station {station_id} has no EVSE {evse_id}")
 
 
