@@ -42,7 +42,6 @@ from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.care import Care
-from csms.service.certificates import Certificates
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -117,7 +116,6 @@ def create_app(
     forecasting: Forecasting,
     notices: Notices,
     passwords: Passwords,
-    certificates: Certificates,
     enrolment: Enrolment,
     offers: OfferBook,
     demo: bool = False,
@@ -153,7 +151,6 @@ def create_app(
         forecasting=forecasting,
         notices=notices,
         passwords=passwords,
-        certificates=certificates,
         enrolment=enrolment,
         offers=offers,
         concept=Concept(

@@ -10,7 +10,6 @@ from csms.clock import Clock
 from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.care import Care
-from csms.service.certificates import Certificates
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -81,7 +80,6 @@ class Parts:
     forecasting: Forecasting
     notices: Notices
     passwords: Passwords
-    certificates: Certificates
     enrolment: Enrolment
     offers: OfferBook
     concept: Concept

@@ -4,8 +4,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
-import structlog
-
 from csms.core.device_messages import (
     CustomerReported,
     EventsReported,
@@ -13,7 +11,6 @@ from csms.core.device_messages import (
     MonitorsReported,
     VariablesReported,
 )
-from csms.core.errors import UnknownStation
 from csms.core.messages import (
     BootReply,
     CommandAnswered,
@@ -38,12 +35,11 @@ from csms.core.messages import (
     VendorMessage,
     VendorReply,
 )
-from csms.core.security_messages import CertificateAsked, SecurityEventReported
+from csms.core.model import OcppVersion
 from csms.core.smart import LimitNotified, ProfilesReported, ScheduleProposed
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
-from csms.service.certificates import Certificates
 from csms.service.charging import Charging
 from csms.service.device_desk import DeviceDesk
 from csms.service.devices import Devices
@@ -53,6 +49,7 @@ from csms.service.links import LinkDesk
 from csms.service.needs import Needs
 from csms.service.outside_desk import OutsideDesk
 from csms.service.reservations import Reservations, is_out_of_order
+from csms.service.settling import Due, Settling
 from csms.service.silence import Silence
 from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
@@ -63,8 +60,6 @@ from csms.store.statements import Tx
 R = TypeVar("R", covariant=True)
 
 _KNOWN_LINKS = 50_000
-
-log = structlog.get_logger(__name__)
 
 
 class Central:
@@ -86,7 +81,6 @@ class Central:
         terms: TermsDesk,
         aftercare: Aftercare,
         dynamics: Dynamics,
-        certificates: Certificates,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -104,16 +98,14 @@ class Central:
         self.background = background
         self.touch = touch
         self.notify = notify
+        self.settling = Settling(self._settle, background)
         self._up: OrderedDict[str, int] = OrderedDict()
-        self._site_ids: dict[str, str] = {}
         needs = Needs(store=store, changed=charging.changed, automation=devices.automation)
         outside = OutsideDesk(store=store, touch=touch)
         desks: dict[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = {
             LinkOffered: links.offered,
             LinkClosed: self._closed,
             SecurityNoticed: links.noticed,
-            CertificateAsked: certificates.asked,
-            SecurityEventReported: certificates.security_event,
             StationSeen: links.seen,
             StationBooted: self._booted,
             StatusChanged: self._status_changed,
@@ -165,34 +157,29 @@ class Central:
         while len(self._up) > _KNOWN_LINKS:
             self._up.popitem(last=False)
         if not isinstance(report, StationBooted):
-            self._settle(station_id, "station back")
+            self.settling.came_up(station_id, "station back", is_new=False)
 
-    def _settle(self, station_id: str, why: str) -> None:
-        async def work() -> None:
-            try:
-                await self.devices.settle(station_id)
-                await self.terms.settle(station_id)
-                await self.dynamics.settle(station_id)
-                await self.waiting.send(station_id)
-                await self.aftercare.station_up(station_id)
-            except UnknownStation:
-                log.info("station removed while it settled", station_id=station_id)
-                return
-            self.touch(await self._site_of(station_id), why)
-
-        self.background.start(f"settle {station_id}", work)
+    async def _settle(self, station_id: str, due: Due) -> None:
+        station = await self.devices.settle(station_id, is_new=due.is_new)
+        if station.version is OcppVersion.V21:
+            await self.terms.settle(station_id)
+            await self.dynamics.settle(station_id)
+        await self.waiting.send(station_id)
+        if station.version is not OcppVersion.V16:
+            await self.aftercare.station_up(station_id)
+        self.touch(station.site_id, due.why)
 
     async def _booted(self, report: StationBooted) -> BootReply:
         reply = await self.links.booted(report)
         if reply.status == "Accepted":
-            self._settle(report.station_id, "station booted")
+            self.settling.came_up(report.station_id, "station booted", is_new=True)
         await self._show(report.station_id, "station", {"event": "booted"})
         return reply
 
     async def _status_changed(self, report: StatusChanged) -> Noted:
         is_new = await self.links.status_changed(report)
         if is_new:
-            self._settle(report.station_id, "new EVSE")
+            self.settling.came_up(report.station_id, "new EVSE", is_new=True)
         if is_out_of_order(report):
             self.background.start(
                 f"reservations of {report.station_id} {report.evse_id}",
@@ -205,7 +192,7 @@ class Central:
 
     async def _device_events(self, report: EventsReported) -> Noted:
         if await self.device_desk.events(report):
-            self._settle(report.station_id, "new EVSE")
+            self.settling.came_up(report.station_id, "new EVSE", is_new=True)
         await self._show(report.station_id, "station", {"event": "device event"})
         return Noted()
 
@@ -228,7 +215,7 @@ class Central:
             self.silence.gone(report.station_id)
             self.touch(await self._site_of(report.station_id), "station away")
             await self._show(report.station_id, "station", {"event": "away"})
-            self._site_ids.pop(report.station_id, None)
+            self.links.site_ids.pop(report.station_id, None)
         return Noted()
 
     async def _vendor(self, report: VendorMessage) -> VendorReply:
@@ -252,10 +239,10 @@ class Central:
 
     async def _site_of(self, station_id: str) -> str:
         """Return the station's site, looked up once per link; "" if it is not registered."""
-        site_id = self._site_ids.get(station_id)
+        site_id = self.links.site_ids.get(station_id)
         if site_id is None:
             site_id = await self.store.read(lambda tx: stations.site_id_of_station(tx, station_id))
-            self._site_ids[station_id] = site_id
+            self.links.site_ids[station_id] = site_id
         return site_id
 
     async def _show(self, station_id: str, kind: str, detail: Mapping[str, object]) -> None:

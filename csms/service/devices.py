@@ -5,8 +5,7 @@ hold without us (architecture.md 6). Nothing is sent unasked where automation is
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -30,8 +29,8 @@ from csms.core.units import a_from_w, floor_to
 from csms.planning.guard import Guard, guards
 from csms.planning.profile import GUARD_PROFILE_ID
 from csms.service.dialects import DialectWatcher
-from csms.service.guard_book import GuardBook
-from csms.store import commands, journal, stations
+from csms.service.guard_fits import GuardFits
+from csms.store import commands, dialects, journal, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -39,6 +38,10 @@ log = structlog.get_logger(__name__)
 
 _PAST = timedelta(seconds=2)
 """Schedules start slightly in the past: a station's clock may be a second behind ours."""
+_ASK_AGAIN = timedelta(days=30)
+"""A station is asked again what it can take after this time, and whenever its firmware changes."""
+_SAME_KW = 0.05
+"""Guards that differ by less are the same."""
 
 
 class CommandWatcher(Protocol):
@@ -75,9 +78,9 @@ class Devices:
         self.bus = bus
         self.clock = clock
         self.automation = automation
-        self.guard_book = GuardBook(store)
         self.watchers: list[CommandWatcher] = [DialectWatcher()]
         """Told of every command and its outcome."""
+        self.fits = GuardFits(store)
 
     async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
         """Send `command`, keep what came of it, return its record's id and the result."""
@@ -119,23 +122,29 @@ class Devices:
         for watcher in self.watchers:
             watcher.ended(tx, command, result, at=at)
 
-    async def settle(self, station_id: str) -> bool:
-        """Ask a station what it can take and set its guards; return whether it now has them."""
-        loaded = await self.store.read(lambda tx: _load(tx, station_id))
-        if loaded is None:
-            return False
-        station, site, own = loaded
+    async def settle(self, station_id: str, *, is_new: bool) -> Station:
+        """Ask a station what it can take if nobody knows, and set the guards that it may lack.
+
+        One that booted (`is_new`) is given all of them, one that was only away those that are not
+        in force as they should be. Raises UnknownStation.
+        """
+        loaded = await self.store.read(lambda tx: _load(tx, station_id, now=self.clock.now()))
+        station, own = loaded.station, loaded.evses
         if not (self.automation and station.automation):
-            return False
-        station, own = await self._learn(station, own)
+            return station
+        if loaded.has_to_be_asked or not own:
+            station, own = await self._learn(station, own)
         if not own:
-            return False
+            return station
         if not station.limits.supports_profiles:
             await self._uncontrolled(station, own)
-            return False
-        # Looked up after the station was asked: what it told of its EVSEs counts.
-        wanted = await self.guard_book.of_station(station.site_id, station.station_id)
-        return await self._guard(station, site, own, wanted)
+            return station
+        site, wanted = await self.fits.of(station, own)
+        in_force_kw = {e.evse_id: e.guard_kw for e in own}
+        missing = [g for g in wanted if is_new or _differs(g.power_kw, in_force_kw[g.evse_id])]
+        if missing:
+            await self._guard(station, site, own, missing)
+        return station
 
     async def fit_guards(self, site_id: str) -> bool:
         """Lower guards that stations keep from when the site had more for each; True if any fell.
@@ -155,7 +164,7 @@ class Devices:
             station = known[evse.station_id]
             is_here = station.link_state is LinkState.ONLINE and station.limits.supports_profiles
             may_send = self.automation and station.automation and is_here
-            is_too_high = evse.guard_kw is not None and guard.power_kw < evse.guard_kw - 0.05
+            is_too_high = evse.guard_kw is not None and guard.power_kw < evse.guard_kw - _SAME_KW
             if not (may_send and is_too_high):
                 continue
             result = await self._send_guard(
@@ -186,7 +195,7 @@ class Devices:
         )
 
     async def _guard(
-        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: Sequence[Guard]
+        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: list[Guard]
     ) -> bool:
         """Set the station's maximum, then each EVSE's default; return whether all took."""
         maximum_kw = sum(e.max_kw for e in own)
@@ -228,11 +237,9 @@ class Devices:
         phases: int,
         is_dc: bool,
     ) -> CommandResult:
-        """Send a guard, again for as long as a refusal teaches another way to spell it."""
-        tried: list[StationLimits] = []
+        """Send a guard, again for as long as a refusal teaches how to spell it."""
         while True:
             limits = station.limits
-            tried.append(limits)
             schedule = _guard_schedule(
                 limits,
                 profile_id=GUARD_PROFILE_ID + evse_id,
@@ -252,8 +259,7 @@ class Devices:
             if result.is_accepted:
                 return result
             station = await self._again(station.station_id)
-            # Where nothing helped, what was tried is dropped, and we are back where we began.
-            if station.limits in tried or not station.limits.supports_profiles:
+            if station.limits == limits or not station.limits.supports_profiles:
                 return result
 
     async def _again(self, station_id: str) -> Station:
@@ -330,12 +336,22 @@ def _guard_schedule(
     )
 
 
-def _load(tx: Tx, station_id: str) -> tuple[Station, Site, tuple[Evse, ...]] | None:
-    station = stations.find_station(tx, station_id)
-    if station is None:
-        return None
-    return (
-        station,
-        stations.get_site(tx, station.site_id),
-        tuple(stations.evses_of_station(tx, station_id)),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    station: Station
+    evses: tuple[Evse, ...]
+    has_to_be_asked: bool
+
+
+def _load(tx: Tx, station_id: str, *, now: datetime) -> _Loaded:
+    station = stations.get_station(tx, station_id)
+    asked_at = dialects.asked_at(tx, station.station_id, firmware=station.firmware_version)
+    return _Loaded(
+        station=station,
+        evses=tuple(stations.evses_of_station(tx, station.station_id)),
+        has_to_be_asked=asked_at is None or now - asked_at > _ASK_AGAIN,
     )
+
+
+def _differs(wanted_kw: float, in_force_kw: float | None) -> bool:
+    return in_force_kw is None or abs(wanted_kw - in_force_kw) > _SAME_KW

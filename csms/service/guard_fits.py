@@ -1,0 +1,72 @@
+"""Guard fits: the guards of a whole site, worked out once for all of its stations that settle.
+
+One fit reads every EVSE of the site. A large site's is used again for many times as long as it
+took, so that fits cost a small part of the process however many stations come up; a small site's
+is made anew each time.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from csms.core.model import Evse, Site, Station
+from csms.planning.guard import Guard, guards
+from csms.store import stations
+from csms.store.database import Store
+from csms.store.statements import Tx
+
+_GOOD_FOR = 20.0
+"""A fit is used for so many times as long as it took, beyond what is cheap."""
+_CHEAP_S = 0.01
+
+_Shape = tuple[float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    site: Site
+    guards: Mapping[str, Sequence[Guard]]
+    shapes: Mapping[str, Mapping[int, _Shape]]
+    good_until: float
+
+
+class GuardFits:
+    """The latest fit of each site. Belongs to one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._fits: dict[str, _Fit] = {}
+        self._fitting: dict[str, asyncio.Lock] = {}
+
+    async def of(self, station: Station, evses: Sequence[Evse]) -> tuple[Site, Sequence[Guard]]:
+        """Return a station's site and the guards of its `evses`, which the fit counts as given."""
+        shapes = {e.evse_id: _shape(e) for e in evses}
+        async with self._fitting.setdefault(station.site_id, asyncio.Lock()):
+            fit = self._fits.get(station.site_id)
+            is_good = (
+                fit is not None
+                and time.monotonic() < fit.good_until
+                and fit.shapes.get(station.station_id) == shapes
+            )
+            if fit is None or not is_good:
+                fit = await self._store.read(lambda tx: _fitted(tx, station))
+                self._fits[station.site_id] = fit
+        return fit.site, fit.guards.get(station.station_id, ())
+
+
+def _fitted(tx: Tx, station: Station) -> _Fit:
+    began, cpu = time.monotonic(), time.thread_time()
+    site = stations.get_site(tx, station.site_id)
+    evses = stations.evses_of_site(tx, station.site_id)
+    found: dict[str, list[Guard]] = {}
+    shapes: dict[str, dict[int, _Shape]] = {}
+    for evse, guard in zip(evses, guards(site, evses), strict=True):
+        found.setdefault(evse.station_id, []).append(guard)
+        shapes.setdefault(evse.station_id, {})[evse.evse_id] = _shape(evse)
+    good_until = began + _GOOD_FOR * (time.thread_time() - cpu - _CHEAP_S)
+    return _Fit(site=site, guards=found, shapes=shapes, good_until=good_until)
+
+
+def _shape(evse: Evse) -> _Shape:
+    return evse.max_kw, evse.phases
