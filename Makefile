@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos fuzz fuzz-planner lint bench bench-storm bench-quick bench-planner wheel lock upgrade clean
+.PHONY: help demo test conformance chaos fuzz fuzz-planner lint bench bench-storm bench-quick bench-planner bench-week wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,12 @@ bench-quick: $(VENV)/dev.stamp  ## the same in a minute, with generous limits
 
 bench-planner: $(VENV)/bench-planner.stamp  ## the planner against its peers in the simulator acnportal
 	@$(BIN)/python benchmarks/acn.py $(ARGS)
+
+# The days of August 2015 are lived through as those of the same week of 2024, whose prices are kept.
+bench-week: $(VENV)/runtime.stamp  ## a real week of workplace sessions, every strategy, four limits
+	@$(BIN)/tasco replay-day --sessions workplace_us --from 2015-08-17 --days 7 \
+	    --as-from 2024-08-19 --shift-h -6 --time-zone Europe/Copenhagen --strategy all \
+	    --limit-kw 15,20,30,60 --tariff dk1_prices_2024 --carbon dk1_co2_2024 $(ARGS)
 
 wheel: $(VENV)/dev.stamp  ## dist/tasco-*.whl
 	@$(BIN)/python -m hatchling build -t wheel

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from csms.cli_replay import replay_day
 from csms.core.errors import TascoError
 from csms.settings import Settings, effective, load
 from csms.telemetry import set_up_logging
@@ -197,6 +198,9 @@ def replay(
     from csms.tools import replay_frames
 
     show(run(replay_frames(frames)), as_json=as_json)
+
+
+app.command(name="replay-day")(replay_day)
 
 
 @app.command(name="import")

@@ -32,6 +32,8 @@ OWN: dict[str, frozenset[str]] = {
     "demo_result": ANYTHING,
     "tools": ANYTHING,
     "replay": ANYTHING,
+    "replay_day": ANYTHING,
+    "cli_replay": ANYTHING,
     "security": ANYTHING,
     "__main__": ANYTHING,
 }
@@ -55,6 +57,8 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "demo_result": ANYTHING,
     "tools": ANYTHING,
     "replay": ANYTHING,
+    "replay_day": ANYTHING,
+    "cli_replay": ANYTHING,
     "security": ANYTHING,
     "__main__": ANYTHING,
 }

@@ -12,7 +12,6 @@ from csms.core.model import (
     CarbonIntensity,
     Evse,
     LinkState,
-    Need,
     Price,
     Session,
     Site,
@@ -24,7 +23,15 @@ from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
 from csms.planning.learning import Observed
-from csms.planning.taper import charging_time
+from csms.planning.slots import (
+    carbon_series,
+    days_left,
+    edges,
+    highest,
+    price_series,
+    reserve_series,
+)
+from csms.planning.taper import ready_by
 from csms.service.cars import (
     Car,
     drawn_kw,
@@ -37,7 +44,6 @@ from csms.service.cars import (
 )
 from csms.service.following import car_of
 from csms.service.outside import cap_kw, caps_of
-from csms.service.slots import carbon_series, days_left, edges, highest, price_series
 from csms.service.states import UNKNOWN_EVSE_KW
 from csms.service.wiring import step_a, with_idle_guards
 from csms.store import (
@@ -55,11 +61,6 @@ from csms.store.statements import Tx
 
 CARBON_EUR_PER_KG = 0.10
 """What a carbon-conscious driver's plan pays for a kilogram of CO2 not emitted."""
-
-
-READY_BEFORE = timedelta(minutes=30)
-READY_SHARE = 0.5
-"""A car is planned to be ready this long before it leaves, or this share of its slack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +236,7 @@ def planning_case(
         edges_at=edges_at,
         limit_kw=(known.site.limit_kw,) * len(starts),
         base_load_kw=base_kw,
-        reserved_kw=highest(surroundings.reserved_kw, edges_at, otherwise=0.0),
+        reserved_kw=reserve_series(surroundings.reserved_kw, edges_at),
         idle_guard_kw=idle_guard_kw(known, now=now),
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
@@ -327,7 +328,14 @@ def _planning_session(
     held = held_kwh(session, vehicle) if vehicle is not None else None
     if vehicle is not None and not car.is_dc:
         soc = 0.0 if held is None else held / vehicle.battery_kwh
-        departs_at = _ready_by(wanted, vehicle, soc=soc, max_kw=most_kw, now=now)
+        departs_at = ready_by(
+            wanted,
+            soc=soc,
+            battery_kwh=vehicle.battery_kwh,
+            efficiency=vehicle.efficiency,
+            max_kw=most_kw,
+            now=now,
+        )
     least_a = max(
         vehicle.min_current_a if vehicle else MIN_CURRENT_A,
         (car.wish.min_current_a if car.wish else None) or 0.0,
@@ -372,31 +380,6 @@ def _planning_session(
 def _max_periods(car: Car) -> int:
     told = car.wish.max_periods if car.wish is not None else None
     return min(car.station.limits.max_periods, told or car.station.limits.max_periods)
-
-
-def _ready_by(
-    wanted: Need, vehicle: Vehicle, *, soc: float, max_kw: float, now: datetime
-) -> datetime:
-    """Return when the planned energy has to be through: somewhat before the car leaves.
-
-    The plan counts in full power; the tail of the battery takes longer, and limits rounded down,
-    late answers and slow cars each cost a little. So a part of the slack is kept, most of it while
-    there is much: near the departure the plan is made of what is left, and the margin shrinks.
-    """
-    if max_kw <= 0 or wanted.departs_at <= now:
-        return wanted.departs_at
-    took = charging_time(
-        wanted.required_kwh,
-        soc=soc,
-        battery_kwh=vehicle.battery_kwh,
-        efficiency=vehicle.efficiency,
-        max_kw=max_kw,
-    )
-    at_full_power = timedelta(hours=wanted.required_kwh / max_kw)
-    slack = max(wanted.departs_at - now - took, timedelta(0))
-    margin = min(READY_BEFORE, slack * READY_SHARE)
-    earliest = min(now + at_full_power, wanted.departs_at)
-    return max(wanted.departs_at - (took - at_full_power) - margin, earliest)
 
 
 def priority_kw(evse: Evse, site: Site) -> float:

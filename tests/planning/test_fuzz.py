@@ -132,6 +132,13 @@ def test_scenario_22_random_sites_keep_every_limit(part: int) -> None:
         assert made.to_json() == plan(of).to_json(), seed
 
 
+@pytest.mark.parametrize("strategy", Strategy)
+def test_every_strategy_keeps_the_limits_of_the_same_sites(strategy: Strategy) -> None:
+    for seed in range(0, SITES, PARTS):
+        of = replace(random_site(seed), strategy=strategy)
+        assert broken_laws(of, plan(of)) == [], seed
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_scenario_22_the_fallback_serves_almost_as_much_where_power_suffices(part: int) -> None:
     asked, given = 0.0, 0.0

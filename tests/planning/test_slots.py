@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from csms.core.messages import StatusChanged
 from csms.core.model import MeterSample, Price, Vehicle
 from csms.planning.planner import plan
+from csms.planning.slots import edges, highest, price_series
 from csms.service.cases import Surroundings, planning_case, snapshot
-from csms.service.slots import edges, highest, price_series
 from csms.store import energy, identities, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_samples

@@ -36,6 +36,17 @@ def highest(
     )
 
 
+def reserve_series(
+    per_quarter: Mapping[datetime, float], edges_at: tuple[datetime, ...]
+) -> tuple[float, ...]:
+    """Return the headroom to keep for cars yet to arrive in each slot, (slots,) kW.
+
+    None in the running slot: whoever arrives in it is planned for at once and has its share then,
+    while room that is kept free until then is lost to everyone.
+    """
+    return (0.0, *highest(per_quarter, edges_at, otherwise=0.0)[1:])
+
+
 def _finite(value: float | None, otherwise: float) -> float:
     return value if value is not None and isfinite(value) else otherwise
 
