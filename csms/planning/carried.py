@@ -1,12 +1,10 @@
-"""Rows for a site that cannot meet every need: each slot on levels, what is lost carried on.
+"""Rows for a site where cars compete: each slot on levels, what is lost carried on to the next.
 
-Where the solver itself leaves needs unmet, every limit is full whatever is done, and moving energy
-between slots gains little. So each slot is rounded by itself, in order: down to levels, who runs
-keeps its minimum, then up again while the limits leave room. What a car lost or gained by that is
-added to what the solver gave it in the next slot.
+Where a limit is full, what one car has another one lacks. So each slot is rounded by itself, in
+order: down to levels, who runs keeps its minimum, then up again while the limits leave room. What
+a car lost or gained by that is added to what the solver gave it in the next slot, so it ends up
+with the solver's energy, in few runs.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,106 +13,176 @@ from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW
 
 NOTHING_KW = 1e-6
+FEW = 3
+"""Up to so many cars are looked at one by one."""
 
 
-def carried(grid: Grid, aimed_kw: Floats, *, limit: Floats) -> Floats:
-    """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`."""
-    power = np.zeros(grid.shape)
-    left = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
-    carry = np.zeros(len(left))
-    rows = [np.flatnonzero(use > 0) for use in grid.use.T]
+def carried(grid: Grid, aimed_kw: Floats, *, limit: Floats, peak_kw: float = np.inf) -> Floats:
+    """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`.
+
+    All of them with the building stay below `peak_kw`.
+    """
+    power = np.zeros(grid.shape[::-1])
+    wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
     running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
     # Where no slot is dearer than another, whoever runs may as well have its energy sooner.
     is_flat = bool(np.ptp(grid.price) < 1e-9) and grid.demand_weight <= 0
-    for k in range(grid.shape[1]):
-        hours = grid.inside_h[:, k]
-        is_here = (grid.cap_kw[:, k] > 0) & (hours > 0) & (left > ENERGY_KWH)
-        hours = np.where(is_here, hours, 1.0)
-        most = np.maximum(np.minimum(grid.cap_kw[:, k], left / hours), grid.least_kw)
-        most = np.where(is_here, most, 0.0)
-        want = np.clip(aimed_kw[:, k] + carry / hours, 0.0, most)
-        slot = _Slot(grid, k, limit[:, k].copy(), rows)
-        slot.lower(want, most, running)
-        slot.raise_to_next(want, most)
-        if is_flat:
-            slot.fill(most, running)
-        power[:, k] = slot.row
-        given = np.where(is_here, slot.row * hours, 0.0)
-        carry = np.where(is_here, carry + aimed_kw[:, k] * hours - given, carry)
-        left = np.maximum(left - given, 0.0)
+    is_there = ((grid.cap_kw > 0) & (grid.inside_h > 0)).T
+    hours = np.where(is_there, grid.inside_h.T, 0.0)
+    per_h = np.where(is_there, 1.0 / np.where(is_there, hours, 1.0), 0.0)
+    cap = np.ascontiguousarray(grid.cap_kw.T)
+    asked = np.cumsum(aimed_kw.T * hours, axis=0)
+    cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)
+    peak = (peak_kw - grid.base_kw).tolist()
+    for k in range(len(hours)):
+        most = np.minimum(cap[k], (wanted - given) * per_h[k])
+        want = np.minimum((asked[k] - given) * per_h[k], most)
+        slot = _Slot(cars, k, free[k], peak[k])
+        if cars.has_floor or is_flat or want.max() > EPSILON_KW:
+            most = np.where(most * hours[k] > ENERGY_KWH, np.maximum(most, grid.least_kw), 0.0)
+            slot.lower(want, most, running)
+            slot.raise_to_next(want, most)
+            if is_flat:
+                slot.fill(most, running)
+        power[k] = slot.row
+        given += slot.row * hours[k]
         running = slot.row > 0
-    return power
+    return np.ascontiguousarray(power.T)
+
+
+class _Cars:
+    """What does not change from slot to slot.
+
+    Lists of plain numbers beside the arrays: one car at a time, they are read ten times faster.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.has_floor = bool(grid.floor_kw.any())
+        self.is_coarse = bool(grid.levels.is_coarse.any())
+        self.has_guard = bool(grid.guard_kw.any())
+        self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
+        self.by_urgency = np.empty(len(grid.laxity_h), dtype=np.int64)
+        self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(len(grid.laxity_h))
+        self.least: list[float] = self.enough_kw.tolist()
+        self.guard: list[float] = grid.guard_kw.tolist()
+        limits, uses = np.nonzero(grid.use.T)[1].tolist(), grid.use.T[grid.use.T != 0].tolist()
+        ends = np.cumsum((grid.use != 0).sum(axis=0)).tolist()
+        parts = list(zip([0, *ends], ends, strict=False))
+        self.limits: list[list[int]] = [limits[a:b] for a, b in parts]
+        self.uses: list[list[float]] = [uses[a:b] for a, b in parts]
 
 
 class _Slot:
-    """One slot: the cars' powers `row` (N,) and what they leave of each limit, `free` (R,)."""
+    """One slot: the cars' powers `row` (N,) and what they leave of each limit and of the peak."""
 
-    def __init__(self, grid: Grid, k: int, free: Floats, rows: Sequence[NDArray[np.int64]]) -> None:
-        """`rows` are the limits in which each car counts."""
-        self.grid, self.free, self.rows = grid, free, rows
-        self.row = np.zeros(len(grid.least_kw))
-        self.floor = grid.floor_kw[:, k]
+    def __init__(self, cars: _Cars, k: int, limit: Floats, below_peak_kw: float) -> None:
+        self.cars, self.grid, self.limit = cars, cars.grid, limit
+        self.row = np.zeros(len(cars.least))
+        self.floor = cars.grid.floor_kw[:, k] if cars.has_floor else None
+        self.free: list[float] = []
+        self.below_peak_kw = below_peak_kw
 
     def lower(self, want: Floats, most: Floats, running: Flags) -> None:
         """Give every car the level below what it wants, and its minimum if it runs."""
-        grid = self.grid
-        low = grid.levels.floor_each(np.minimum(want, most))
-        low = np.where(low < np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW, 0.0, low)
-        stays = running & (want > EPSILON_KW) & (low == 0)
-        low = np.maximum(np.where(stays, grid.least_kw, low), np.minimum(self.floor, most))
-        taken = grid.use @ np.maximum(low - grid.guard_kw, 0.0)
-        if (taken <= self.free + EPSILON_KW).all():
-            self.row, self.free = low, self.free - taken
+        grid, cars = self.grid, self.cars
+        low = grid.levels.floor_each(want) if cars.is_coarse else want
+        is_on = want >= np.where(running, EPSILON_KW, cars.enough_kw)
+        low = np.where(is_on, np.maximum(low, grid.least_kw), 0.0)
+        if self.floor is not None:
+            low = np.maximum(low, np.minimum(self.floor, most))
+        left = self.limit - grid.use @ np.maximum(low - grid.guard_kw, 0.0)
+        has_peak = self.below_peak_kw < np.inf
+        total_kw = float(low.sum()) if has_peak else 0.0
+        if left.min() >= -EPSILON_KW and total_kw <= self.below_peak_kw:
+            self.row, self.free = low, left.tolist()
+            self.below_peak_kw -= total_kw
             return
-        for i in np.flatnonzero(self.floor > 0).tolist():
-            self._set(i, float(min(self.floor[i], most[i])))
-        cars = np.flatnonzero(low > self.row + EPSILON_KW)
-        order = np.lexsort((grid.laxity_h[cars], ~running[cars], -grid.rank[cars]))
-        for i in cars[order].tolist():
-            self._set(i, float(low[i]))
+        self.free = self.limit.tolist()
+        if self.floor is not None:
+            held = np.flatnonzero(self.floor > 0)
+            self._set_all(held, np.minimum(self.floor, most))
+        at = np.flatnonzero(low > self.row + EPSILON_KW)
+        order = at[np.lexsort((cars.by_urgency[at], ~running[at], -grid.rank[at]))]
+        self._set_all(order, low)
 
     def raise_to_next(self, want: Floats, most: Floats) -> None:
         """Give cars that lost most by going down the next level up, as far as there is room."""
+        grid, cars = self.grid, self.cars
         lost = want - self.row
-        cars = np.flatnonzero((lost > EPSILON_KW) & (most > self.row + EPSILON_KW))
-        if not len(cars):
+        at = np.flatnonzero(lost > EPSILON_KW)
+        if not len(at) or not self._has_any():
             return
-        above = np.maximum(self.grid.levels.above_each(self.row), self.grid.least_kw)
         # Cars that take any power have no next level: they go up to what they want.
-        above = np.where(self.grid.levels.is_coarse, above, np.maximum(want, self.grid.least_kw))
-        order = np.lexsort((self.grid.laxity_h[cars], -lost[cars], -self.grid.rank[cars]))
-        for i in cars[order].tolist():
-            if above[i] <= most[i] + EPSILON_KW:
-                self._set(i, float(above[i]))
+        above = np.maximum(want, grid.least_kw)
+        if cars.is_coarse:
+            next_up = np.maximum(grid.levels.above_each(self.row), grid.least_kw)
+            above = np.where(grid.levels.is_coarse, next_up, above)
+        at = at[above[at] <= most[at] + EPSILON_KW]
+        if len(at) > 1:
+            at = at[np.lexsort((cars.by_urgency[at], -lost[at], -grid.rank[at]))]
+        self._set_all(at, above)
 
     def fill(self, most: Floats, running: Flags) -> None:
         """Give what is left to cars that charge, then to others, the most urgent first."""
-        cars = self._could(most)
-        is_off = (self.row[cars] == 0) & ~running[cars]
-        order = np.lexsort((self.grid.laxity_h[cars], is_off, -self.grid.rank[cars]))
-        for i in cars[order].tolist():
-            self._set(i, float(most[i]))
+        if not self._has_any():
+            return
+        grid, cars = self.grid, self.cars
+        most = grid.levels.floor_each(most) if cars.is_coarse else most
+        at = np.flatnonzero((most > self.row + EPSILON_KW) & (most >= cars.enough_kw))
+        is_off = (self.row[at] == 0) & ~running[at]
+        self._set_all(at[np.lexsort((cars.by_urgency[at], is_off, -grid.rank[at]))], most)
 
-    def _could(self, most: Floats) -> NDArray[np.int64]:
-        """Return the cars that have room for more."""
-        grid = self.grid
-        with np.errstate(divide="ignore", invalid="ignore"):
-            spare = np.where(grid.use > 0, self.free[:, None] / grid.use, np.inf).min(axis=0)
-        step = np.where(self.row > 0, grid.levels.above_each(self.row) - self.row, grid.least_kw)
-        return np.flatnonzero(
-            (most > self.row + EPSILON_KW) & (spare >= np.maximum(step, EPSILON_KW) - EPSILON_KW)
+    def _has_any(self) -> bool:
+        """Return whether the site's limit and the peak leave something to anybody."""
+        return self.below_peak_kw > EPSILON_KW and (
+            self.free[0] > EPSILON_KW or self.cars.has_guard
         )
+
+    def _set_all(self, order: NDArray[np.int64], kw: Floats) -> None:
+        """Raise cars to `kw` in this order, as far as there is room."""
+        if len(order) > FEW:
+            order = self._set_first(order, kw)
+        for i, level in zip(order.tolist(), kw[order].tolist(), strict=True):
+            self._set(i, level)
+
+    def _set_first(self, order: NDArray[np.int64], kw: Floats) -> NDArray[np.int64]:
+        """Raise the first cars that all fit at once; return those after them that still may."""
+        grid, now, to = self.grid, self.row[order], kw[order]
+        guard, use = grid.guard_kw[order], grid.use[:, order]
+        from_kw = np.maximum(now, guard)
+        taken = np.cumsum(use * (np.maximum(to, guard) - from_kw), axis=1)
+        free = np.array(self.free)
+        fits = (taken <= free[:, None]).all(axis=0)
+        if self.below_peak_kw < np.inf:
+            fits &= np.cumsum(to - now) <= self.below_peak_kw
+        count = len(order) if fits.all() else int(np.argmin(fits))
+        if count:
+            self.row[order[:count]] = to[:count]
+            free = free - taken[:, count - 1]
+            self.free = free.tolist()
+            self.below_peak_kw -= float((to - now)[:count].sum())
+        # Room only gets less: who finds too little for its least power now never will.
+        least = np.maximum(self.cars.enough_kw[order] - from_kw, 0.0)[count:]
+        may = (use[:, count:] * least <= np.maximum(free, 0.0)[:, None]).all(axis=0)
+        return order[count:][may]
 
     def _set(self, car: int, kw: float) -> None:
         """Raise `car` to `kw`, or to the highest level below it for which there is room."""
-        grid = self.grid
-        use, guard, now = grid.use[:, car], float(grid.guard_kw[car]), float(self.row[car])
-        rows = self.rows[car]
-        spare = max(float((self.free[rows] / use[rows]).min()), 0.0)
-        most = min(kw, max(now, guard) + spare)
-        if most < kw:
-            most = float(grid.levels.floor(car, np.array([most]))[0])
-        if most < max(float(grid.least_kw[car]), NOTHING_KW) - EPSILON_KW or most <= now:
+        cars, free = self.cars, self.free
+        now, guard = float(self.row[car]), cars.guard[car]
+        limits, uses = cars.limits[car], cars.uses[car]
+        spare = min([free[r] / use for r, use in zip(limits, uses, strict=True)])
+        most = min(kw, max(now, guard) + max(spare, 0.0), now + max(self.below_peak_kw, 0.0))
+        if most <= now or most < cars.least[car]:
             return
-        self.free -= use * (max(most, guard) - max(now, guard))
+        if most < kw:
+            most = self.grid.levels.floor_one(car, most)
+            if most <= now or most < cars.least[car]:
+                return
+        more = max(most, guard) - max(now, guard)
+        if more:
+            for r, use in zip(limits, uses, strict=True):
+                free[r] -= use * more
+        self.below_peak_kw -= most - now
         self.row[car] = most

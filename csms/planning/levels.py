@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,13 @@ class Levels:
             return np.asarray(row[np.searchsorted(row, kw + _EPSILON, side="right") - 1])
         step = float(self.step_kw[car])
         return np.floor(kw / step + _EPSILON) * step if step > 0 else kw
+
+    def floor_one(self, car: int, kw: float) -> float:
+        """Return the highest level of `car` that is at most `kw`."""
+        if self.has_list[car]:
+            return float(self.floor(car, np.array([kw]))[0])
+        step = float(self.step_kw[car])
+        return floor(kw / step + _EPSILON) * step if step > 0 else kw
 
     def above(self, car: int, kw: Floats) -> Floats:
         """Return the next level of `car` above each of `kw`; the highest stays."""

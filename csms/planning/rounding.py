@@ -10,26 +10,22 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from csms.core.model import Strategy
 from csms.planning.carried import carried
 from csms.planning.grid import Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
-from csms.planning.rules import filled_in_turn, missed_kwh
+from csms.planning.rules import missed_kwh
 from csms.planning.solver import Blocks, Solution
-from csms.planning.whole import made_whole
+from csms.planning.whole import made_whole, serve_whole
 
-LOST_SHARE = 0.02
-"""Share of all needs that rounding may cost before another way to fill the site is tried."""
-TRACE_SHARE = 0.02
-"""Up to this share of all needs missing, cars trade slots to make room for each other."""
-MOST_TRADES = 300
-"""How many such trades are tried: the rest of a need is then left to other means."""
-MOST_MOVES = 400
-"""How many ways of making way for a car that misses its need are tried."""
+TRACE_KWH = 1e-6
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
-    """Return rows (N, K) that deliver what `solution` asks for on levels stations take, kW."""
+    """Return rows (N, K) that deliver what `solution` asks for on levels stations take, kW.
+
+    Where the solver keeps to the headroom and misses no need, energy is gathered within hours of
+    equal price. Where cars compete, or that misses a need, each slot is rounded in turn.
+    """
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
     )
@@ -38,16 +34,21 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     room[0] -= kept
     energy = solution.power_kw * blocks.sums(grid.inside_h)
     short = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
+    is_scarce = float(short.sum()) > TRACE_KWH or bool((solution.reserve_kw > EPSILON_KW).any())
+    smooth = None
+    if not is_scarce:
+        smooth = _smooth(grid, blocks, energy, (room, peak))
+        if not missed_kwh(grid, smooth).any() and not _breaks_floor(grid, smooth):
+            return smooth
     aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
-    if float(short.sum()) <= LOST_SHARE * float(grid.due_kwh.sum()):
-        power = _smooth(grid, blocks, solution, (room, peak))
-        most = np.maximum(room, grid.taken(power))
-        power = made_whole(grid, power, limit=most, peak_kw=peak)
-        if not _breaks_floor(grid, power):
-            return power
-    # Slot by slot, what must go on is served first.
-    power = carried(grid, aimed, limit=room)
-    return made_whole(grid, power, limit=room, peak_kw=peak, is_on_levels=True)
+    # Headroom is worth less than any need: what competes for power may have it at once.
+    limit = grid.room if is_scarce else room
+    power = carried(grid, aimed, limit=limit, peak_kw=peak)
+    power = made_whole(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
+    power = _served(grid, power, limit=limit, peak_kw=peak)
+    if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
+        return power
+    return smooth
 
 
 def _breaks_floor(grid: Grid, power: Floats) -> bool:
@@ -55,29 +56,29 @@ def _breaks_floor(grid: Grid, power: Floats) -> bool:
     return bool((power[:, 0] < grid.floor_kw[:, 0] - EPSILON_KW).any())
 
 
-def _smooth(grid: Grid, blocks: Blocks, solution: Solution, limits: tuple[Floats, float]) -> Floats:
-    """Return rows (N, K) that deliver what `solution` asks for in any currents, kW.
-
-    Each car's energy is gathered within hours of equal price, which spares pauses. Where that
-    misses more than need be, every block keeps what the solver gave it; where minimum currents
-    still make cars miss much of it, least laxity is tried, which starts fewer of them.
-    """
-    energy = solution.power_kw * blocks.sums(grid.inside_h)
+def _smooth(grid: Grid, blocks: Blocks, energy_kwh: Floats, limits: tuple[Floats, float]) -> Floats:
+    """Return rows (N, K) that give each car `energy_kwh` (N, B) in few pieces, on levels, kW."""
     bands = _bands(grid, blocks)
-    power = _legal(grid, _split(grid, bands, bands.of(blocks, energy), *limits), *limits)
-    missed = float(missed_kwh(grid, power).sum())
-    aimed = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
-    loss = missed - float(aimed.sum())
-    if loss <= ENERGY_KWH:
-        return power
-    if len(bands.first) != len(blocks.first):
-        other = _legal(grid, _split(grid, blocks, energy, *limits), *limits)
-        if _misses_less(grid, other, power):
-            power, loss = other, loss + float(missed_kwh(grid, other).sum()) - missed
-    if grid.least_kw.any() and loss > LOST_SHARE * float(grid.due_kwh.sum()):
-        other = filled_in_turn(grid, Strategy.LEAST_LAXITY, grid.room)
-        if _misses_less(grid, other, power):
-            power = other
+    power = _split(grid, bands, bands.of(blocks, energy_kwh), *limits)
+    trim(grid, power)
+    room, peak = limits
+    _lift(grid, power, Room(grid, power, limit=room, peak_kw=peak))
+    power = _served(grid, power, limit=room, peak_kw=peak)
+    return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
+
+
+def _served(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> Floats:
+    """Return `power` with left-over room given to cars that miss a need.
+
+    Headroom, then the peak, is given up only as far as somebody would miss a need for it.
+    """
+    step = float(grid.least_kw.max(initial=0.0)) or 1.0
+    rises = (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_weight > 0 else (np.inf,)
+    for n, above in enumerate((0.0, *rises)):
+        if not missed_kwh(grid, power).any():
+            break
+        most = grid.room if n else np.maximum(limit, grid.taken(power))
+        _serve(grid, power, Room(grid, power, limit=most, peak_kw=peak_kw + above))
     return power
 
 
@@ -89,27 +90,6 @@ def _misses_less(grid: Grid, power: Floats, than: Floats) -> bool:
         if abs(more) > 10 * ENERGY_KWH:
             return more < 0
     return False
-
-
-def _legal(grid: Grid, power: Floats, limit: Floats, peak_kw: float) -> Floats:
-    """Return `power` with minimum currents kept and left-over room given to who misses energy."""
-    trim(grid, power)
-    room = Room(grid, power, limit=limit, peak_kw=peak_kw)
-    _lift(grid, power, room)
-    if missed_kwh(grid, power).any():
-        _serve(grid, power, room)
-    short = missed_kwh(grid, power)
-    if 0.0 < float(short.sum()) <= TRACE_SHARE * float(grid.due_kwh.sum()):
-        _exchange(grid, power, limit=limit, peak_kw=peak_kw)
-    # Headroom, then the peak, is given up only as far as somebody would miss a need for it.
-    step = float(grid.least_kw.max(initial=0.0)) or 1.0
-    for above in (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_weight > 0 else (np.inf,):
-        if not missed_kwh(grid, power).any():
-            break
-        _serve(grid, power, Room(grid, power, limit=grid.room, peak_kw=peak_kw + above))
-    if missed_kwh(grid, power).any():
-        _make_way(grid, power, Room(grid, power, limit=grid.room, peak_kw=np.inf))
-    return power
 
 
 def _bands(grid: Grid, blocks: Blocks) -> Blocks:
@@ -266,7 +246,8 @@ def _serve(grid: Grid, power: Floats, room: Room) -> None:
     could = (room.upper_all(power) > np.maximum(power, grid.least_kw[:, None] - 2e-9)) & (
         grid.inside_h > 0
     )
-    cars = np.flatnonzero((short > 0) & could.any(axis=1))
+    is_whole = grid.levels.is_coarse
+    cars = np.flatnonzero((short > 0) & could.any(axis=1) & ~is_whole)
     every = np.arange(grid.shape[1])
     for car in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))]:
         old = power[car].copy()
@@ -276,140 +257,8 @@ def _serve(grid: Grid, power: Floats, room: Room) -> None:
         if (new != old).any():
             room.book(car, old, new)
             power[car] = new
-
-
-def _exchange(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> None:
-    """Use room too small to start a car, in place: a running car moves there and makes way.
-
-    Where a short car runs, another one above its minimum gives way, and gets the same energy in a
-    slot in which it runs as well and room is left.
-    """
-    room = Room(grid, power, limit=limit, peak_kw=peak_kw)
-    short = missed_kwh(grid, power)
-    hours = grid.inside_h
-    floor = np.maximum(grid.least_kw, grid.guard_kw)
-    has_peak = bool(np.isfinite(peak_kw))
-    tries = MOST_TRADES
-    for i in np.flatnonzero(short > 0).tolist():
-        may_rise = (power[i] > 0) & (power[i] >= grid.guard_kw[i])
-        for k in np.flatnonzero(may_rise & (grid.cap_kw[i] - power[i] > EPSILON_KW)).tolist():
-            for j in np.flatnonzero(power[:, k] > floor + 1e-6).tolist():
-                if j == i or short[i] <= ENERGY_KWH:
-                    continue
-                tries -= 1
-                if tries < 0:
-                    return
-                spare = np.minimum(grid.cap_kw[j] - power[j], room.spare(j))
-                spare = np.minimum(spare, room.below_peak_kw) if has_peak else spare
-                # Below its minimum or its guard a row rises by other rules.
-                spare = np.where(power[j] >= floor[j], spare, 0.0)
-                spare[k] = 0.0
-                to = int(np.argmax(spare * hours[j]))
-                energy = min(
-                    float(spare[to] * hours[j, to]),
-                    float((power[j, k] - floor[j]) * hours[j, k]),
-                    float((grid.cap_kw[i, k] - power[i, k]) * hours[j, k]),
-                    float(short[i] / hours[i, k] * hours[j, k]),
-                    _passed_on(grid, room, i=i, j=j, k=k) * float(hours[j, k]),
-                )
-                if energy <= 1e-6:
-                    continue
-                moved_kw = energy / float(hours[j, k])
-                mine, other = power[i].copy(), power[j].copy()
-                other[k] -= moved_kw
-                other[to] += energy / float(hours[j, to])
-                mine[k] += moved_kw
-                for car, row in ((j, other), (i, mine)):
-                    room.book(car, power[car], row)
-                    power[car] = row
-                short[i] -= moved_kw * float(hours[i, k])
-
-
-def _passed_on(grid: Grid, room: Room, *, i: int, j: int, k: int) -> float:
-    """Return how much power of car `j` in slot `k` car `i` may take over by the limits, kW."""
-    more = grid.use[:, i] - grid.use[:, j]
-    rows = np.flatnonzero(more > EPSILON_KW)
-    if not len(rows):
-        return np.inf
-    return float(max((room.free[rows, k] / more[rows]).min(), 0.0))
-
-
-def _make_way(grid: Grid, power: Floats, room: Room) -> None:
-    """Let cars that miss a need have slots of cars that can charge at another time, in place.
-
-    A need comes before any price: cars of no higher class give up a slot, down to their minimum
-    or altogether, as far as what they give up fits elsewhere in their own stay.
-    """
-    tries = MOST_MOVES
-    short = missed_kwh(grid, power)
-    order = np.lexsort((grid.laxity_h, -grid.rank))
-    for i in order[short[order] > ENERGY_KWH].tolist():
-        slots = np.flatnonzero((grid.inside_h[i] > 0) & (grid.cap_kw[i] - power[i] > EPSILON_KW))
-        for k in slots[np.argsort(grid.cost[i][slots], kind="stable")].tolist():
-            if short[i] <= ENERGY_KWH or tries <= 0:
-                break
-            giving = (power[:, k] > 0) & (grid.rank <= grid.rank[i]) & (short <= ENERGY_KWH)
-            donors = np.flatnonzero(giving)
-            donors = donors[np.argsort(-grid.laxity_h[donors], kind="stable")]
-            tries -= len(donors)
-            short[i] -= _given_way(
-                grid, power, room, i=i, k=k, donors=donors.tolist(), short_kwh=float(short[i])
-            )
-
-
-def _given_way(
-    grid: Grid,
-    power: Floats,
-    room: Room,
-    *,
-    i: int,
-    k: int,
-    donors: list[int],
-    short_kwh: float,
-) -> float:
-    """Let `donors`, one after the other, leave slot `k` to car `i`; return what `i` gains, kWh.
-
-    Nothing is changed where all of them together do not make room enough.
-    """
-    hours, now_kw = float(grid.inside_h[i, k]), float(power[i, k])
-    wanted_kw = max(now_kw + short_kwh / hours, float(grid.least_kw[i]))
-    moved: dict[int, Floats] = {}
-    for j in donors:
-        if float(room.upper(i, power[i])[k]) >= wanted_kw - EPSILON_KW:
-            break
-        after = _without_slot(grid, power, room, j=j, k=k)
-        if after is not None:
-            moved[j], power[j] = power[j].copy(), after
-    most = min(float(room.upper(i, power[i])[k]), wanted_kw)
-    if most > now_kw + EPSILON_KW and most >= grid.least_kw[i] - EPSILON_KW:
-        risen = power[i].copy()
-        risen[k] = most
-        room.book(i, power[i], risen)
-        power[i] = risen
-        return min((most - now_kw) * hours, short_kwh)
-    for j, before in moved.items():
-        room.book(j, power[j], before)
-        power[j] = before
-    return 0.0
-
-
-def _without_slot(grid: Grid, power: Floats, room: Room, *, j: int, k: int) -> Floats | None:
-    """Return the row of car `j` with less or nothing in slot `k`, booked; None if it cannot."""
-    elsewhere = np.delete(np.arange(grid.shape[1]), k)
-    before = power[j]
-    for level in (0.0, float(max(grid.least_kw[j], grid.guard_kw[j]))):
-        if before[k] <= level + EPSILON_KW or level < grid.floor_kw[j, k]:
-            continue
-        row = before.copy()
-        row[k] = level
-        energy = float((before[k] - level) * grid.inside_h[j, k])
-        room.book(j, before, row)
-        after, left = _placed(grid, room, j, row=row, energy_kwh=energy, slots=elsewhere)
-        if left <= ENERGY_KWH and after[k] <= level + EPSILON_KW:
-            room.book(j, row, after)
-            return after
-        room.book(j, row, before)
-    return None
+    if is_whole.any():
+        serve_whole(grid, power, room)
 
 
 def _placed(

@@ -41,7 +41,7 @@ def made_whole(
     if missed_kwh(grid, power).any() and is_coarse.any():
         # A need comes before headroom and peak.
         room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
-        _serve(grid, power, room)
+        serve_whole(grid, power, room)
     for i in few:
         _replace(room, power, i, _in_few_periods(grid, room, i, power[i]))
     return power
@@ -71,7 +71,7 @@ def _put_on_levels(grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64
         _replace(room, power, i, row)
 
 
-def _serve(grid: Grid, power: Floats, room: Room) -> None:
+def serve_whole(grid: Grid, power: Floats, room: Room) -> None:
     """Give cars that still miss a need more levels, in any slot of their stay, in place."""
     missed = missed_kwh(grid, power)
     cars = np.flatnonzero((missed > 0) & grid.levels.is_coarse)
