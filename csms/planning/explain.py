@@ -49,29 +49,33 @@ def explained(
     hours = _Hours.of(grid, rows)
     missing = _missing(grid, energy)
     finishes = _finishes(grid, rows, energy)
+    word = _Words(grid, hours)
     given = zip(
+        case.sessions,
         rows.tolist(),
         energy.sum(axis=1).tolist(),
         costs.tolist(),
         emitted.tolist(),
         bound.tolist(),
         missing.tolist(),
+        finishes,
+        why,
         strict=True,
     )
     sessions = tuple(
         PlannedSession(
-            session_id=case.sessions[i].session_id,
+            session_id=session.session_id,
             power_kw=tuple(row),
             shortfall_kwh=short,
             shortfall_reason=_why_short(grid, i) if short else "",
-            finishes_at=finishes[i],
+            finishes_at=ready_at,
             energy_kwh=done,
             cost_eur=cost,
             co2_kg=kg,
-            reason=_reason(grid, i, hours, is_on=done > 0, missing=short, bound=is_held),
-            why=why[i],
+            reason=word.of(i, is_on=done > 0, missing=short, bound=is_held),
+            why=own,
         )
-        for i, (row, done, cost, kg, is_held, short) in enumerate(given)
+        for i, (session, row, done, cost, kg, is_held, short, ready_at, own) in enumerate(given)
     )
     if with_reasons:
         sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
@@ -240,31 +244,50 @@ def _finishes(grid: Grid, rows: Floats, energy: Floats) -> list[datetime | None]
     return found
 
 
-def _reason(grid: Grid, i: int, hours: _Hours, *, is_on: bool, missing: float, bound: bool) -> str:
-    """Return a word for people on why a row is as it is."""
-    session = grid.case.sessions[i]
-    if grid.is_fixed[i]:
-        return "uncontrolled"
-    if session.max_kw < session.min_kw or session.max_kw <= 0:
-        return "below the least current"
-    if grid.is_overdue[i]:
-        return "departure passed"
-    if grid.required_kwh[i] + grid.extra_kwh[i] <= SHORT_KWH:
-        return "nothing needed"
-    if missing:
-        if grid.is_blocked[i][grid.inside_h[i] > 0].any():
-            return "guards take the room"
-        return "shares the site limit" if bound else "departure near"
-    if not is_on:
-        return "nothing needed" if grid.required_kwh[i] <= SHORT_KWH else "waits"
-    if not hours.waits[i]:
-        if bound:
-            return "shares the site limit"
-        return "charges at once" if hours.leaves_any[i] else "departure near"
-    if hours.is_sunny[i]:
-        return "sunny hours"
-    if hours.dearer[i] > 1e-9:
-        return "cheapest hours"
-    if hours.dirtier[i] > 1e-9 and session.carbon_weight_eur_per_kg > 0:
-        return "clean hours"
-    return "shares the site limit" if bound else "lower peak"
+class _Words:
+    """A word for people on why each row is as it is."""
+
+    def __init__(self, grid: Grid, hours: _Hours) -> None:
+        self.grid = grid
+        sessions = grid.case.sessions
+        fixed, overdue = grid.is_fixed.tolist(), grid.is_overdue.tolist()
+        self.wants_any = (grid.required_kwh + grid.extra_kwh > SHORT_KWH).tolist()
+        self.needs_any = (grid.required_kwh > SHORT_KWH).tolist()
+        self.plain = [
+            "uncontrolled"
+            if fixed[i]
+            else "below the least current"
+            if s.max_kw < s.min_kw or s.max_kw <= 0
+            else "departure passed"
+            if overdue[i]
+            else ""
+            if self.wants_any[i]
+            else "nothing needed"
+            for i, s in enumerate(sessions)
+        ]
+        self.waits, self.leaves_any = hours.waits.tolist(), hours.leaves_any.tolist()
+        self.is_sunny = hours.is_sunny.tolist()
+        self.is_dearer = (hours.dearer > 1e-9).tolist()
+        self.is_dirtier = (hours.dirtier > 1e-9).tolist()
+
+    def of(self, i: int, *, is_on: bool, missing: float, bound: bool) -> str:
+        """Return the word for car `i`."""
+        if self.plain[i]:
+            return self.plain[i]
+        if missing:
+            if self.grid.is_blocked[i][self.grid.inside_h[i] > 0].any():
+                return "guards take the room"
+            return "shares the site limit" if bound else "departure near"
+        if not is_on:
+            return "waits" if self.needs_any[i] else "nothing needed"
+        if not self.waits[i]:
+            if bound:
+                return "shares the site limit"
+            return "charges at once" if self.leaves_any[i] else "departure near"
+        if self.is_sunny[i]:
+            return "sunny hours"
+        if self.is_dearer[i]:
+            return "cheapest hours"
+        if self.is_dirtier[i] and self.grid.case.sessions[i].carbon_weight_eur_per_kg > 0:
+            return "clean hours"
+        return "shares the site limit" if bound else "lower peak"

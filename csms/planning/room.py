@@ -1,6 +1,7 @@
 """What is free of every limit while rows are being changed one car at a time."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from csms.planning.grid import Floats, Grid
 
@@ -17,6 +18,7 @@ class Room:
         self.free = limit - grid.taken(power)
         self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
         self._is_single = len(limit) == 1
+        self._has_peak = peak_kw < np.inf
 
     def spare(self, car: int) -> Floats:
         """Return how much more than its guard or its row `car` may take per slot, kW (K,)."""
@@ -31,7 +33,8 @@ class Room:
         """Return the most `car` may have per slot if its row is `row` now, (K,)."""
         guard = self.grid.guard_kw[car]
         most = np.maximum(row, guard) + self.spare(car)
-        most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
+        if self._has_peak:
+            most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
 
     def upper_all(self, power: Floats) -> Floats:
@@ -43,7 +46,8 @@ class Room:
             own = np.where(use > 0, own, np.inf)
             most = np.minimum(most, own)
         most = np.maximum(power, self.grid.guard_kw[:, None]) + most
-        most = np.minimum(most, power + np.maximum(self.below_peak_kw, 0.0))
+        if self._has_peak:
+            most = np.minimum(most, power + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, self.grid.cap_kw), dtype=np.float64)
 
     def book(self, car: int, old: Floats, new: Floats) -> None:
@@ -51,4 +55,12 @@ class Room:
         guard = self.grid.guard_kw[car]
         more = np.maximum(new, guard) - np.maximum(old, guard)
         self.free -= more if self._is_single else self.grid.use[:, car, None] * more
-        self.below_peak_kw -= new - old
+        if self._has_peak:
+            self.below_peak_kw -= new - old
+
+    def book_all(self, cars: NDArray[np.int64], old: Floats, new: Floats) -> None:
+        """Account for the rows of `cars` (M,) changing from `old` (M, K) to `new`."""
+        guard = self.grid.guard_kw[cars][:, None]
+        self.free -= self.grid.use[:, cars] @ (np.maximum(new, guard) - np.maximum(old, guard))
+        if self._has_peak:
+            self.below_peak_kw -= (new - old).sum(axis=0)

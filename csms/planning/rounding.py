@@ -5,8 +5,6 @@ into room that is free at that moment. What the solver put below a car's minimum
 fewer slots; a need may be overshot by less than one slot at minimum power, since a need is a least.
 """
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,14 +15,15 @@ from csms.planning.rules import missed_kwh
 from csms.planning.solver import Blocks, Solution
 from csms.planning.whole import made_whole, serve_whole
 
-TRACE_KWH = 1e-6
+WORTH_EUR = 1e-6
+"""A limit binds where a unit more of it would be worth as much, EUR per hour."""
 
 
 def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     """Return rows (N, K) that deliver what `solution` asks for on levels stations take, kW.
 
-    Where the solver keeps to the headroom and misses no need, energy is gathered within hours of
-    equal price. Where cars compete, or that misses a need, each slot is rounded in turn.
+    Energy is gathered within hours of equal price. Where cars compete for all there is, or that
+    misses a need, each slot is rounded in turn.
     """
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
@@ -32,9 +31,9 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     peak = solution.peak_kw if grid.demand_weight > 0 else np.inf
     room = grid.room.copy()
     room[0] -= kept
-    energy = solution.power_kw * blocks.sums(grid.inside_h)
-    short = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)[~grid.is_fixed]
-    is_scarce = float(short.sum()) > TRACE_KWH or bool((solution.reserve_kw > EPSILON_KW).any())
+    inside = blocks.sums(grid.inside_h)
+    energy = solution.power_kw * inside
+    is_scarce = _is_scarce(grid, solution, inside)
     smooth = None
     if not is_scarce:
         smooth = _smooth(grid, blocks, energy, (room, peak))
@@ -49,6 +48,17 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
         return power
     return smooth
+
+
+def _is_scarce(grid: Grid, solution: Solution, inside: Floats) -> bool:
+    """Return whether the limits bind during the whole stay of some car.
+
+    What rounding loses of its energy has no slot then in which it could be made up.
+    """
+    is_dear = (solution.limit_value > WORTH_EUR).astype(np.float64)
+    is_bound = (grid.use > 0).T.astype(np.float64) @ is_dear > 0
+    wants = grid.due_kwh > ENERGY_KWH
+    return bool((wants & (is_bound | (inside <= 0)).all(axis=1) & ~grid.is_fixed).any())
 
 
 def _breaks_floor(grid: Grid, power: Floats) -> bool:
@@ -131,37 +141,55 @@ def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw
     In each slot come first the cars that need every slot left in the band, then those that run
     already, then those that leave first: a car gets its energy in one piece where it can.
     """
-    n, _ = grid.shape
-    power = grid.floor_kw.copy()
-    departs = np.argsort([s.departs_at.timestamp() for s in grid.case.sessions], kind="stable")
-    turn = np.empty(n)
-    turn[departs] = np.arange(n)
-    running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
-    has_floor, is_tree, nothing = bool(grid.floor_kw.any()), len(grid.use) > 1, np.zeros(n)
+    band = np.repeat(np.arange(len(bands.lengths)), bands.lengths)
     held_kwh = grid.floor_kw * grid.inside_h
     full_kwh = grid.cap_kw * grid.inside_h - held_kwh
-    for b, (start, stop) in enumerate(pairwise(bands.first.tolist())):
-        left = energy_kwh[:, b]
-        cars = np.flatnonzero(left > ENERGY_KWH)
-        if not len(cars):
-            continue
-        left = np.maximum(left[cars] - held_kwh[cars, start:stop].sum(axis=1), 0.0)
-        ahead = full_kwh[cars, start:stop].sum(axis=1)
-        own, use = grid.guard_kw[cars], grid.use[:, cars]
-        for k in range(start, stop):
-            full, inside = full_kwh[cars, k], grid.inside_h[cars, k]
+    energy = np.maximum(energy_kwh - bands.sums(held_kwh), 0.0)
+    energy = np.where(energy_kwh > ENERGY_KWH, energy, 0.0)
+    before = np.cumsum(full_kwh, axis=1) - full_kwh
+    before -= before[:, bands.first[:-1]][:, band]
+    given = np.minimum(np.maximum(energy[:, band] - before, 0.0), full_kwh)
+    power = grid.floor_kw + given / np.maximum(grid.inside_h, 1e-12)
+    over = (grid.taken(power) > limit).any(axis=0) | (power.sum(axis=0) + grid.base_kw > peak_kw)
+    contested = _Contested(grid, limit, peak_kw, full_kwh)
+    for b in np.unique(band[over]).tolist():
+        slots = range(int(bands.first[b]), int(bands.first[b + 1]))
+        contested.share(power, slots, energy[:, b])
+    return power
+
+
+class _Contested:
+    """Shares out slots in which not all cars find room that could use them."""
+
+    def __init__(self, grid: Grid, limit: Floats, peak_kw: float, full_kwh: Floats) -> None:
+        sessions = grid.case.sessions
+        departs = np.argsort([s.departs_at.timestamp() for s in sessions], kind="stable")
+        self.turn = np.empty(len(sessions))
+        self.turn[departs] = np.arange(len(sessions))
+        self.current = np.array([bool(s.current_kw) for s in sessions], dtype=np.bool_)
+        self.has_floor = bool(grid.floor_kw.any())
+        self.grid, self.limit, self.peak_kw, self.full_kwh = grid, limit, peak_kw, full_kwh
+
+    def share(self, power: Floats, slots: range, energy_kwh: Floats) -> None:
+        """Fill `slots` of `power` (N, K), in place: `energy_kwh` (N,) in all, above the floors."""
+        grid, n = self.grid, len(self.turn)
+        cars = np.flatnonzero(energy_kwh > 0)
+        left, own, use = energy_kwh[cars], grid.guard_kw[cars], grid.use[:, cars]
+        running = (power[:, slots[0] - 1] > 0 if slots[0] else self.current)[cars]
+        full_kwh, hours = self.full_kwh[cars, slots[0] :].T, grid.inside_h[cars, slots[0] :].T
+        ahead = full_kwh[: len(slots)].sum(axis=0)
+        floor = np.zeros(len(cars))
+        for k, full, inside in zip(slots, full_kwh, hours, strict=False):
             ahead = ahead - full
             want = np.minimum(full, left) / np.maximum(inside, 1e-12)
-            floor = grid.floor_kw[cars, k] if has_floor else nothing[: len(cars)]
-            if has_floor:
+            if self.has_floor:
+                floor = grid.floor_kw[cars, k]
                 want = want + floor
-            shared = np.maximum(want - own, 0.0)
-            room, peak_left_kw = limit[:, k], peak_kw - float(grid.base_kw[k])
+            room, below_kw = self.limit[:, k], self.peak_kw - float(grid.base_kw[k])
             row = want
-            is_over = shared.sum() > room[0] or (is_tree and (use @ shared > room).any())
-            if is_over or (peak_left_kw < np.inf and float(want.sum()) > peak_left_kw):
+            if (use @ np.maximum(want - own, 0.0) > room).any() or float(want.sum()) > below_kw:
                 must = left - ahead > ENERGY_KWH
-                key = turn[cars] - np.where(running[cars], n, 0.0) - np.where(must, 2.0 * n, 0.0)
+                key = self.turn[cars] - np.where(running, n, 0.0) - np.where(must, 2.0 * n, 0.0)
                 order = np.argsort(key - np.where(floor > 0, 4.0 * n, 0.0))
                 least = np.where(must, want, np.minimum(want, grid.least_kw[cars]))
                 row = np.zeros(len(cars))
@@ -171,12 +199,11 @@ def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw
                     least[order],
                     use=use[:, order],
                     room=room,
-                    peak_kw=peak_left_kw,
+                    peak_kw=below_kw,
                 )
             power[cars, k] = row
             left = np.maximum(left - (row - floor) * inside, 0.0)
-            running[cars] = row > 0
-    return power
+            running = row > 0
 
 
 def _filled(
@@ -187,35 +214,28 @@ def _filled(
     Many cars at their minimum draw more together than few at full power, since each one's guard
     is free to it, and a car that runs slowly need not pause.
     """
-    row = _raised(np.zeros(len(want)), least, guard, use=use, room=room, peak_kw=peak_kw)
+    need = np.maximum(least - guard, 0.0)
+    fits = (np.cumsum(use * need, axis=1) <= room[:, None] + EPSILON_KW).all(axis=0)
     # Who does not get its minimum leaves its part to the others first.
-    row = np.where(row >= least - EPSILON_KW, row, 0.0)
+    row = np.where(fits | (need <= 0), least, 0.0)
+    has_peak = peak_kw < np.inf
+    if has_peak:
+        row = np.where(np.cumsum(row) <= peak_kw + EPSILON_KW, row, 0.0)
     # What one limit cuts, another one counted as used: a second turn hands that out.
     for _ in range(min(len(room), 2)):
-        row = _raised(row, want, guard, use=use, room=room, peak_kw=peak_kw)
+        from_kw = np.maximum(row, guard)
+        step = use * np.maximum(want - from_kw, 0.0)
+        left = np.maximum(room - use @ np.maximum(row - guard, 0.0), 0.0)[:, None]
+        given = np.minimum(np.maximum(left - (np.cumsum(step, axis=1) - step), 0.0), step)
+        if len(room) > 1:
+            given = np.where(use > 0, given / np.maximum(use, 1e-12), np.inf)
+        after = np.maximum(row, np.minimum(want, from_kw + given.min(axis=0)))
+        if has_peak:
+            rise = after - row
+            above = np.maximum(np.cumsum(rise) + float(row.sum()) - peak_kw, 0.0)
+            after = row + np.maximum(rise - above, 0.0)
+        row = after
     return row
-
-
-def _raised(
-    row: Floats, target: Floats, guard: Floats, *, use: Floats, room: Floats, peak_kw: float
-) -> Floats:
-    """Return `row` raised towards `target`, one car after the other, as far as all limits allow."""
-    taken = np.maximum(row - guard, 0.0)
-    more = np.maximum(np.maximum(target, row) - guard, 0.0) - taken
-    # The site's limit, on which a kW of any car is a kW; then those of its circuits.
-    over = np.maximum(np.cumsum(more) + (float(taken.sum()) - float(room[0])), 0.0)
-    spare = np.maximum(more - over, 0.0)
-    for own, most in zip(use[1:], room[1:], strict=True):
-        step = own * more
-        over = np.maximum(np.cumsum(step) + float(own @ taken) - most, 0.0)
-        fits = np.maximum(step - over, 0.0)
-        spare = np.where(own > 0, np.minimum(spare, fits / np.maximum(own, 1e-12)), spare)
-    after = np.maximum(row, np.minimum(target, np.maximum(row, guard) + spare))
-    if np.isfinite(peak_kw):
-        rise = after - row
-        above = np.maximum(np.cumsum(rise) + float(row.sum()) - peak_kw, 0.0)
-        after = row + np.maximum(rise - above, 0.0)
-    return np.asarray(after, dtype=np.float64)
 
 
 def _lift(grid: Grid, power: Floats, room: Room) -> None:
@@ -225,17 +245,15 @@ def _lift(grid: Grid, power: Floats, room: Room) -> None:
     cars = cars[np.argsort(grid.laxity_h[cars], kind="stable")]
     before = power[cars]
     # All at once, so that what several cars had too little of becomes enough for one.
-    for car in cars.tolist():
-        row = np.where(is_low[car], 0.0, power[car])
-        room.book(car, power[car], row)
-        power[car] = row
-    for car, old in zip(cars.tolist(), before, strict=True):
-        # No dearer than what the solver chose: wishes must not end up in dear hours.
-        dearest = float(grid.cost[car][old > 0].max()) + EPSILON_KW
+    power[cars] = np.where(is_low[cars], 0.0, before)
+    room.book_all(cars, before, power[cars])
+    energy = ((before - power[cars]) * grid.inside_h[cars]).sum(axis=1)
+    # No dearer than what the solver chose: wishes must not end up in dear hours.
+    dearest = np.where(before > 0, grid.cost[cars], -np.inf).max(axis=1, initial=-np.inf)
+    may = grid.cost[cars] <= dearest[:, None] + EPSILON_KW
+    for car, kwh, fits in zip(cars.tolist(), energy.tolist(), may, strict=True):
         row = power[car].copy()
-        energy = float(((old - row) * grid.inside_h[car]).sum())
-        slots = np.flatnonzero(grid.cost[car] <= dearest)
-        new, _ = _placed(grid, room, car, row=row, energy_kwh=energy, slots=slots)
+        new, _ = _placed(grid, room, car, row=row, energy_kwh=kwh, slots=np.flatnonzero(fits))
         room.book(car, row, new)
         power[car] = new
 

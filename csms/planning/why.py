@@ -1,5 +1,7 @@
 """Why a car has the power it has, slot by slot, in words for people."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,8 +55,14 @@ def reasons(grid: Grid, power_kw: Floats, held: Flags) -> tuple[tuple[Why, ...],
     cars, slots = np.nonzero(changes)
     found: list[list[Why]] = [[] for _ in range(len(code))]
     for i, k, c in zip(cars.tolist(), slots.tolist(), code[cars, slots].tolist(), strict=True):
-        found[i].append(Why(first=k, reason=words[c]))
+        found[i].append(_why(k, words[c]))
     return tuple(tuple(one) for one in found)
+
+
+@lru_cache(maxsize=16_384)
+def _why(first: int, reason: str) -> Why:
+    """Return one of the few reasons that most rows of most plans are made of."""
+    return Why(first=first, reason=reason)
 
 
 def _codes(grid: Grid, power: Floats, held: Flags) -> NDArray[np.int64]:
