@@ -68,8 +68,7 @@ def _breaks_floor(grid: Grid, power: Floats) -> bool:
 
 def _smooth(grid: Grid, blocks: Blocks, energy_kwh: Floats, limits: tuple[Floats, float]) -> Floats:
     """Return rows (N, K) that give each car `energy_kwh` (N, B) in few pieces, on levels, kW."""
-    bands = _bands(grid, blocks)
-    power = _split(grid, bands, bands.of(blocks, energy_kwh), *limits)
+    power = _gathered(grid, blocks, energy_kwh, *limits)
     trim(grid, power)
     room, peak = limits
     _lift(grid, power, Room(grid, power, limit=room, peak_kw=peak))
@@ -135,26 +134,36 @@ def trim(grid: Grid, power: Floats) -> None:
     np.copyto(power, power - shared * (1.0 - scale))
 
 
-def _split(grid: Grid, bands: Blocks, energy_kwh: Floats, limit: Floats, peak_kw: float) -> Floats:
-    """Spread each band's energy (N, bands) over its slots: rows (N, K), kW.
+def _gathered(
+    grid: Grid, blocks: Blocks, energy_kwh: Floats, limit: Floats, peak_kw: float
+) -> Floats:
+    """Return rows (N, K) that give `energy_kwh` (N, B), each car's at once within a band, kW.
 
-    In each slot come first the cars that need every slot left in the band, then those that run
-    already, then those that leave first: a car gets its energy in one piece where it can.
+    In bands in which not all cars find room that way, a single block keeps the solver's powers;
+    which of many equal blocks a car is put in by the solver means nothing, so those are shared out.
     """
+    bands = _bands(grid, blocks)
     band = np.repeat(np.arange(len(bands.lengths)), bands.lengths)
     held_kwh = grid.floor_kw * grid.inside_h
     full_kwh = grid.cap_kw * grid.inside_h - held_kwh
-    energy = np.maximum(energy_kwh - bands.sums(held_kwh), 0.0)
-    energy = np.where(energy_kwh > ENERGY_KWH, energy, 0.0)
+    energy = np.maximum(bands.of(blocks, energy_kwh) - bands.sums(held_kwh), 0.0)
     before = np.cumsum(full_kwh, axis=1) - full_kwh
     before -= before[:, bands.first[:-1]][:, band]
     given = np.minimum(np.maximum(energy[:, band] - before, 0.0), full_kwh)
     power = grid.floor_kw + given / np.maximum(grid.inside_h, 1e-12)
     over = (grid.taken(power) > limit).any(axis=0) | (power.sum(axis=0) + grid.base_kw > peak_kw)
+    if not over.any():
+        return power
+    even = energy_kwh / np.maximum(blocks.sums(grid.inside_h), 1e-12)
+    parts = bands.of(blocks, np.ones(len(blocks.lengths)))
     contested = _Contested(grid, limit, peak_kw, full_kwh)
     for b in np.unique(band[over]).tolist():
-        slots = range(int(bands.first[b]), int(bands.first[b + 1]))
-        contested.share(power, slots, energy[:, b])
+        start, stop = int(bands.first[b]), int(bands.first[b + 1])
+        if parts[b] == 1:
+            block = int(np.searchsorted(blocks.first, start))
+            power[:, start:stop] = np.maximum(even[:, block, None], grid.floor_kw[:, start:stop])
+        else:
+            contested.share(power, range(start, stop), energy[:, b])
     return power
 
 
