@@ -6,6 +6,9 @@ a car lost or gained by that is added to what the solver gave it in the next slo
 with the solver's energy, in few runs.
 """
 
+from bisect import bisect_right
+from math import floor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +16,7 @@ from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW
 
 NOTHING_KW = 1e-6
+LEVEL_KW = 1e-7
 FEW = 3
 """Up to so many cars are looked at one by one."""
 
@@ -64,6 +68,9 @@ class _Cars:
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
         self.by_urgency = np.empty(len(grid.laxity_h), dtype=np.int64)
         self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(len(grid.laxity_h))
+        self.steps: list[float] = grid.levels.step_kw.tolist()
+        # A list that holds nothing but 0 says that any power, or a multiple of a step, will do.
+        self.lists: list[list[float]] = grid.levels.listed.tolist()
         self.least: list[float] = self.enough_kw.tolist()
         self.guard: list[float] = grid.guard_kw.tolist()
         limits, uses = np.nonzero(grid.use.T)[1].tolist(), grid.use.T[grid.use.T != 0].tolist()
@@ -71,6 +78,13 @@ class _Cars:
         parts = list(zip([0, *ends], ends, strict=False))
         self.limits: list[list[int]] = [limits[a:b] for a, b in parts]
         self.uses: list[list[float]] = [uses[a:b] for a, b in parts]
+
+    def floor(self, car: int, kw: float) -> float:
+        """Return the highest level of `car` that is at most `kw`."""
+        listed, step = self.lists[car], self.steps[car]
+        if listed[-1] > 0:
+            return listed[bisect_right(listed, kw + LEVEL_KW) - 1]
+        return floor(kw / step + LEVEL_KW) * step if step > 0 else kw
 
 
 class _Slot:
@@ -165,7 +179,7 @@ class _Slot:
         # Room only gets less: who finds too little for its least power now never will.
         least = np.maximum(self.cars.enough_kw[order] - from_kw, 0.0)[count:]
         may = (use[:, count:] * least <= np.maximum(free, 0.0)[:, None]).all(axis=0)
-        return order[count:][may]
+        return np.asarray(order[count:][may])
 
     def _set(self, car: int, kw: float) -> None:
         """Raise `car` to `kw`, or to the highest level below it for which there is room."""
@@ -177,7 +191,7 @@ class _Slot:
         if most <= now or most < cars.least[car]:
             return
         if most < kw:
-            most = self.grid.levels.floor_one(car, most)
+            most = cars.floor(car, most)
             if most <= now or most < cars.least[car]:
                 return
         more = max(most, guard) - max(now, guard)

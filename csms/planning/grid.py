@@ -37,7 +37,8 @@ class Grid:
     which `is_blocked` (N, K) says). `base_kw` (K,) is the building with the uncontrolled cars.
 
     `use` (R, N) and `room` (R, K) are the rows of `limits` that can bind (`rows` are their numbers
-    there, the first always the site's): what a kW of a car takes, and what the guards leave.
+    there, the first always the site's): what a kW of a car takes, and what the guards leave. Cars
+    of one `kind` (N,) take the same from all of them, as its first car does, `kind_first` (M,).
     `is_turn` (K,) marks slots in which other rows are blocked than in the one before. `reserved_kw`
     (K,) is the part of the site's room kept for cars to come. A peak up to `first_peak_kw` is free
     while planning, one up to `billed_peak_kw` is paid for already; `demand_weight` is the share of
@@ -62,6 +63,8 @@ class Grid:
     rows: NDArray[np.int64]
     use: Floats
     room: Floats
+    kind: NDArray[np.int64]
+    kind_first: NDArray[np.int64]
     is_blocked: Flags
     is_turn: Flags
     floor_kw: Floats
@@ -144,6 +147,7 @@ def grid_of(case: PlanningCase) -> Grid:
     use, room = limits.use[rows], np.maximum(room[rows], 0.0)
     # Where there is no limit, one that cannot be reached does as well, and is a number.
     room = np.where(np.isfinite(room), room, (use @ cap).max(initial=0.0) + 1.0)
+    kind, kind_first = _kinds(use)
     later = np.where(
         cars_h.is_overdue,
         cars.required,
@@ -172,6 +176,8 @@ def grid_of(case: PlanningCase) -> Grid:
         rows=rows,
         use=use,
         room=room,
+        kind=kind,
+        kind_first=kind_first,
         is_blocked=is_blocked,
         is_turn=is_turn,
         floor_kw=np.zeros(inside.shape),
@@ -404,6 +410,17 @@ def _that_bind(limits: Limits, room: Floats, most_kw: Floats) -> NDArray[np.int6
         # Three-phase cars alone make the rows of three phases the same.
         found.setdefault(limits.use[row].tobytes() + room[row].tobytes(), row)
     return np.array(sorted(found.values()), dtype=np.int64)
+
+
+def _kinds(use: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each car's kind by its column of `use` (R, N), and a car of each kind."""
+    number: dict[bytes, int] = {}
+    columns = np.ascontiguousarray(use.T)
+    if len(use) == 1:
+        return np.zeros(len(columns), dtype=np.int64), np.zeros(1, dtype=np.int64)
+    kind = [number.setdefault(column.tobytes(), len(number)) for column in columns]
+    found = np.array(kind, dtype=np.int64)
+    return found, np.unique(found, return_index=True)[1]
 
 
 def _name_blocked(limits: Limits, left: Floats, blocked: Flags, notes: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +48,13 @@ class Levels:
         )
 
     @property
+    def smallest_kw(self) -> Floats:
+        """How far at least two levels of each car are apart, (N,); 0 where it takes any power."""
+        gaps = np.diff(self.listed, axis=1)
+        gaps = np.where(gaps > _EPSILON, gaps, np.inf).min(axis=1, initial=np.inf)
+        return np.where(self.has_list, gaps, self.step_kw)
+
+    @property
     def is_coarse(self) -> NDArray[np.bool_]:
         """Which cars cannot be told just any power, (N,)."""
         return self.has_list | (self.step_kw > 0)
@@ -60,13 +66,6 @@ class Levels:
             return np.asarray(row[np.searchsorted(row, kw + _EPSILON, side="right") - 1])
         step = float(self.step_kw[car])
         return np.floor(kw / step + _EPSILON) * step if step > 0 else kw
-
-    def floor_one(self, car: int, kw: float) -> float:
-        """Return the highest level of `car` that is at most `kw`."""
-        if self.has_list[car]:
-            return float(self.floor(car, np.array([kw]))[0])
-        step = float(self.step_kw[car])
-        return floor(kw / step + _EPSILON) * step if step > 0 else kw
 
     def above(self, car: int, kw: Floats) -> Floats:
         """Return the next level of `car` above each of `kw`; the highest stays."""
@@ -96,11 +95,8 @@ class Levels:
 
     def bounds(self, least: Floats, most: Floats) -> tuple[Floats, Floats]:
         """Return the lowest level that is at least `least` and the highest within `most`, (N,)."""
-        least, most = least.copy(), most.copy()
-        for i in np.flatnonzero(self.is_coarse).tolist():
-            one = np.array([least[i]])
-            low = self.floor(i, one)
-            if float(low[0]) < float(least[i]) - _EPSILON or not float(low[0]):
-                low = self.above(i, low)
-            least[i], most[i] = float(low[0]), float(self.floor(i, np.array([most[i]]))[0])
-        return least, most
+        if not self.is_coarse.any():
+            return least, most
+        low = self.floor_each(least)
+        is_below = self.is_coarse & ((low < least - _EPSILON) | (low == 0))
+        return np.where(is_below, self.above_each(low), low), self.floor_each(most)

@@ -293,11 +293,16 @@ def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Fl
     angles = np.array([t.angle_deg for t in terms]) + np.where(factors < 0, 180.0, 0.0)
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    for normal_deg, share in _sides(sorted(set(angles.tolist()), key=angles.tolist().index)):
-        # What points away from a side would relieve it, until that car stops drawing.
-        along = np.maximum(np.cos(np.radians(angles - normal_deg)), 0.0)
-        use = np.bincount(cars, along * np.abs(factors), minlength=len(per_a))
-        rows.add("", row.row_id, limit * share, load * share, use * per_a, "limit row")
+    sides = _sides(sorted(set(angles.tolist()), key=angles.tolist().index))
+    if not sides:
+        return
+    normals, shares = np.array(sides).T
+    # What points away from a side would relieve it, until that car stops drawing.
+    along = np.maximum(np.cos(np.radians(angles - normals[:, None])), 0.0) * np.abs(factors)
+    use = np.zeros((len(sides), len(per_a)))
+    np.add.at(use.T, cars, along.T)
+    for own, share in zip(use * per_a, shares.tolist(), strict=True):
+        rows.add("", row.row_id, limit * share, load * share, own, "limit row")
 
 
 def _sides(angles_deg: list[float]) -> list[tuple[float, float]]:

@@ -37,18 +37,18 @@ class Room:
             most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
 
-    def upper_all(self, power: Floats) -> Floats:
-        """Return the most each car may have per slot if all others stay as they are, (N, K)."""
-        most = np.maximum(self.free[0], 0.0)
-        for row in range(1, len(self.free)):
-            use = self.grid.use[row][:, None]
-            own = np.maximum(self.free[row], 0.0) / np.where(use > 0, use, 1.0)
-            own = np.where(use > 0, own, np.inf)
-            most = np.minimum(most, own)
-        most = np.maximum(power, self.grid.guard_kw[:, None]) + most
+    def upper_all(self, power: Floats, cars: NDArray[np.int64]) -> Floats:
+        """Return the most each of `cars` (M,) may have per slot if the others stay, (M, K)."""
+        grid = self.grid
+        spare = np.maximum(self.free[0], 0.0)
+        if not self._is_single:
+            kinds, at = np.unique(grid.kind[cars], return_inverse=True)
+            spare = np.array([self.spare(int(grid.kind_first[kind])) for kind in kinds])[at]
+        row = power[cars]
+        most = np.maximum(row, grid.guard_kw[cars, None]) + spare
         if self._has_peak:
-            most = np.minimum(most, power + np.maximum(self.below_peak_kw, 0.0))
-        return np.asarray(np.minimum(most, self.grid.cap_kw), dtype=np.float64)
+            most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
+        return np.asarray(np.minimum(most, grid.cap_kw[cars]), dtype=np.float64)
 
     def book(self, car: int, old: Floats, new: Floats) -> None:
         """Account for the row of `car` changing from `old` to `new`."""

@@ -82,12 +82,16 @@ def _served(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> Floa
     Headroom, then the peak, is given up only as far as somebody would miss a need for it.
     """
     step = float(grid.least_kw.max(initial=0.0)) or 1.0
-    rises = (0.0, step, 2 * step, 4 * step, np.inf) if grid.demand_weight > 0 else (np.inf,)
-    for n, above in enumerate((0.0, *rises)):
+    stages = [(limit, peak_kw)]
+    if peak_kw < np.inf:
+        stages += [(grid.room, peak_kw + above) for above in (0.0, step, 2 * step, 4 * step)]
+    if limit is not grid.room or peak_kw < np.inf:
+        stages.append((grid.room, np.inf))
+    for most, below_kw in stages:
         if not missed_kwh(grid, power).any():
             break
-        most = grid.room if n else np.maximum(limit, grid.taken(power))
-        _serve(grid, power, Room(grid, power, limit=most, peak_kw=peak_kw + above))
+        most = np.maximum(most, grid.taken(power))
+        _serve(grid, power, Room(grid, power, limit=most, peak_kw=below_kw))
     return power
 
 
@@ -270,13 +274,18 @@ def _lift(grid: Grid, power: Floats, room: Room) -> None:
 def _serve(grid: Grid, power: Floats, room: Room) -> None:
     """Give cars that miss a need whatever `room` is left, most important first, in place."""
     short = missed_kwh(grid, power)
-    could = (room.upper_all(power) > np.maximum(power, grid.least_kw[:, None] - 2e-9)) & (
-        grid.inside_h > 0
-    )
-    is_whole = grid.levels.is_coarse
-    cars = np.flatnonzero((short > 0) & could.any(axis=1) & ~is_whole)
+    cars = np.flatnonzero(short > 0)
+    # Less than its next level is of no use to a car.
+    least = np.maximum(power[cars] + grid.levels.smallest_kw[cars, None], grid.least_kw[cars, None])
+    upper = room.upper_all(power, cars)
+    could = (upper > np.maximum(power[cars], least - 2e-9)) & (grid.inside_h[cars] > 0)
+    cars = cars[could.any(axis=1)]
+    if not len(cars):
+        return
+    is_whole = grid.levels.is_coarse[cars]
+    order = np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))
     every = np.arange(grid.shape[1])
-    for car in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))]:
+    for car in cars[order][~is_whole[order]].tolist():
         old = power[car].copy()
         new, left = _placed(grid, room, car, row=old, energy_kwh=float(short[car]), slots=every)
         if left > ENERGY_KWH:
@@ -284,8 +293,7 @@ def _serve(grid: Grid, power: Floats, room: Room) -> None:
         if (new != old).any():
             room.book(car, old, new)
             power[car] = new
-    if is_whole.any():
-        serve_whole(grid, power, room)
+    serve_whole(grid, power, room, cars[order][is_whole[order]])
 
 
 def _placed(

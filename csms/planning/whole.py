@@ -41,7 +41,9 @@ def made_whole(
     if missed_kwh(grid, power).any() and is_coarse.any():
         # A need comes before headroom and peak.
         room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
-        serve_whole(grid, power, room)
+        cars = np.flatnonzero((missed_kwh(grid, power) > 0) & grid.levels.is_coarse)
+        order = np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))
+        serve_whole(grid, power, room, cars[order])
     for i in few:
         _replace(room, power, i, _in_few_periods(grid, room, i, power[i]))
     return power
@@ -71,11 +73,10 @@ def _put_on_levels(grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64
         _replace(room, power, i, row)
 
 
-def serve_whole(grid: Grid, power: Floats, room: Room) -> None:
-    """Give cars that still miss a need more levels, in any slot of their stay, in place."""
+def serve_whole(grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64]) -> None:
+    """Give `cars` that still miss a need more levels, in any slot of their stay, in place."""
     missed = missed_kwh(grid, power)
-    cars = np.flatnonzero((missed > 0) & grid.levels.is_coarse)
-    for i in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))].tolist():
+    for i in cars.tolist():
         is_there = grid.inside_h[i] > 0
         row, left = _risen(
             grid, room, i, power[i], float(missed[i]), is_there & (power[i] > 0), is_least=True
