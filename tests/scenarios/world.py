@@ -292,6 +292,7 @@ class World:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.system.api_port}",
             headers={"Authorization": f"Bearer {secret}"},
+            timeout=2 * WAIT_S,
         ) as client:
             yield client
 
