@@ -57,7 +57,7 @@ from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
-from csms.store import access, links, stations
+from csms.store import access, links, stations, wiring
 from csms.store.archive import FrameArchive
 from csms.store.connections import parsed
 from csms.store.database import Store
@@ -153,11 +153,12 @@ async def open_store(settings: Settings) -> Store:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     store = await Store.open(settings.store.url, hold_s=settings.store.hold_s)
-    sites = list(settings.sites().values())
+    sites, circuits = settings.sites(), settings.circuits()
 
     def keep(tx: Tx) -> None:
-        for site in sites:
+        for site_id, site in sites.items():
             stations.configure_site(tx, site)
+            wiring.configure_circuits(tx, site_id, circuits[site_id])
 
     await store.write(keep)
     return store
@@ -456,6 +457,7 @@ def planning_options(settings: Settings) -> PlanningOptions:
 def check_parts(settings: Settings) -> None:
     """Build what only fails when it is built: clock, store, TLS, providers. Raises ConfigError."""
     clock_from(settings)
+    settings.circuits()
     if database_path(settings.store.url) is None:
         # A SQLite store's folder is made when it is opened; a server's URL has to be right.
         parsed(settings.store.url)

@@ -125,11 +125,18 @@ def serve(config: ConfigOption = None) -> None:
 def check(config: ConfigOption = None) -> None:
     """Print the effective configuration, secrets masked; fail if it cannot be used."""
     from csms.app import check_parts
+    from csms.service.circuits import tree_lines
 
     settings = settings_from(config)
     check_parts(settings)
     for key, value in effective(settings):
         typer.echo(f"{key} = {value}")
+    for site_id, setups in settings.circuits().items():
+        if setups:
+            head = f"site {site_id}: {settings.site[site_id].limit_kw:g} kW"
+            limit_kw = settings.site[site_id].limit_kw
+            for line in tree_lines(setups, head=head, limit_kw=limit_kw):
+                typer.echo(line)
 
 
 @app.command()

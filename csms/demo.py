@@ -44,10 +44,10 @@ from csms.settings import (
     ForecastSettings,
     GatewaySettings,
     Settings,
-    SiteSettings,
     StoreSettings,
     TelemetrySettings,
 )
+from csms.settings_sites import SiteSettings
 from csms.store import sessions
 from csms.store.statements import Tx
 from csms.telemetry import set_up_logging

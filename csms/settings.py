@@ -12,9 +12,8 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,50 +23,17 @@ from pydantic_settings import (
 )
 
 from csms.core.errors import ConfigError
-from csms.core.model import AccessPolicy, Assurance, Site, Strategy
+from csms.core.model import AccessPolicy, Site
+from csms.core.wiring import CircuitSetup, faults
+from csms.settings_sites import Positive, Section, SiteSettings
 
 PREFIX = "TASCO_"
 TEST_PREFIX = "TASCO_TEST_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SiteSettings(_Section):
-    """`[site.<id>]`: a place with one grid connection."""
-
-    name: str = ""
-    time_zone: str = "UTC"
-    limit_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 22.0
-    base_load_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
-    guard_share: Share = 0.2
-    strategy: Strategy = Strategy.OPTIMAL
-    tariff: str = "default"
-    carbon: str = "default"
-    free_charging: bool = False
-    min_assurance: Assurance = Assurance.A0
-    requires_credential: bool = False
-    trusted_issuers: tuple[str, ...] = ()
-    revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
-    demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_a_time_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError("it must be an IANA time zone such as Europe/Berlin") from error
-        return value
-
-
-class GatewaySettings(_Section):
+class GatewaySettings(Section):
     """`[gateway]`: where stations connect."""
 
     host: str = "127.0.0.1"
@@ -95,7 +61,7 @@ class GatewaySettings(_Section):
     """What comes in plainly was secured by a proxy in front: it counts as TLS."""
 
 
-class SecuritySettings(_Section):
+class SecuritySettings(Section):
     """`[security]`: certificates of stations, and who signs them."""
 
     operator: Annotated[str, Field(max_length=64)] = ""
@@ -114,7 +80,7 @@ class SecuritySettings(_Section):
     """Service that installs contract certificates (Get15118EVCertificate); "" answers Failed."""
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """`[store]`: where everything is kept."""
 
     url: str = "sqlite:///var/tasco.sqlite3"
@@ -124,7 +90,7 @@ class StoreSettings(_Section):
 Days = Annotated[float, Field(gt=0)]
 
 
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     """`[retention]`: days after which what is no longer needed is deleted, once a day.
 
     Sessions, their messages, samples and energy are kept for good: they are what is billed.
@@ -149,7 +115,7 @@ class RetentionSettings(_Section):
     """When each station was connected."""
 
 
-class ArchiveSettings(_Section):
+class ArchiveSettings(Section):
     """`[archive]`: every frame as it went over the wire, to search and to export."""
 
     enabled: bool = True
@@ -160,13 +126,13 @@ class ArchiveSettings(_Section):
     max_days: Annotated[float, Field(gt=0)] = 30.0
 
 
-class BusSettings(_Section):
+class BusSettings(Section):
     """`[bus]`: how gateway and centre reach each other."""
 
     type: Literal["local"] = "local"
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """`[api]`: where operators and pages connect."""
 
     host: str = "127.0.0.1"
@@ -175,7 +141,7 @@ class ApiSettings(_Section):
     """Serve the demo's helper paths."""
 
 
-class IdentitySettings(_Section):
+class IdentitySettings(Section):
     """`[identity]`: tokens and who is behind them."""
 
     tenant_key: SecretStr | None = None
@@ -192,7 +158,7 @@ class IdentitySettings(_Section):
     empty_sites: Literal["none", "all"] = "none"
 
 
-class PlannerSettings(_Section):
+class PlannerSettings(Section):
     """`[planner]`: when and how sites are planned."""
 
     automation: bool = True
@@ -203,7 +169,7 @@ class PlannerSettings(_Section):
     tolerance_kw: Positive = 1.0
 
 
-class ForecastSettings(_Section):
+class ForecastSettings(Section):
     """`[forecast]`: demand forecasts from the store's own sessions."""
 
     enabled: bool = True
@@ -212,7 +178,7 @@ class ForecastSettings(_Section):
     seed: int = 1
 
 
-class TransferSettings(_Section):
+class TransferSettings(Section):
     """`[transfers]`: firmware that stations fetch, and files that they send."""
 
     schemes: tuple[str, ...] = ("https",)
@@ -229,14 +195,14 @@ class TransferSettings(_Section):
     """How long a place for an upload stays open."""
 
 
-class TelemetrySettings(_Section):
+class TelemetrySettings(Section):
     """`[telemetry]`: what the process says about itself."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class ClockSettings(_Section):
+class ClockSettings(Section):
     """`[clock]`: a demo's day; left empty it is real time."""
 
     start: str = ""
@@ -313,6 +279,14 @@ class Settings(BaseSettings):
             )
             for site_id, site in self.site.items()
         }
+
+    def circuits(self) -> dict[str, tuple[CircuitSetup, ...]]:
+        """Return each site's circuits; raise ConfigError where they are no tree."""
+        found = {site_id: site.setups() for site_id, site in self.site.items()}
+        wrong = [f"site.{i}: {fault}" for i, tree in found.items() for fault in faults(tree)]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        return found
 
     def told_tariffs(self) -> dict[str, str]:
         """Return by site the tariff that stations are told costs of: one that is configured.

@@ -1,5 +1,6 @@
 """Settings: defaults, the environment, and what a wrong key or value is answered with."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,47 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, "[identity]\ntenant_key = 71")
     assert "71" not in str(caught.value)
+
+
+TREE = """
+[site.a]
+limit_kw = 44
+[site.a.circuit.main]
+limit_a = 63
+evses = ["*"]
+[site.a.circuit.hall]
+parent = "main"
+limit_a = [32, 32, 16]
+load_kw = 1.5
+evses = ["HALL-*"]
+"""
+
+
+def test_circuits_are_read_below_their_site(tmp_path: Path) -> None:
+    hall, main = loaded(tmp_path, TREE).circuits()["a"]
+    assert (hall.circuit_id, hall.parent_id, hall.limit_a) == ("hall", "main", (32.0, 32.0, 16.0))
+    assert (main.limit_a, main.evses, main.voltage_v) == ((63.0,), ("*",), 230.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('parent = "attic"', "site.a: circuit hall: parent is 'attic', which is no circuit"),
+        ('parent = "hall"', "site.a: circuit hall on hall: a circuit cannot hang on itself"),
+        ('evses = ["*"]', "site.a: '*' is on 2 circuits"),
+    ],
+)
+def test_circuits_that_are_no_tree_are_named(tmp_path: Path, line: str, message: str) -> None:
+    name = line.split(" ")[0]
+    kept = [text for text in TREE.splitlines() if not text.startswith("parent")]
+    hall = kept.index("[site.a.circuit.hall]")
+    kept = kept[: hall + 1] + [x for x in kept[hall + 1 :] if not x.startswith(name)]
+    settings = loaded(tmp_path, "\n".join([*kept, line]))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        settings.circuits()
+
+
+@pytest.mark.parametrize("value", ["-1", "[1, 2]", "nan", '"x"'])
+def test_a_limit_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"site\.a\.circuit\.hall\.limit_a"):
+        loaded(tmp_path, f"[site.a.circuit.hall]\nlimit_a = {value}")

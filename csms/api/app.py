@@ -18,6 +18,7 @@ from csms.api import (
     problems,
     routes_access,
     routes_bulk,
+    routes_circuits,
     routes_concept,
     routes_device_jobs,
     routes_devices,
@@ -41,7 +42,9 @@ from csms.api import (
 from csms.api.auth import Gate, OnceOnly
 from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
+from csms.service.caps import CapDesk
 from csms.service.care import Care
+from csms.service.circuits import CircuitDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -65,6 +68,7 @@ MAX_BODY = 1_000_000
 ROUTERS = (
     routes_events.router,
     routes_sites.router,
+    routes_circuits.router,
     routes_stations.router,
     routes_devices.router,
     routes_diagnostics.router,
@@ -158,6 +162,8 @@ def create_app(
         ),
         reports=Reports(store=store, clock=clock),
         dialects=DialectBook(store=store, clock=clock),
+        circuits=CircuitDesk(store=store, clock=clock, touch=replanner.touch),
+        caps=CapDesk(store=store, clock=clock, touch=replanner.touch),
         demo=demo,
         heartbeat_s=heartbeat_s,
     )

@@ -9,7 +9,10 @@ from csms.api.auth import Caller, operator, viewer
 from csms.clock import Clock
 from csms.core.messages import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
+from csms.service.caps import CapDesk
 from csms.service.care import Care
+from csms.service.cases import Snapshot
+from csms.service.circuits import CircuitDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -42,6 +45,10 @@ class Replanner(Protocol):
 
     def touch(self, site_id: str, why: str) -> None:
         """Make `site_id` due for a new plan."""
+        ...
+
+    async def case(self, site_id: str) -> tuple[Snapshot, PlanningCase]:
+        """Return a site as it is now and the planner's input for it."""
         ...
 
     async def preview(self, site_id: str) -> tuple[PlanningCase, Plan]:
@@ -85,6 +92,8 @@ class Parts:
     concept: Concept
     reports: Reports
     dialects: DialectBook
+    circuits: CircuitDesk
+    caps: CapDesk
     demo: bool
     heartbeat_s: float
 

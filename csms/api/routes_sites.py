@@ -28,10 +28,10 @@ async def list_sites(_: Viewer, parts: P) -> object:
 
 @router.get("/sites/{site_id}")
 async def one_site(site_id: str, _: Viewer, parts: P) -> object:
-    """Return a site as configured and its numbers now."""
+    """Return a site as configured, its numbers now, and what each of its limits carries."""
     found = await parts.store.read(lambda tx: stations.get_site(tx, site_id))
     now = await live.site_now(parts.store, site_id, now=parts.clock.now())
-    return {"site": plain(found), "now": plain(now.site)}
+    return {"site": plain(found), "now": plain(now.site), "circuits": plain(now.circuits)}
 
 
 @router.get("/sites/{site_id}/live")

@@ -15,6 +15,7 @@ from csms.core.errors import InvalidInput, NotFound
 from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import Event, Evse, LinkState, OcppVersion, Station
 from csms.core.readings import readings
+from csms.service.circuits import PlaceChange
 from csms.service.enrolment import StationRegistration
 from csms.store import commands, details, journal, links, samples, stations
 from csms.store.statements import Tx
@@ -81,8 +82,11 @@ async def one_station(station_id: str, _: Viewer, parts: P) -> object:
 async def change_station(
     station_id: str, body: StationChange, caller: Operator, parts: P
 ) -> object:
-    """Rename, approve, take hands off (K6), set the security profile or a new password."""
+    """Rename, approve, take hands off (K6), place, set the security profile or a new password."""
     changes = body.model_dump(exclude_unset=True, exclude_none=True)
+    place = {name: changes.pop(name) for name in ("circuit_id", "phase_rotation") & changes.keys()}
+    if place:
+        await parts.circuits.place(station_id, 0, PlaceChange(**place), by=caller.name)
     station = await parts.enrolment.change_station(station_id, changes, by=caller.name)
     if changes.keys() & {"password", "security_profile"}:
         await parts.passwords.end_link(station.station_id, "credential changed")

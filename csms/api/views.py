@@ -134,6 +134,8 @@ class StationChange(Body):
     security_profile: Annotated[int, Field(ge=0, le=3)] | None = None
     serial_number: Annotated[str, Field(max_length=50)] | None = None
     heartbeat_interval_s: Annotated[int, Field(ge=10, le=86_400)] | None = None
+    circuit_id: Annotated[str, Field(max_length=60)] | None = None
+    phase_rotation: Annotated[str, Field(max_length=20)] | None = None
 
 
 class HolderBody(Body):

@@ -78,9 +78,10 @@ class Cap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an EVSE hangs: its circuit ("": the site's connection) and which of L1..L3 it is on.
+    """Where an EVSE hangs: its circuit ("": the site's connection) and on which of L1..L3.
 
-    `phases` is empty while nobody knows.
+    `phases` names the site's phase behind each of the EVSE's own, first to last, so that a car on
+    one phase of an EVSE with three is known to draw from the first. Empty while nobody knows.
     """
 
     circuit_id: str = ""
@@ -109,4 +110,5 @@ class Wiring:
         wired = self.of(station_id, evse_id).phases
         if used >= 3:
             return (1, 2, 3)
-        return wired if len(wired) == used else ()
+        # A plug with fewer phases than its socket connects the first ones (IEC 62196-2).
+        return wired[:used] if len(wired) >= used else ()

@@ -17,7 +17,7 @@ from csms.core.circuit import Circuit, Series, Wiring
 from csms.core.model import Evse, Site
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A
-from csms.planning.limits import Floats, limits_of
+from csms.planning.limits import Floats, Limits, limits_of
 
 _START = datetime(2000, 1, 1, tzinfo=UTC)
 _EDGES = (_START, _START + timedelta(hours=1))
@@ -68,11 +68,56 @@ def guards(site: Site, evses: Sequence[Evse], *, wiring: Wiring | None = None) -
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLoad:
+    """One limit of a site with every station cut off and a car at every EVSE.
+
+    `limit` is "kW" or "L1".."L3" of `circuit_id`, "" being the site. `most` is the limit itself,
+    `load` what nobody controls, `guards` what stations allow by themselves; kW or A.
+    """
+
+    circuit_id: str
+    limit: str
+    most: float
+    load: float
+    guards: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether guards and loads stay under the limit."""
+        return self.load + self.guards <= self.most + 1e-6
+
+
+def guard_loads(
+    site: Site, evses: Sequence[Evse], allowed_kw: Sequence[float], *, wiring: Wiring
+) -> tuple[GuardLoad, ...]:
+    """Return every limit of a site with its EVSEs at `allowed_kw`, what each lets a car have."""
+    limits = _limits(site, evses, wiring)
+    taken = limits.use @ np.array(allowed_kw, dtype=np.float64)
+    return tuple(
+        GuardLoad(
+            circuit_id=limits.circuit[r],
+            limit=limits.name[r],
+            most=float(limits.limit[r, 0]),
+            load=float(limits.load[r, 0]),
+            guards=float(taken[r]),
+        )
+        for r in range(len(limits.name))
+    )
+
+
 def _shares(site: Site, evses: Sequence[Evse], wiring: Wiring) -> tuple[Floats, Floats]:
     """Return what a kW of each EVSE takes of each limit, (R, N), and the guards' share of it, (R,).
 
     Guards hold at any time, so each limit counts with its least and each load with its largest.
     """
+    limits = _limits(site, evses, wiring)
+    left = np.maximum(limits.limit[:, 0] - limits.load[:, 0], 0.0)
+    return limits.use, left * site.guard_share
+
+
+def _limits(site: Site, evses: Sequence[Evse], wiring: Wiring) -> Limits:
+    """Return the limits of a site over its EVSEs instead of cars, in one slot."""
     sessions = tuple(
         PlanningSession(
             session_id=str(i),
@@ -103,9 +148,7 @@ def _shares(site: Site, evses: Sequence[Evse], wiring: Wiring) -> tuple[Floats, 
         sessions=sessions,
         circuits=tuple(_at_worst(circuit) for circuit in wiring.circuits),
     )
-    limits = limits_of(case, np.array([site.limit_kw]), np.array([site.base_load_kw]), [])
-    left = np.maximum(limits.limit[:, 0] - limits.load[:, 0], 0.0)
-    return limits.use, left * site.guard_share
+    return limits_of(case, np.array([site.limit_kw]), np.array([site.base_load_kw]), [])
 
 
 def _at_worst(circuit: Circuit) -> Circuit:

@@ -7,9 +7,10 @@ as the larger of old and new.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from csms.core.model import Site
 from csms.core.plan import PlanningCase
 from csms.planning.in_flight import InFlight
-from csms.service.cars import Car
+from csms.service.cars import Car, in_force_kw, own_guard_kw
 
 TOLERANCE_KW = 1e-6
 WORTH_KW = 0.05
@@ -37,6 +38,19 @@ class Change:
 def larger(a: Row, b: Row) -> Row:
     """Return the larger of two rows in each slot."""
     return tuple(max(x, y) for x, y in zip(a, b, strict=True))
+
+
+def counted(car: Car, site: Site, case: PlanningCase) -> Row:
+    """Return what the site has to count for a car now: its schedule, and never less than its guard.
+
+    A car that draws more than its station allows is counted at what it draws.
+    """
+    floor = own_guard_kw(car)
+    row = tuple(max(kw, floor) for kw in in_force_kw(car, site, case.edges_at))
+    fixed = next(
+        (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
+    )
+    return row if fixed is None else larger(row, fixed)
 
 
 def fitting(

@@ -36,6 +36,8 @@ class Car:
     wish: ChargingNeed | None = None
     """What the car itself said of its needs (2.0.1 NotifyEVChargingNeeds)."""
     habit: CarHabit | None = None
+    counts_phases: bool = False
+    """The site has fuses of its own, so that currents per phase count and not only power."""
     cap_kw: float | None = None
     """What somebody else lets it have now (NotifyChargingLimit), kW; None without a limit."""
 
@@ -65,13 +67,35 @@ def guard_kw(evse: Evse, station: Station) -> float:
     return evse.max_kw if was_here else 0.0
 
 
+def own_guard_kw(car: Car) -> float:
+    """Return the power a car may draw without a schedule of ours, kW."""
+    return on_phases_kw(car, guard_kw(car.evse, car.station))
+
+
+def on_phases_kw(car: Car, evse_kw: float) -> float:
+    """Return what of an EVSE's power a car can draw on the phases that it uses, kW.
+
+    Its EVSE limits the current of each phase. Where nobody saw how many the car uses, power counts
+    in full; on a site with fuses the current counts, on all three phases.
+    """
+    if car.is_dc or not (car.counts_phases or is_seen(car)):
+        return evse_kw
+    return evse_kw * usable_phases(car) / car.evse.phases
+
+
+def is_seen(car: Car) -> bool:
+    """Return whether the number of phases that a car uses is known, not only told."""
+    seen = car.habit is not None and car.habit.phases is not None
+    return seen or usable_phases(car) == car.evse.phases
+
+
 def in_force_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
     """Return the most a car's station lets it draw if we say nothing more, (slots,) kW.
 
     Where more than one schedule may be in force, the larger counts in each slot. A car without a
     schedule that is seen to draw more than its guard counts with that.
     """
-    without = guard_kw(car.evse, car.station)
+    without = own_guard_kw(car)
     found = [_allowed_kw(known, edges_at, without=without) for known in car.doubtful]
     if car.installed is not None:
         found.append(_held_kw(car, car.installed, site, edges_at, without=without))
@@ -108,7 +132,7 @@ def _held_kw(
 
 def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:
     """Return the least a car's station may allow now, whichever schedule it holds, (slots,) kW."""
-    without = guard_kw(car.evse, car.station)
+    without = own_guard_kw(car)
     held = [*car.doubtful, *([car.installed] if car.installed is not None else [])]
     found = [
         row_of(
@@ -151,7 +175,7 @@ def followed_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[f
         edges_at=edges_at[: reach + 1],
         phases=usable_phases(car),
         voltage_v=site.voltage_v,
-        after_kw=guard_kw(car.evse, car.station),
+        after_kw=own_guard_kw(car),
     )
 
 

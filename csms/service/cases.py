@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf, isfinite
 from zoneinfo import ZoneInfo
 
-from csms.core.circuit import Wiring
+from csms.core.circuit import Cap, Wiring
 from csms.core.errors import NotFound
 from csms.core.model import (
     CarbonIntensity,
@@ -38,8 +38,11 @@ from csms.service.cars import (
     followed_kw,
     guard_kw,
     in_force_kw,
+    is_seen,
     is_stale,
     max_kw,
+    on_phases_kw,
+    own_guard_kw,
     usable_phases,
 )
 from csms.service.following import car_of
@@ -57,10 +60,15 @@ from csms.store import (
     terms,
     trips,
 )
+from csms.store import wiring as wires
 from csms.store.statements import Tx
 
 CARBON_EUR_PER_KG = 0.10
 """What a carbon-conscious driver's plan pays for a kilogram of CO2 not emitted."""
+
+
+_DRAWS_A = 1.0
+"""More than what a meter shows of a phase that nothing draws from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +99,7 @@ class Snapshot:
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
     wiring: Wiring = field(default_factory=Wiring)
+    caps: tuple[Cap, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -116,6 +125,7 @@ def snapshot(
     refused, wishes = plans.refused_schedules(tx, ids), reported.needs_of(tx, ids)
     habits = reported.habits_of(tx, [car_of(s) for s in present])
     caps = caps_of(tx, sorted({s.station_id for s in present}))
+    counts_phases = bool(wires.circuits_of(tx, site_id))
     cars, others = [], []
     for session in present:
         station = known.get(session.station_id)
@@ -143,6 +153,7 @@ def snapshot(
             refused=refused.get(session.session_id, ()),
             wish=wishes.get(session.session_id),
             habit=habits.get(car_of(session)),
+            counts_phases=counts_phases,
         )
         car = replace(car, cap_kw=cap_kw(car, caps, site, now=now, cars=present))
         cars.append(_sound(car, notes))
@@ -158,6 +169,8 @@ def snapshot(
         base_load_kw=dict(series.loads(tx, site_id, start, until)),
         demand_charge_eur_per_kw=demand_charge_eur_per_kw,
         billed_peak_kw=_billed_peak_kw(tx, site, now) if demand_charge_eur_per_kw > 0 else 0.0,
+        wiring=wires.wiring_of(tx, site_id, also=[c.evse for c in cars]),
+        caps=tuple(kept.cap for kept in wires.caps_of(tx, site_id, now, until)),
         notes=tuple(notes),
     )
 
@@ -245,8 +258,13 @@ def planning_case(
         days_left=days_left(now, known.site.time_zone),
         sessions=cars,
         circuits=with_idle_guards(
-            known.wiring, known.evses, _idle_guards(known, now=now), voltage_v=known.site.voltage_v
+            known.wiring,
+            known.evses,
+            _idle_guards(known, now=now),
+            drawing=frozenset((s.station_id, s.evse_id) for s in known.others),
+            voltage_v=known.site.voltage_v,
         ),
+        caps=known.caps,
         notes=tuple(notes),
     )
 
@@ -356,7 +374,7 @@ def _planning_session(
         preferred_kwh=wanted.preferred_kwh,
         max_kw=most_kw,
         min_kw=least_kw,
-        guard_kw=guard_kw(car.evse, car.station),
+        guard_kw=own_guard_kw(car),
         phases=usable_phases(car),
         priority=session.priority,
         max_price_per_kwh=holder.max_price_per_kwh if holder else None,
@@ -368,13 +386,27 @@ def _planning_session(
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),
         circuit_id=wiring.of(session.station_id, session.evse_id).circuit_id,
-        phases_used=wiring.phases(session.station_id, session.evse_id, used=usable_phases(car)),
+        phases_used=_phases_used(car, wiring),
         voltage_v=site.voltage_v,
         step_a=step_a(car.station, car.evse),
         delivered_kwh=max(session.energy_wh, 0.0) / 1000.0,
         never_pause=seen.never_pause or car.station.limits.zero != "ok",
         max_periods=_max_periods(car),
     )
+
+
+def _phases_used(car: Car, wiring: Wiring) -> tuple[int, ...]:
+    """Return the site's phases that a car draws from; empty while they are not known for sure."""
+    if not is_seen(car):
+        return ()
+    session, used = car.session, usable_phases(car)
+    found = wiring.phases(session.station_id, session.evse_id, used=used)
+    draws = tuple(i for i, a in enumerate(session.current_a) if a > _DRAWS_A)
+    wired = wiring.of(session.station_id, session.evse_id).phases
+    if len(session.current_a) == 3 == len(wired) and len(draws) == used:
+        # Its own meter knows better which conductors it uses.
+        return tuple(wired[i] for i in draws)
+    return found
 
 
 def _max_periods(car: Car) -> int:
@@ -396,7 +428,7 @@ def _fixed_kw(
     """Return the row of a car we cannot control now, None for one we can."""
     seen = surroundings.observed.get(car.session.session_id)
     if not car.station.limits.supports_profiles:
-        return (car.evse.max_kw,) * len(in_force)
+        return (on_phases_kw(car, car.evse.max_kw),) * len(in_force)
     if car.is_prioritised:
         full_kw = min(priority_kw(car.evse, site), max_kw(car))
         return tuple(max(kw, full_kw) for kw in in_force)

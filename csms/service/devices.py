@@ -31,6 +31,7 @@ from csms.planning.profile import GUARD_PROFILE_ID
 from csms.service.dialects import DialectWatcher
 from csms.service.guard_fits import GuardFits
 from csms.store import commands, dialects, journal, stations
+from csms.store import wiring as wires
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -78,6 +79,8 @@ class Devices:
         self.bus = bus
         self.clock = clock
         self.automation = automation
+        self._emptied: set[tuple[str, int]] = set()
+        """EVSEs whose guard was cleared to make room for one that was not accepted then."""
         self.watchers: list[CommandWatcher] = [DialectWatcher()]
         """Told of every command and its outcome."""
         self.fits = GuardFits(store)
@@ -152,15 +155,16 @@ class Devices:
         A limit that is lowered or a station that joins leaves less for all: without this the
         guards would add up to more than their share. Raising waits until a station settles.
         """
-        site, evses, known = await self.store.read(
+        site, wiring, evses, known = await self.store.read(
             lambda tx: (
                 stations.get_site(tx, site_id),
+                wires.wiring_of(tx, site_id),
                 stations.evses_of_site(tx, site_id),
                 {s.station_id: s for s in stations.list_stations(tx, site_id=site_id)},
             )
         )
         fell = False
-        for evse, guard in zip(evses, guards(site, evses), strict=True):
+        for evse, guard in zip(evses, guards(site, evses, wiring=wiring), strict=True):
             station = known[evse.station_id]
             is_here = station.link_state is LinkState.ONLINE and station.limits.supports_profiles
             may_send = self.automation and station.automation and is_here
@@ -178,6 +182,8 @@ class Devices:
             if result.is_accepted:
                 await self._keep_guard(evse.station_id, guard)
                 fell = True
+            elif (evse.station_id, evse.evse_id) in self._emptied:
+                await self._refused(station, guard, result)
         return fell
 
     async def _learn(
@@ -237,9 +243,12 @@ class Devices:
         phases: int,
         is_dc: bool,
     ) -> CommandResult:
-        """Send a guard, again for as long as a refusal teaches how to spell it."""
+        """Send a guard, again for as long as a refusal teaches another way to spell it."""
+        tried: list[StationLimits] = []
+        self._emptied.discard((station.station_id, evse_id))
         while True:
             limits = station.limits
+            tried.append(limits)
             schedule = _guard_schedule(
                 limits,
                 profile_id=GUARD_PROFILE_ID + evse_id,
@@ -254,12 +263,15 @@ class Devices:
                     station_id=station.station_id, profile_id=schedule.profile_id, evse_id=evse_id
                 )
                 await self.run(clear, asked_by="tasco")
+                self._emptied.add((station.station_id, evse_id))
             command = SetGuard(station_id=station.station_id, evse_id=evse_id, schedule=schedule)
             _, result = await self.run(command, asked_by="tasco")
             if result.is_accepted:
+                self._emptied.discard((station.station_id, evse_id))
                 return result
             station = await self._again(station.station_id)
-            if station.limits == limits or not station.limits.supports_profiles:
+            # What was tried in vain is dropped again, which leads back to where it began.
+            if station.limits in tried or not station.limits.supports_profiles:
                 return result
 
     async def _again(self, station_id: str) -> Station:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from csms.core.model import Evse, Site, Station
 from csms.planning.guard import Guard, guards
 from csms.store import stations
+from csms.store import wiring as wires
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -59,9 +60,10 @@ def _fitted(tx: Tx, station: Station) -> _Fit:
     began, cpu = time.monotonic(), time.thread_time()
     site = stations.get_site(tx, station.site_id)
     evses = stations.evses_of_site(tx, station.site_id)
+    wiring = wires.wiring_of(tx, station.site_id)
     found: dict[str, list[Guard]] = {}
     shapes: dict[str, dict[int, _Shape]] = {}
-    for evse, guard in zip(evses, guards(site, evses), strict=True):
+    for evse, guard in zip(evses, guards(site, evses, wiring=wiring), strict=True):
         found.setdefault(evse.station_id, []).append(guard)
         shapes.setdefault(evse.station_id, {})[evse.evse_id] = _shape(evse)
     good_until = began + _GOOD_FOR * (time.thread_time() - cpu - _CHEAP_S)

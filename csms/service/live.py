@@ -8,7 +8,8 @@ from csms.core.model import Evse, Holder, LinkState, Session, Site, Station, Veh
 from csms.core.plan import PlannedSession
 from csms.core.session import allowed_kw
 from csms.planning.guard import worst_case_kw
-from csms.store import energy, identities, plans, sessions, stations
+from csms.service.circuit_load import CircuitNow, circuits_now
+from csms.store import energy, identities, plans, sessions, stations, wiring
 from csms.store.database import Store
 from csms.store.plans import StoredPlan
 from csms.store.statements import Tx
@@ -130,6 +131,7 @@ class Live:
     sessions: tuple[SessionNow, ...]
     plan: PlanNow | None
     measured: tuple[Measured, ...]
+    circuits: tuple[CircuitNow, ...] = ()
 
 
 async def site_now(store: Store, site_id: str, *, now: datetime) -> Live:
@@ -154,7 +156,9 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
     known.sort(key=lambda s: (s.link_state is LinkState.ONLINE, s.station_id))
     evses = stations.evses_of_site(tx, site_id)
     stored = plans.latest_plan(tx, site_id)
-    cars = _cars(tx, sessions.open_sessions_of_site(tx, site_id), known, stored, now)
+    opened = sessions.open_sessions_of_site(tx, site_id)
+    cars = _cars(tx, opened, known, stored, now)
+    planned = None if stored is None else (stored.case, stored.plan)
     return Live(
         at=now,
         site=_site(site, known, evses, cars, stored, now),
@@ -165,6 +169,7 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
             Measured(starts_at=q.starts_at, power_kw=q.energy_kwh * 4)
             for q in energy.energy_by_quarter(tx, site_id, now - HISTORY, now)
         ),
+        circuits=circuits_now(site, wiring.tree_of(tx, site_id), opened, planned, now=now),
     )
 
 

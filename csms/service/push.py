@@ -34,6 +34,7 @@ from csms.service.batches import (
     Change,
     Row,
     as_far_as_it_fits,
+    counted,
     fitting,
     larger,
     reduction,
@@ -41,9 +42,9 @@ from csms.service.batches import (
 from csms.service.cars import (
     Car,
     followed_kw,
-    guard_kw,
     in_force_kw,
     least_kw,
+    own_guard_kw,
     usable_phases,
 )
 from csms.service.cases import Snapshot
@@ -97,7 +98,7 @@ class Pusher:
         The schedules of sessions in `wakes` go out again even if nothing changed.
         """
         pushed = Pushed()
-        in_force = {c.session.session_id: _counted(c, known, case) for c in known.cars}
+        in_force = {c.session.session_id: counted(c, known.site, case) for c in known.cars}
         changes = self._changes(known, case, plan, in_force, pushed, wakes)
         while changes:
             batch, step_id = fitting(changes, in_force, case), ""
@@ -194,7 +195,7 @@ class Pusher:
             if _was_refused(car, new_schedule):
                 pushed.withheld.append(session.session_id)
                 continue
-            floor = guard_kw(car.evse, car.station)
+            floor = own_guard_kw(car)
             found.append(
                 Change(
                     car=car,
@@ -227,7 +228,7 @@ class Pusher:
             phases=usable_phases(car),
             voltage_v=known.site.voltage_v,
             starts_at=(self.clock.now() - _PAST).replace(microsecond=0),
-            tail_kw=guard_kw(car.evse, car.station),
+            tail_kw=own_guard_kw(car),
             prefers_w=car.is_dc,
             raise_after_s=RAISE_AFTER_S,
         )
@@ -367,7 +368,7 @@ def _not_before_others(
     until = slot_start(case.now_at) + timedelta(seconds=RAISE_AFTER_S)
     if not edges_at[0] < until < edges_at[1] or case.now_at >= until:
         return edges_at, row
-    guard = guard_kw(car.evse, car.station)
+    guard = own_guard_kw(car)
     present = guard
     if car.installed is not None:
         present = row_of(
@@ -390,7 +391,7 @@ def _from_now(
         return case.edges_at, tuple(row)
     until_then = (case.now_at, case.edges_at[0])
     present = followed_kw(car, known.site, until_then)
-    guard = guard_kw(car.evse, car.station)
+    guard = own_guard_kw(car)
     return (case.now_at, *case.edges_at), (present[0] if present else guard, *row)
 
 
@@ -425,16 +426,3 @@ def _may_send(car: Car) -> bool:
     station = car.station
     is_here = station.link_state is LinkState.ONLINE
     return is_here and station.automation and station.limits.supports_profiles
-
-
-def _counted(car: Car, known: Snapshot, case: PlanningCase) -> Row:
-    """Return what the site has to count for a car now: its schedule, and never less than its guard.
-
-    A car that draws more than its station allows is counted at what it draws.
-    """
-    floor = guard_kw(car.evse, car.station)
-    row = tuple(max(kw, floor) for kw in in_force_kw(car, known.site, case.edges_at))
-    fixed = next(
-        (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
-    )
-    return row if fixed is None else larger(row, fixed)

@@ -178,9 +178,16 @@ class Replanner:
         return case, made
 
     async def _plan(self, site_id: str) -> tuple[Snapshot, PlanningCase, Plan, float]:
+        await self._keep_habits(self.clock.now())
+        known, case = await self.case(site_id)
+        state = self._sites.setdefault(site_id, _SiteState())
+        made, cpu_s = await self._made(case, state)
+        return known, case, made, cpu_s
+
+    async def case(self, site_id: str) -> tuple[Snapshot, PlanningCase]:
+        """Return a site as it is now, and the planner's input for it; raise UnknownSite."""
         options = self.options
         now = self.clock.now()
-        await self._keep_habits(now)
         known = await self.store.read(
             lambda tx: snapshot(
                 tx,
@@ -206,8 +213,7 @@ class Replanner:
             horizon_h=options.horizon_h,
             slot_s=options.slot_s,
         )
-        made, cpu_s = await self._made(case, state)
-        return known, case, made, cpu_s
+        return known, case
 
     async def _keep_habits(self, now: datetime) -> None:
         """Keep what was learned of cars, for this plan and for their next session."""

@@ -13,24 +13,31 @@ def with_idle_guards(
     idle_kw: Mapping[tuple[str, int], float],
     *,
     voltage_v: float,
+    drawing: frozenset[tuple[str, int]] = frozenset(),
 ) -> tuple[Circuit, ...]:
     """Return the circuits with what EVSEs without a planned session may draw on each of them.
 
     `idle_kw` is by (station, EVSE number). An EVSE whose phases nobody knows counts on all three.
+    What a car draws that is not planned, at the EVSEs in `drawing`, may all come from one phase, as
+    far as the EVSE lets it.
     """
     if not wiring.circuits:
         return ()
-    phases = {(e.station_id, e.evse_id): e.phases for e in evses}
+    known = {(e.station_id, e.evse_id): e for e in evses}
     total_kw: dict[str, float] = {}
     per_phase_a: dict[str, list[float]] = {}
     for (station_id, evse_id), kw in idle_kw.items():
         circuit_id = wiring.of(station_id, evse_id).circuit_id
         # One that was never described may draw all of it from a single phase.
-        used = phases.get((station_id, evse_id), 1)
+        evse = known.get((station_id, evse_id))
+        used = evse.phases if evse is not None else 1
+        current_a = kw * 1000.0 / (used * voltage_v)
+        if evse is not None and (station_id, evse_id) in drawing:
+            current_a = min(kw, max(evse.max_kw / used, kw / used)) * 1000.0 / voltage_v
         total_kw[circuit_id] = total_kw.get(circuit_id, 0.0) + kw
         row = per_phase_a.setdefault(circuit_id, [0.0] * 3)
         for phase in wiring.phases(station_id, evse_id, used=used) or (1, 2, 3):
-            row[phase - 1] += kw * 1000.0 / (used * voltage_v)
+            row[phase - 1] += current_a
     return tuple(
         replace(
             circuit,

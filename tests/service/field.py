@@ -87,10 +87,14 @@ class Field:
         self.took: Callable[[], None] = lambda: None
         self.sent: list[SetSchedule] = []
         self.guarded: list[SetGuard] = []
+        self.deaf: set[str] = set()
+        """Stations that nothing reaches."""
 
     async def execute(self, command: Command) -> CommandResult:
         """Carry out a command as the station would."""
         await asyncio.sleep(0)
+        if command.station_id in self.deaf:
+            return CommandResult(outcome=Outcome.NOT_SENT, why_not_sent="offline")
         if isinstance(command, ReadLimits):
             return CommandResult(outcome=Outcome.ACCEPTED, limits=StationLimits(max_periods=24))
         if isinstance(command, SetGuard):

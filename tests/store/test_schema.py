@@ -15,8 +15,10 @@ from csms.store import (
     filing_tables,
     plan_tables,
     security_tables,
+    smart_tables,
     tables,
     terms_tables,
+    wiring_tables,
 )
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
@@ -51,6 +53,8 @@ def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert filing_tables.filed.name in tables.metadata.tables
     assert detail_tables.meter_message.name in tables.metadata.tables
     assert terms_tables.session_terms.name in tables.metadata.tables
+    assert smart_tables.dialect_item.name in tables.metadata.tables
+    assert wiring_tables.circuit.name in tables.metadata.tables
     assert desk_tables.reservation.name in tables.metadata.tables
 
 

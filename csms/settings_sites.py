@@ -1,0 +1,96 @@
+"""What config.toml says of sites and the circuits below their connections."""
+
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from csms.core.model import Assurance, Strategy
+from csms.core.wiring import CircuitSetup
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amperes = Number | Annotated[tuple[Number, ...], Field(min_length=3, max_length=3)]
+"""One current for all phases, or one each for L1, L2 and L3."""
+
+
+class Section(BaseModel):
+    """A table of the configuration; keys that are not listed are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CircuitSettings(Section):
+    """`[site.<id>.circuit.<circuit id>]`: a fuse, cable or meter with EVSEs behind it."""
+
+    name: str = ""
+    parent: str = ""
+    limit_a: Amperes | None = None
+    limit_kw: Number | None = None
+    load_a: Amperes | None = None
+    """What draws here besides EVSEs and circuits below; also part of the site's base_load_kw."""
+    load_kw: Number | None = None
+    voltage_v: Annotated[float, Field(ge=100, le=480)] | None = None
+    evses: tuple[Annotated[str, Field(min_length=1, max_length=60)], ...] = ()
+    """Stations ("CP-1", "HALL-*") and EVSEs ("TWIN-1/2") that hang here."""
+    meter: str = ""
+    """Station whose main meter (EVSE 0) measures all that this circuit draws."""
+
+
+class SiteSettings(Section):
+    """`[site.<id>]`: a place with one grid connection."""
+
+    name: str = ""
+    time_zone: str = "UTC"
+    limit_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 22.0
+    base_load_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
+    guard_share: Share = 0.2
+    strategy: Strategy = Strategy.OPTIMAL
+    tariff: str = "default"
+    carbon: str = "default"
+    free_charging: bool = False
+    min_assurance: Assurance = Assurance.A0
+    requires_credential: bool = False
+    trusted_issuers: tuple[str, ...] = ()
+    revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
+    demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
+    export_eur_per_kwh: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """What a kWh of surplus earns, where no series says it."""
+    solar_kw: Annotated[tuple[Number, ...], Field(min_length=24, max_length=24)] | None = None
+    """A usual day of the site's own generation, hour by hour, where no forecast is uploaded."""
+    connection_meter: str = ""
+    """Station whose main meter (EVSE 0) measures the whole connection."""
+    circuit: dict[str, CircuitSettings] = Field(default_factory=dict)
+
+    def setups(self) -> tuple[CircuitSetup, ...]:
+        """Return the site's circuits as the core's values, by id."""
+        return tuple(
+            CircuitSetup(
+                circuit_id=circuit_id,
+                name=c.name,
+                parent_id=c.parent,
+                limit_a=_amperes(c.limit_a),
+                limit_kw=c.limit_kw,
+                load_a=_amperes(c.load_a),
+                load_kw=c.load_kw,
+                voltage_v=c.voltage_v or self.voltage_v,
+                evses=c.evses,
+                meter=c.meter,
+            )
+            for circuit_id, c in sorted(self.circuit.items())
+        )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("it must be an IANA time zone such as Europe/Berlin") from error
+        return value
+
+
+def _amperes(given: float | tuple[float, ...] | None) -> tuple[float, ...]:
+    return () if given is None else given if isinstance(given, tuple) else (float(given),)

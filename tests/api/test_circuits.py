@@ -1,0 +1,199 @@
+"""Circuits, places, caps and what holds without us, as operators see and set them."""
+
+from datetime import timedelta
+
+import pytest
+
+from csms.core.model import Evse, Station
+from csms.store import journal, stations
+from csms.store.statements import Tx
+from tests.api.conftest import Operator
+
+SITE = "/api/v1/sites/depot"
+
+
+def _second(tx: Tx) -> None:
+    stations.register_station(tx, Station(station_id="CP2", site_id="depot"))
+    stations.upsert_evse(tx, Evse(station_id="CP2", evse_id=1, max_kw=7.36, phases=1))
+
+
+async def _put(operator: Operator, circuit_id: str, **body: object) -> dict[str, object]:
+    answer = await operator.client.put(f"{SITE}/circuits/{circuit_id}", json=body)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+async def test_a_tree_is_put_shown_and_removed(operator: Operator) -> None:
+    await operator.store.write(_second)
+    await _put(operator, "main", limit_a=63, evses=["*"])
+    found = await _put(operator, "hall", parent="main", limit_a=[32, 32, 80], evses=["CP2"])
+    assert found["remarks"] == [
+        "circuit hall L3: 80 A is above the 63 A of main, which holds for it"
+    ]
+    places = {(e["station_id"], e["evse_id"]): e["circuit_id"] for e in found["evses"]}  # type: ignore[union-attr, index]
+    assert places == {("CP1", 1): "main", ("CP2", 1): "hall"}
+    shown = (await operator.viewer.get(f"{SITE}/circuits")).json()
+    assert shown == found
+    refused = await operator.client.delete(f"{SITE}/circuits/main")
+    assert refused.status_code == 409
+    assert "carries circuit hall" in refused.json()["detail"]
+    assert (await operator.client.delete(f"{SITE}/circuits/hall")).status_code == 204
+    assert (await operator.client.delete(f"{SITE}/circuits/hall")).status_code == 404
+    events = await operator.store.read(lambda tx: journal.list_events(tx, limit=10))
+    assert [e.event.kind for e in events.items][:2] == ["circuit removed", "circuit changed"]
+
+
+@pytest.mark.parametrize(
+    ("circuit_id", "body", "word"),
+    [
+        ("a", {"parent": "b", "limit_a": 10}, "'b', which is no circuit"),
+        ("main", {"parent": "main", "limit_a": 10}, "cannot hang on itself"),
+        ("main", {"parent": "sub", "limit_a": 10}, "main on sub on main"),
+        ("a", {"limit_a": [1, 2]}, ""),
+        ("a", {"limit_a": -1}, ""),
+        ("a", {"limit": 1}, ""),
+    ],
+)
+async def test_what_is_no_tree_is_refused_with_what_is_wrong(
+    operator: Operator, circuit_id: str, body: dict[str, object], word: str
+) -> None:
+    await _put(operator, "main", limit_a=63)
+    await _put(operator, "sub", parent="main", limit_a=32)
+    before = (await operator.client.get(f"{SITE}/circuits")).json()
+    answer = await operator.client.put(f"{SITE}/circuits/{circuit_id}", json=body)
+    assert answer.status_code == 422
+    assert word in answer.json()["detail"]
+    assert (await operator.client.get(f"{SITE}/circuits")).json() == before
+
+
+async def test_an_evse_is_placed_by_hand_and_given_back(operator: Operator) -> None:
+    await operator.store.write(_second)
+    await _put(operator, "main", limit_a=63)
+    await _put(operator, "hall", parent="main", limit_a=32, evses=["CP*"])
+    path = "/api/v1/stations/CP2/evses/1"
+    placed = await operator.client.patch(path, json={"circuit_id": "main", "phase_rotation": "S"})
+    (evse,) = placed.json()["evses"]
+    assert (evse["circuit_id"], evse["phases"]) == ("main", [2])
+    assert (evse["circuit_source"], evse["phases_source"]) == ("operator", "operator")
+    refused = await operator.client.delete(f"{SITE}/circuits/main")
+    assert refused.status_code == 409
+    back = await operator.client.patch(path, json={"circuit_id": None, "phase_rotation": None})
+    (evse,) = back.json()["evses"]
+    assert (evse["circuit_id"], evse["circuit_source"], evse["phases"]) == ("hall", "pattern", [])
+    whole = await operator.client.patch("/api/v1/stations/CP2", json={"circuit_id": "main"})
+    assert whole.status_code == 200
+    shown = (await operator.client.get(f"{SITE}/circuits")).json()["evses"]
+    assert {e["station_id"]: e["circuit_id"] for e in shown} == {"CP1": "hall", "CP2": "main"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "word"),
+    [
+        ("CP1/evses/1", {"circuit_id": "attic"}, 422, "'attic', which is no circuit of site depot"),
+        ("CP1/evses/1", {"phase_rotation": "XYZ"}, 422, "phase_rotation is 'XYZ'"),
+        ("CP1/evses/1", {"phase_rotation": "S"}, 422, "must be one of RST"),
+        ("CP1/evses/7", {"circuit_id": "main"}, 404, "no EVSE 7"),
+        ("CP9/evses/1", {"circuit_id": "main"}, 404, "no station CP9"),
+        ("CP1", {"circuit_id": "attic"}, 422, "'attic'"),
+    ],
+)
+async def test_a_place_that_cannot_be_is_named(
+    operator: Operator, path: str, body: dict[str, object], status: int, word: str
+) -> None:
+    await _put(operator, "main", limit_a=63)
+    answer = await operator.client.patch(f"/api/v1/stations/{path}", json=body)
+    assert answer.status_code == status
+    assert word in answer.json()["detail"]
+
+
+async def test_a_cap_is_set_planned_with_shown_and_withdrawn(operator: Operator) -> None:
+    now = operator.clock.now()
+    until = now + timedelta(hours=2)
+    body = {
+        "source": "grid operator",
+        "from": now.isoformat(),
+        "until": until.isoformat(),
+        "limit_kw": 20.0,
+    }
+    made = await operator.client.post(f"{SITE}/caps", json=body)
+    assert made.status_code == 201, made.text
+    assert (made.json()["state"], made.json()["limit_kw"]) == ("in force", 20.0)
+    _, case = await operator.replanner.case("depot")
+    (cap,) = case.caps
+    assert (cap.source, cap.limit_kw, cap.ends_at) == ("grid operator", 20.0, until)
+    shown = (await operator.viewer.get(f"{SITE}/caps")).json()
+    assert [c["state"] for c in shown["items"]] == ["in force"]
+    gone = await operator.client.delete(f"{SITE}/caps/{made.json()['cap_id']}")
+    assert gone.json()["state"] == "withdrawn"
+    assert (await operator.replanner.case("depot"))[1].caps == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"source": "dso", "until": "2026-03-02T20:00:00Z"}, "both missing"),
+        ({"source": " ", "until": "2026-03-02T20:00:00Z", "limit_kw": 1}, "source is empty"),
+        (
+            {
+                "source": "dso",
+                "from": "2026-03-02T21:00:00Z",
+                "until": "2026-03-02T20:00:00Z",
+                "limit_kw": 1,
+            },
+            "must be after starts_at",
+        ),
+        (
+            {
+                "source": "dso",
+                "from": "2026-02-02T21:00:00Z",
+                "until": "2026-02-03T20:00:00Z",
+                "limit_kw": 1,
+            },
+            "which is over",
+        ),
+        (
+            {
+                "source": "dso",
+                "until": "2026-03-02T20:00:00Z",
+                "limit_a": 1,
+                "circuit_id": "attic",
+            },
+            "no circuit of site depot",
+        ),
+        ({"source": "dso", "until": "2026-03-02T20:00:00Z", "limit_kw": -1}, ""),
+    ],
+)
+async def test_a_cap_that_says_nothing_is_refused(
+    operator: Operator, body: dict[str, object], word: str
+) -> None:
+    answer = await operator.client.post(f"{SITE}/caps", json=body)
+    assert answer.status_code == 422
+    assert word in answer.json()["detail"]
+
+
+async def test_the_worst_case_of_every_limit_is_shown(operator: Operator) -> None:
+    await operator.store.write(_second)
+    await _put(operator, "hall", limit_a=30, load_a=[5, 0, 0], evses=["CP*"])
+    found = (await operator.viewer.get(f"{SITE}/fail-safe")).json()
+    limits = {(r["circuit_id"], r["limit"]): r for r in found["limits"]}
+    # CP1 took 4.2 kW on three phases; CP2 was never here.
+    assert limits["", "kW"]["guards"] == pytest.approx(4.2)
+    assert limits["hall", "L1"]["guards"] == pytest.approx(5 + 4.2 / 0.69)
+    assert limits["hall", "L2"]["guards"] == pytest.approx(4.2 / 0.69)
+    assert found["is_kept"]
+    await _put(operator, "hall", limit_a=6, evses=["CP*"])
+    found = (await operator.viewer.get(f"{SITE}/fail-safe")).json()
+    assert not found["is_kept"]
+    assert {e["station_id"]: e["wanted_a"] for e in found["evses"]} == {"CP1": 0.0, "CP2": 0.0}
+    assert found["without_guard"] == ["CP1/1", "CP2/1"]
+
+
+async def test_a_site_shows_what_each_of_its_limits_carries(operator: Operator) -> None:
+    await _put(operator, "hall", limit_a=[32, 32, 16], load_a=2, evses=["CP*"], name="Hall")
+    found = (await operator.viewer.get(SITE)).json()["circuits"]
+    assert [c["circuit_id"] for c in found] == ["", "hall"]
+    third = found[1]["limits"][2]
+    assert (third["limit"], third["most"], third["load"]) == ("L3", 16.0, 2.0)
+    assert third["planned"] is None
