@@ -41,7 +41,7 @@ from csms.service.forecasting import Forecasting
 from csms.service.frames import FrameDesk
 from csms.service.housekeeping import Housekeeping
 from csms.service.jobs import Jobs
-from csms.service.links import LinkDesk
+from csms.service.links import FLAPPING_ALERT, LinkDesk
 from csms.service.local_lists import LocalLists
 from csms.service.locations import LocationPolicy
 from csms.service.logs import UploadOptions
@@ -57,7 +57,7 @@ from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
 from csms.service.waiting import WaitingRoom
 from csms.settings import IdentitySettings, Settings
-from csms.store import access, links, stations, wiring
+from csms.store import access, alerts, links, stations, wiring
 from csms.store.archive import FrameArchive
 from csms.store.connections import parsed
 from csms.store.database import Store
@@ -543,9 +543,12 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
         system = build(settings, store, clock)
         # A process that was killed left its links open on record; there is only this one.
         started_at = clock.now()
-        await store.write(
-            lambda tx: links.close_all_links(tx, at=started_at, reason="central system restarted")
-        )
+
+        def begin(tx: Tx) -> None:
+            links.close_all_links(tx, at=started_at, reason="central system restarted")
+            alerts.close_everywhere(tx, subject=FLAPPING_ALERT, at=started_at)
+
+        await store.write(begin)
         await system.enrolment.keep_names()
         listener = _listener(settings.api.host, settings.api.port)
         await system.gateway.start()

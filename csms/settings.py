@@ -41,6 +41,9 @@ class GatewaySettings(Section):
     heartbeat_interval_s: Annotated[int, Field(ge=10, le=86400)] = 300
     command_timeout_s: Positive = 30.0
     admitted_per_s: Positive = 100.0
+    """Links let in a second; more wait their turn, or are told when it is."""
+    links_per_minute: Annotated[int, Field(ge=2)] = 12
+    """New links of one station; beyond it the station is refused for a while."""
     frames_per_s: Annotated[float, Field(ge=0)] = 20.0
     """Steady rate of messages of one station; beyond it reading pauses. 0 lifts the limit."""
     frames_burst: Annotated[int, Field(ge=1)] = 200

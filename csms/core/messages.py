@@ -154,6 +154,10 @@ class LinkClosed(Report[Noted]):
     reason: str = ""
 
 
+FLAPPING, CALM = "station flapping", "station no longer flapping"
+"""Events of the gateway: a station's links come and go and are limited; they are so no longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityNoticed(Report[Noted]):
     """The gateway saw what an operator has to know; `station_id` is "" before a station is told.
