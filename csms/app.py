@@ -31,6 +31,7 @@ from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
 from csms.service.care import Care, care_for
 from csms.service.central import Central
+from csms.service.challenger import ChallengerOptions, Challengers
 from csms.service.charging import Charging, Effect
 from csms.service.costs import Costs
 from csms.service.devices import Devices
@@ -262,11 +263,12 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         clock=clock,
         options=settings.forecast,
         time_zones={i: s.time_zone for i, s in settings.site.items()},
+        quantiles={i: s.reserve_quantile for i, s in settings.site.items() if s.reserve_quantile},
     )
     book = OfferBook(store=store, clock=clock)
     offering = Offering(book=book, background=background)
     replanner = _replanner(
-        settings, store, clock, devices, forecasting, metrics, notices.show, offering
+        settings, store, clock, devices, forecasting, metrics, notices.show, offering, background
     )
     authorizer = Authorizer(
         store=store,
@@ -427,6 +429,7 @@ def _replanner(
     metrics: Metrics,
     notify: Callable[[Notice], None],
     offering: Offering,
+    background: Background,
 ) -> Replanner:
     return Replanner(
         store=store,
@@ -437,6 +440,21 @@ def _replanner(
         notify=notify,
         reserve=forecasting.reserve,
         planned=offering.planned,
+        challengers=Challengers(
+            store=store, clock=clock, background=background, options=challenger_options(settings)
+        ),
+    )
+
+
+def challenger_options(settings: Settings) -> ChallengerOptions:
+    """Return who challenges whom, and when one steps in."""
+    planner = settings.planner
+    return ChallengerOptions(
+        challengers={i: s.challenger for i, s in settings.site.items()},
+        budget_s=planner.budget_s,
+        after_failures=planner.fallback_after,
+        window=timedelta(seconds=planner.fallback_window_s),
+        good_spell=timedelta(seconds=planner.return_after_s),
     )
 
 

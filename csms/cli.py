@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from csms.cli_replay import replay_day
+from csms.cli_replay import challenger, replay_day
 from csms.core.errors import TascoError
 from csms.settings import Settings, effective, load
 from csms.telemetry import set_up_logging
@@ -208,6 +208,7 @@ def replay(
 
 
 app.command(name="replay-day")(replay_day)
+app.command()(challenger)
 
 
 @app.command(name="import")

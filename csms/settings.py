@@ -170,6 +170,13 @@ class PlannerSettings(Section):
     horizon_h: Annotated[float, Field(ge=1, le=72)] = 24.0
     collect_s: Annotated[float, Field(ge=0, le=60)] = 2.0
     tolerance_kw: Positive = 1.0
+    budget_s: Positive = 5.0
+    """Processor seconds within which a plan has to be made; more counts as a failure."""
+    fallback_after: Annotated[int, Field(ge=1)] = 3
+    """So many failures within `fallback_window_s` and the challenger, or least laxity, steps in."""
+    fallback_window_s: Positive = 900.0
+    return_after_s: Annotated[float, Field(ge=0)] = 1800.0
+    """The strategy returns once it has done well in the background for so long."""
 
 
 class ForecastSettings(Section):

@@ -17,9 +17,10 @@ from csms.core.plan import Plan, PlanningCase
 from csms.identity.alias import enrolled
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.challenger import RECENT, summary
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.settings import Settings
-from csms.store import access, identities, links, stations
+from csms.store import access, identities, links, rivals, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -335,3 +336,13 @@ async def replay_frames(path: Path) -> dict[str, object]:
     from csms.replay import replay
 
     return await replay(frames_from_file(path))
+
+
+async def compared(store: Store, site_id: str) -> dict[str, Any]:
+    """Return how a site's strategy and its challenger planned the same cases lately."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        stations.get_site(tx, site_id)
+        return summary(site_id, rivals.comparisons(tx, site_id, limit=RECENT))
+
+    return await store.read(work)
