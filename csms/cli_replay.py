@@ -54,7 +54,7 @@ def replay_day(
 ) -> None:
     """Live through recorded days again with other strategies, limits, prices or chargers."""
     from csms import replay_day as replays
-    from csms.cli import run, settings_from, show, with_store
+    from csms.cli_parts import run, settings_from, show, with_store
 
     asked = replays.Asked(
         site=site,
@@ -101,7 +101,7 @@ def challenger(
     config: ConfigOption = None,
 ) -> None:
     """Show how a site's strategy and its challenger planned the same cases."""
-    from csms.cli import show, with_store
+    from csms.cli_parts import show, with_store
     from csms.tools import compared
 
     found = with_store(config, lambda store, settings: compared(store, site))

@@ -75,12 +75,6 @@ class SecuritySettings(Section):
     """How long a certificate is valid that we sign for a station."""
     renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
     """An end that is nearer raises an alarm, and is renewed where automation is on."""
-    ocsp_hosts: tuple[str, ...] = ()
-    """Hosts of OCSP responders that may be asked for a station; no others are."""
-    ocsp_allow_local: bool = False
-    """Permit those hosts on loopback and any port: for tests and development."""
-    contract_url: str = ""
-    """Service that installs contract certificates (Get15118EVCertificate); "" answers Failed."""
 
 
 class StoreSettings(Section):
