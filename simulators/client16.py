@@ -201,7 +201,7 @@ class Client16(Client):
 
     def _get_configuration(self, body: Body) -> Answer:
         host = self.host
-        fixed = fixed_16(host.station.installed.dialect, evses=len(host.station.evses))
+        fixed = fixed_16(host.station.installed.dialect, rotations=host.station.rotations)
         asked = body.get("key") or [*KEYS, *fixed]
         known: list[Any] = []
         unknown = []
@@ -224,7 +224,7 @@ class Client16(Client):
             host.link.options.password = value
             return Answer(payload={"status": "Accepted"})
         if key not in KEYS:
-            fixed = fixed_16(host.station.installed.dialect, evses=1)
+            fixed = fixed_16(host.station.installed.dialect, rotations=host.station.rotations)
             return Answer(payload={"status": "Rejected" if key in fixed else "NotSupported"})
         is_set = assigned(host.settings, KEYS[key], value)
         host.settings_changed()

@@ -277,7 +277,9 @@ class Client201(Client):
 
     def fixed(self) -> Mapping[tuple[str, str, str], str]:
         """Return the variables that only tell."""
-        return fixed_201(self.host.station.installed.dialect)
+        station = self.host.station
+        # One word for the whole station: that of its first EVSE.
+        return fixed_201(station.installed.dialect, rotation=station.rotations[0])
 
     def _get_variables(self, body: Body) -> Answer:
         values = {names: value for names, value, _ in self._values()}

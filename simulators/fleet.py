@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from simulators.circuits import CircuitCourse, courses
 from simulators.clock import SimClock, iso
 from simulators.link import CallRefused, LinkDown, NoAnswer, Tasks
 from simulators.power import Step, peak_w, seconds_above, steps, times_above
@@ -224,6 +225,17 @@ class Fleet:
                         segment, start_at=segment.start_at - offset, until=segment.until - offset
                     )
 
+    def currents(self) -> list[CircuitCourse]:
+        """Return what each phase of each circuit of the scenario carried over time."""
+        drawn = [
+            (station_id, evse.spec, replace(s, start_at=s.start_at - by, until=s.until - by))
+            for station_id, station in self.stations.items()
+            for by in (timedelta(seconds=station.faults.plan.clock_offset_s),)
+            for evse in station.station.evses.values()
+            for s in evse.segments
+        ]
+        return courses(self.scenario.circuits, drawn)
+
     def course(self) -> list[Step]:
         """Return the site's power over time."""
         return steps(self._segments())
@@ -269,6 +281,7 @@ class Fleet:
                 }
                 for step in times_above(course, (limit_kw or math.inf) * 1000)[:20]
             ],
+            **_judged(self.currents()),
             "profiles_set": sum(
                 r.action == "SetChargingProfile" for s in stations for r in s.received
             ),
@@ -300,6 +313,15 @@ class Fleet:
             }
             for o in self.outcomes
         ]
+
+
+def _judged(found: list[CircuitCourse]) -> dict[str, Any]:
+    if not found:
+        return {}
+    return {
+        "circuit_violations_s": round(sum(c.seconds_above for c in found), 3),
+        "circuit_peaks_a": {f"{c.circuit_id} {c.phase}": round(c.peak_a, 3) for c in found},
+    }
 
 
 def _totals(outcomes: list[Outcome]) -> dict[str, float]:

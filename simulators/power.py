@@ -1,11 +1,11 @@
-"""The power of many EVSEs over time, exactly: sums of piecewise constant segments."""
+"""Power and current of many EVSEs over time, exactly: sums of piecewise constant segments."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from simulators.station import Segment
+from simulators.station import EvseSpec, Segment
 
 # Sums of floats differ in the last digits; a milliwatt is nobody's violation.
 SLACK_W = 1e-3
@@ -25,20 +25,50 @@ class Step:
         return (self.until - self.start_at).total_seconds()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentStep:
+    """A phase carries `current_a` over [start_at, until)."""
+
+    start_at: datetime
+    until: datetime
+    current_a: float
+
+
 def steps(segments: Iterable[Segment]) -> list[Step]:
     """Return the sum of all segments as steps in order of time."""
+    return [
+        Step(start_at=start, until=end, power_w=value)
+        for start, end, value in _sums((s.start_at, s.until, s.power_w) for s in segments)
+    ]
+
+
+def currents(drawn: Iterable[tuple[EvseSpec, Segment]], phase: str) -> list[CurrentStep]:
+    """Return what EVSEs draw from one of the site's phases, R, S or T, in order of time.
+
+    A vehicle on fewer phases than its EVSE has draws from the first ones. The harmonics and the
+    angles between vehicles are left out: all count as resistive.
+    """
+    on_it = (
+        (s.start_at, s.until, s.current_a)
+        for spec, s in drawn
+        if phase in spec.rotation[: s.phases]
+    )
+    return [CurrentStep(start_at=a, until=b, current_a=value) for a, b, value in _sums(on_it)]
+
+
+def _sums(
+    pieces: Iterable[tuple[datetime, datetime, float]],
+) -> Iterator[tuple[datetime, datetime, float]]:
     deltas: dict[datetime, list[float]] = defaultdict(list)
-    for segment in segments:
-        deltas[segment.start_at].append(segment.power_w)
-        deltas[segment.until].append(-segment.power_w)
-    found: list[Step] = []
-    power_w, last = 0.0, None
+    for start, until, value in pieces:
+        deltas[start].append(value)
+        deltas[until].append(-value)
+    total, last = 0.0, None
     for at in sorted(deltas):
         if last is not None:
-            found.append(Step(start_at=last, until=at, power_w=max(power_w, 0.0)))
-        power_w += sum(deltas[at])
+            yield last, at, max(total, 0.0)
+        total += sum(deltas[at])
         last = at
-    return found
 
 
 def peak_w(course: Sequence[Step]) -> float:

@@ -5,8 +5,11 @@
     [site]            limit_kw (judged, not enforced), voltage_v
     [dialects.NAME]   fields of simulators.profiles.Dialect
     [faults.NAME]     fields of simulators.faults.FaultPlan
+    [[circuits]]      id, parent, limit_a (one or three; judged like the site's limit), evses (ids
+                      or patterns of stations, "TWIN-1/2")
     [[stations]]      id ("CP{n:02}" with count), count, version ("1.6", "2.0.1", "2.1" or "mixed"),
-                      evses, max_kw, phases, current_type ("AC", "DC"), dialect, faults, password
+                      evses, max_kw, phases, rotation ("RST": the site's phases behind its own),
+                      current_type ("AC", "DC"), dialect, faults, password
     [[vehicles]]      id and fields of simulators.battery.Vehicle
     [[drivers]]       token, kind, vehicle, trips = [{at, distance_km}]
     [[arrivals]]      driver, at, until, soc, energy_kwh, station, evse. Without `until` the stay
@@ -30,6 +33,7 @@ from random import Random
 from typing import Any
 
 from simulators.battery import Vehicle
+from simulators.circuits import JudgedCircuit
 from simulators.clock import parse_iso
 from simulators.dialect import Dialect
 from simulators.faults import FaultPlan, fault_plan
@@ -69,6 +73,7 @@ class Scenario:
     call_timeout_s: float = 30.0
     limit_kw: float | None = None
     stations: tuple[StationSpec, ...]
+    circuits: tuple[JudgedCircuit, ...] = ()
     day: Day
 
 
@@ -152,6 +157,7 @@ class _Section:
 TOP = (
     "run",
     "site",
+    "circuits",
     "dialects",
     "faults",
     "stations",
@@ -236,6 +242,7 @@ def parse(
         call_timeout_s=run.number("call_timeout_s", 30.0, least=0.1),
         limit_kw=site.number("limit_kw") if "limit_kw" in site.table else None,
         stations=tuple(stations),
+        circuits=_circuits(tables),
         day=day,
     )
 
@@ -264,7 +271,7 @@ def _stations(
 ) -> list[StationSpec]:
     dialects = {"": Dialect()} | _named(tables, "dialects", Dialect)
     faults = {"": FaultPlan()} | _named(tables, "faults", FaultPlan)
-    permitted = ("id", "count", "version", "evses", "max_kw", "phases", "current_type")
+    permitted = ("id", "count", "version", "evses", "max_kw", "phases", "rotation", "current_type")
     found: list[StationSpec] = []
     for section in _listed(tables, "stations", (*permitted, "dialect", "faults", "password")):
         count = int(section.number("count", 1, least=1))
@@ -277,7 +284,7 @@ def _stations(
                 EvseSpec,
                 {
                     k: section.table[k]
-                    for k in ("max_kw", "phases", "current_type")
+                    for k in ("max_kw", "phases", "rotation", "current_type")
                     if k in section.table
                 },
                 evse_id=i + 1,
@@ -303,6 +310,21 @@ def _stations(
         if ids.count(station_id) > 1:
             raise ScenarioError(f"[stations] id is {station_id!r} twice; ids must differ")
     return found
+
+
+def _circuits(tables: Mapping[str, Any]) -> tuple[JudgedCircuit, ...]:
+    found = []
+    for section in _listed(tables, "circuits", ("id", "parent", "limit_a", "evses")):
+        table = {k: v for k, v in section.table.items() if k in ("parent", "evses")}
+        limit_a = section.table.get("limit_a")
+        if not isinstance(limit_a, list):
+            limit_a = [section.number("limit_a")] * 3
+        found.append(
+            section.built(
+                JudgedCircuit, table, circuit_id=section.text("id"), limit_a=tuple(limit_a)
+            )
+        )
+    return tuple(found)
 
 
 def _numbered(section: _Section, pattern: str, number: int) -> str:

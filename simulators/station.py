@@ -7,7 +7,7 @@ at least every `STEP_S`; so the recorded power is exact however late it is asked
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -44,8 +44,14 @@ class EvseSpec:
     phases: int = 3
     current_type: str = "AC"
     voltage_v: float = 230.0
+    rotation: str = "RST"
+    """The site's phases behind its own, first to last; R is L1. One letter where it has one."""
 
     def __post_init__(self) -> None:
+        if sorted(self.rotation) not in (["R"], ["S"], ["T"], ["R", "S", "T"]):
+            raise ValueError(f"rotation is {self.rotation!r}; it must be R, S, T or all three")
+        if len(self.rotation) < self.phases:
+            raise ValueError(f"rotation is {self.rotation!r}, too short for {self.phases} phases")
         if self.current_type not in ("AC", "DC"):
             raise ValueError(f"current_type is {self.current_type!r}; permitted: AC, DC")
         if self.phases not in (1, 2, 3):
@@ -93,11 +99,13 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Constant power over [start_at, until)."""
+    """Constant power over [start_at, until), and the current on each of the EVSE's first phases."""
 
     start_at: datetime
     until: datetime
     power_w: float
+    current_a: float = 0.0
+    phases: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +131,10 @@ class Reading:
     offered: float
     is_dc: bool
     context: str = "Sample.Periodic"
+
+
+def _is_alike(a: Segment, b: Segment) -> bool:
+    return (a.power_w, a.current_a, a.phases) == (b.power_w, b.current_a, b.phases)
 
 
 GrantAt = Callable[[int, datetime], Grant]
@@ -233,10 +245,17 @@ class Evse:
             self.battery = self.battery.charged(power_w, seconds)
             self.register_wh += power_w * seconds / 3600
             last = self.segments[-1] if self.segments else None
-            if last and last.until == self.lived_until and last.power_w == power_w:
-                self.segments[-1] = Segment(start_at=last.start_at, until=end, power_w=power_w)
+            segment = Segment(
+                start_at=self.lived_until,
+                until=end,
+                power_w=power_w,
+                current_a=self.draw.current_a,
+                phases=self.draw.phases,
+            )
+            if last and last.until == self.lived_until and _is_alike(last, segment):
+                self.segments[-1] = replace(last, until=end)
             else:
-                self.segments.append(Segment(start_at=self.lived_until, until=end, power_w=power_w))
+                self.segments.append(segment)
         self.lived_until = end
 
     def _idle_state(self) -> State:
@@ -320,6 +339,11 @@ class Station:
             electrics=evse.spec.electrics,
             sharers=self.sharers,
         )
+
+    @property
+    def rotations(self) -> tuple[str, ...]:
+        """The phase rotation of each EVSE, by number."""
+        return tuple(self.evses[i].spec.rotation for i in sorted(self.evses))
 
     @property
     def sharers(self) -> int:

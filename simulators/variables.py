@@ -1,6 +1,6 @@
 """A station's settings and what each version calls them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulators.dialect import Dialect
@@ -141,15 +141,17 @@ def assigned(settings: Settings, variable: Variable, value: str) -> bool:
     return True
 
 
-def fixed_16(dialect: Dialect, *, evses: int) -> Mapping[str, str]:
+def fixed_16(dialect: Dialect, *, rotations: Sequence[str]) -> Mapping[str, str]:
     """Return the 1.6 keys that only tell what the station is."""
     units = {"A": "Current", "W": "Power"}
     features = ["Core", "LocalAuthListManagement", "RemoteTrigger"]
     found = {
-        "NumberOfConnectors": str(evses),
+        "NumberOfConnectors": str(len(rotations)),
         "AuthorizeRemoteTxRequests": "true",
         "ClockAlignedDataInterval": "0",
-        "ConnectorPhaseRotation": "0.RST",
+        "ConnectorPhaseRotation": ",".join(
+            ["0.RST", *(f"{n}.{r}" for n, r in enumerate(rotations, 1) if r != "RST")]
+        ),
         "GetConfigurationMaxKeys": "50",
         "MeterValuesSampledData": "Energy.Active.Import.Register,Power.Active.Import,"
         "Current.Import,Voltage,Current.Offered,SoC",
@@ -170,9 +172,10 @@ def fixed_16(dialect: Dialect, *, evses: int) -> Mapping[str, str]:
     return found | {"SupportedFeatureProfiles": ",".join(features)}
 
 
-def fixed_201(dialect: Dialect) -> Mapping[tuple[str, str, str], str]:
+def fixed_201(dialect: Dialect, *, rotation: str) -> Mapping[tuple[str, str, str], str]:
     """Return the 2.0.1 variables (component, variable, instance) that only tell."""
     found = {
+        ("ChargingStation", "PhaseRotation", ""): rotation,
         ("LocalAuthListCtrlr", "ItemsPerMessage", ""): "100",
         ("DeviceDataCtrlr", "ItemsPerMessage", "GetVariables"): "50",
         ("DeviceDataCtrlr", "ItemsPerMessage", "SetVariables"): "50",
