@@ -66,6 +66,7 @@ class _Cars:
         self.is_coarse = bool(grid.levels.is_coarse.any())
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
+        self.smallest_kw = grid.levels.smallest_kw
         self.by_urgency = np.empty(len(grid.laxity_h), dtype=np.int64)
         self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(len(grid.laxity_h))
         self.steps: list[float] = grid.levels.step_kw.tolist()
@@ -177,7 +178,8 @@ class _Slot:
             self.free = free.tolist()
             self.below_peak_kw -= float((to - now)[:count].sum())
         # Room only gets less: who finds too little for its least power now never will.
-        least = np.maximum(self.cars.enough_kw[order] - from_kw, 0.0)[count:]
+        least = np.maximum(self.cars.enough_kw[order], now + self.cars.smallest_kw[order])
+        least = np.maximum(least - EPSILON_KW - from_kw, 0.0)[count:]
         may = (use[:, count:] * least <= np.maximum(free, 0.0)[:, None]).all(axis=0)
         return np.asarray(order[count:][may])
 

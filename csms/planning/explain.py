@@ -67,7 +67,7 @@ def explained(
             session_id=session.session_id,
             power_kw=tuple(row),
             shortfall_kwh=short,
-            shortfall_reason=_why_short(grid, i) if short else "",
+            shortfall_reason=word.why_short(i) if short else "",
             finishes_at=ready_at,
             energy_kwh=done,
             cost_eur=cost,
@@ -208,19 +208,6 @@ def _missing(grid: Grid, energy: Floats) -> Floats:
     return np.where(missing < SHORT_KWH, 0.0, missing)
 
 
-def _why_short(grid: Grid, i: int) -> str:
-    if grid.is_fixed[i]:
-        return "uncontrolled"
-    if grid.is_overdue[i]:
-        return "time"
-    session = grid.case.sessions[i]
-    if session.max_kw < session.min_kw:
-        return "least current"
-    if float(session.max_kw * grid.inside_h[i].sum()) < grid.due_kwh[i] - SHORT_KWH:
-        return "time"
-    return "guard" if grid.is_blocked[i][grid.inside_h[i] > 0].any() else "site limit"
-
-
 def _finishes(grid: Grid, rows: Floats, energy: Floats) -> list[datetime | None]:
     """Return when each need is met: inside the slot in which the sum reaches it."""
     need, case = grid.required_kwh, grid.case
@@ -251,6 +238,10 @@ class _Words:
         self.grid = grid
         sessions = grid.case.sessions
         fixed, overdue = grid.is_fixed.tolist(), grid.is_overdue.tolist()
+        self.stay_h: list[float] = grid.inside_h.sum(axis=1).tolist()
+        self.due: list[float] = grid.due_kwh.tolist()
+        is_blocked: Flags = np.any(grid.is_blocked & (grid.inside_h > 0), axis=1)
+        self.is_blocked = is_blocked.tolist()
         self.wants_any = (grid.required_kwh + grid.extra_kwh > SHORT_KWH).tolist()
         self.needs_any = (grid.required_kwh > SHORT_KWH).tolist()
         self.plain = [
@@ -270,12 +261,23 @@ class _Words:
         self.is_dearer = (hours.dearer > 1e-9).tolist()
         self.is_dirtier = (hours.dirtier > 1e-9).tolist()
 
+    def why_short(self, i: int) -> str:
+        """Return why car `i` misses a need."""
+        if self.plain[i] in ("uncontrolled", "departure passed"):
+            return self.plain[i].replace("departure passed", "time")
+        session = self.grid.case.sessions[i]
+        if session.max_kw < session.min_kw:
+            return "least current"
+        if session.max_kw * self.stay_h[i] < self.due[i] - SHORT_KWH:
+            return "time"
+        return "guard" if self.is_blocked[i] else "site limit"
+
     def of(self, i: int, *, is_on: bool, missing: float, bound: bool) -> str:
         """Return the word for car `i`."""
         if self.plain[i]:
             return self.plain[i]
         if missing:
-            if self.grid.is_blocked[i][self.grid.inside_h[i] > 0].any():
+            if self.is_blocked[i]:
                 return "guards take the room"
             return "shares the site limit" if bound else "departure near"
         if not is_on:

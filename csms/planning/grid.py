@@ -9,6 +9,7 @@ for its energy as `later_kwh`, which never takes anything from a need that is du
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,6 +205,17 @@ def grid_of(case: PlanningCase) -> Grid:
     )
 
 
+_COLUMNS = (
+    "required_kwh",
+    "min_kw",
+    "max_kw",
+    "preferred_kwh",
+    "guard_kw",
+    "delivered_kwh",
+)
+_NUMBERS = attrgetter(*_COLUMNS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cars:
     """The numbers of the sessions, repaired; every array is (N,)."""
@@ -224,24 +236,22 @@ class _Cars:
         """Read the sessions of `case`."""
         sessions = case.sessions
 
-        def column(name: str) -> Floats:
-            raw = np.array([getattr(s, name) for s in sessions], dtype=np.float64)
-            wrong = ~np.isfinite(raw) | (raw < 0)
-            for i in np.flatnonzero(wrong):
-                notes.append(f"{name} of {sessions[i].session_id} is {raw[i]:g}: taken as 0")
-            return np.where(wrong, 0.0, raw)
-
-        required = column("required_kwh")
+        raw = np.array(list(map(_NUMBERS, sessions)), dtype=np.float64).reshape(-1, len(_COLUMNS))
+        wrong = ~np.isfinite(raw) | (raw < 0)
+        for at, i in np.argwhere(wrong.T).tolist():
+            value = f"{_COLUMNS[at]} of {sessions[i].session_id} is {raw[i, at]:g}"
+            notes.append(f"{value}: taken as 0")
+        required, low, high, preferred, guard, delivered = np.where(wrong, 0.0, raw).T.copy()
         levels = Levels.of(sessions)
-        least, most = levels.bounds(column("min_kw"), column("max_kw"))
+        least, most = levels.bounds(low, high)
         steps = sorted({s.priority for s in sessions})
         return cls(
             required=required,
-            preferred=np.maximum(column("preferred_kwh"), required),
+            preferred=np.maximum(preferred, required),
             most=most,
             least=least,
-            guard=column("guard_kw"),
-            delivered=column("delivered_kwh"),
+            guard=guard,
+            delivered=delivered,
             is_fixed=np.array([s.fixed_kw is not None for s in sessions], dtype=np.bool_),
             is_usable=(most >= least) & (most > 0),
             rank=np.array([steps.index(s.priority) for s in sessions], dtype=np.int64),

@@ -34,7 +34,11 @@ class Levels:
         step_a = np.array([s.step_a for s in sessions], dtype=np.float64)
         step_w = np.array([s.step_w for s in sessions], dtype=np.float64)
         step = np.where(step_a > 0, step_a * per_a, np.where(step_w > 0, step_w / 1000.0, 0.0))
-        lists = [sorted({a for a in s.levels_a if 0 < a < np.inf}) for s in sessions]
+        # Stations of one kind know the same currents.
+        known = {
+            a: sorted({v for v in a if 0 < v < np.inf}) for a in {s.levels_a for s in sessions}
+        }
+        lists = [known[s.levels_a] for s in sessions]
         listed = np.zeros((len(sessions), 1 + max(map(len, lists), default=0)))
         for i, currents in enumerate(lists):
             if currents:

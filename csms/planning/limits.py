@@ -286,14 +286,18 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
 
 def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    terms = [t for t in row.terms if t.session_id in index and t.factor]
-    cars = np.array([index[t.session_id] for t in terms], dtype=np.int64)
-    factors = np.array([t.factor for t in terms], dtype=np.float64)
+    terms = [
+        (index[t.session_id], t.factor, t.angle_deg)
+        for t in row.terms
+        if t.factor and t.session_id in index
+    ]
+    numbers = np.array(terms, dtype=np.float64).reshape(-1, 3)
+    cars, factors = numbers[:, 0].astype(np.int64), numbers[:, 1]
     # A current that is subtracted is one that flows at the opposite angle.
-    angles = np.array([t.angle_deg for t in terms]) + np.where(factors < 0, 180.0, 0.0)
+    angles = numbers[:, 2] + np.where(factors < 0, 180.0, 0.0)
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    sides = _sides(sorted(set(angles.tolist()), key=angles.tolist().index))
+    sides = _sides(list(dict.fromkeys(angles.tolist())))
     if not sides:
         return
     normals, shares = np.array(sides).T

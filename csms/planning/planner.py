@@ -193,7 +193,8 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
 
     power = solved.power_kw
     steady = steadied(grid, power, around=around)
-    return (power if faults(grid, steady) else steady), solved
+    is_new = steady is power or bool(faults(grid, steady))
+    return (power if is_new else steady), solved
 
 
 def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:

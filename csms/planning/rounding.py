@@ -304,21 +304,25 @@ def _placed(
     A slot is raised within its room or switched on at the minimum or more; where too little is
     left for that, other slots above their minimum give some away.
     """
-    hours, least = grid.inside_h[car], grid.least_kw[car]
+    hours, least = grid.inside_h[car], float(grid.least_kw[car])
     upper = room.upper(car, row)
     is_open = (upper >= least - EPSILON_KW) & (upper > row + EPSILON_KW) & (hours > 0)
     slots = slots[is_open[slots]]
+    slots = slots[grid.cost[car][slots].argsort(kind="stable")]
     row, left = row.copy(), energy_kwh
-    for k in slots[np.argsort(grid.cost[car][slots], kind="stable")]:
+    for k, most, length_h in zip(
+        slots.tolist(), upper[slots].tolist(), hours[slots].tolist(), strict=True
+    ):
         if left <= ENERGY_KWH:
             break
-        level = min(float(upper[k]), float(row[k]) + left / float(hours[k]))
+        now = float(row[k])
+        level = min(most, now + left / length_h)
         if level < least - EPSILON_KW:
-            missing = (least - float(row[k])) * float(hours[k]) - left
-            if not _borrow(row, hours, least, missing, keep=int(k)):
+            missing = (least - now) * length_h - left
+            if not _borrow(row, hours, least, missing, keep=k):
                 continue
-            level, left = float(least), left + missing
-        left -= (level - float(row[k])) * float(hours[k])
+            level, left = least, left + missing
+        left -= (level - now) * length_h
         row[k] = level
     return row, max(left, 0.0)
 

@@ -84,26 +84,19 @@ def blocks_of(grid: Grid) -> Blocks:
     n, k = grid.shape
     if n * k <= EXACT_CELLS:
         return Blocks(first=np.arange(k + 1))
-    for by_price in (True, False):
+    is_sunny = grid.surplus_kw > 0
+    # A block never mixes slots in which somebody may not charge with others.
+    must_part = grid.is_turn.copy()
+    may_part = must_part.copy()
+    may_part[1:] |= (np.abs(np.diff(grid.price)) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
+    for parts in (may_part.tolist(), must_part.tolist()):
         first = [0]
         for slot in range(1, k):
-            is_near = slot <= NEAR_SLOTS
-            is_full = slot - first[-1] >= BLOCK_SLOTS
-            differs = by_price and _differ(grid, first[-1], slot)
-            # A block never mixes slots in which somebody may not charge with others.
-            differs = differs or bool(grid.is_turn[slot])
-            if is_near or is_full or differs:
+            if slot <= NEAR_SLOTS or slot - first[-1] >= BLOCK_SLOTS or parts[slot]:
                 first.append(slot)
         if n * len(first) <= MOST_CELLS:
             break
     return Blocks(first=np.array([*first, k], dtype=np.int64))
-
-
-def _differ(grid: Grid, a: int, b: int) -> bool:
-    return bool(
-        abs(grid.price[a] - grid.price[b]) > 1e-9
-        or (grid.surplus_kw[a] > 0) != (grid.surplus_kw[b] > 0)
-    )
 
 
 def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT) -> Solution:
@@ -340,9 +333,10 @@ def _add_sums(columns: "_Columns", grid: Grid, kinds: _Kinds, sum_row: int, b: i
     every = np.arange(b)
     for kind, car in enumerate(kinds.first):
         use = grid.use[:, car]
-        own = [(r * b + every, np.full(b, use[r])) for r in np.flatnonzero(use > 0).tolist()]
-        own.append((sum_row + kind * b + every, np.full(b, -1.0)))
-        columns.add(np.zeros(b), np.full(b, np.inf), own)
+        limits = np.flatnonzero(use > 0)
+        rows = np.append(limits * b, sum_row + kind * b) + every[:, None]
+        values = np.broadcast_to(np.append(use[limits], -1.0), rows.shape)
+        columns.add_table(np.zeros(b), np.full(b, np.inf), rows, values)
 
 
 def _add_power(
@@ -429,11 +423,21 @@ class _Columns:
         self, cost: Floats, upper: Floats, entries: list[tuple[NDArray[np.int64], Floats]]
     ) -> None:
         """Add one column per entry of `cost`, each touching one row of every pair."""
+        index = np.empty((len(cost), len(entries)), dtype=np.int64)
+        value = np.empty(index.shape)
+        for at, (rows, values) in enumerate(entries):
+            index[:, at], value[:, at] = rows, values
+        self.add_table(cost, upper, index, value)
+
+    def add_table(
+        self, cost: Floats, upper: Floats, index: NDArray[np.int64], value: Floats
+    ) -> None:
+        """Add one column per row of `index` and `value`: the rows it touches, and by how much."""
         self.cost.append(cost)
         self.upper.append(upper)
-        self.sizes.append(np.full(len(cost), len(entries), dtype=np.int64))
-        self.index.append(np.stack([rows for rows, _ in entries], axis=1).ravel())
-        self.value.append(np.stack([values for _, values in entries], axis=1).ravel())
+        self.sizes.append(np.full(len(cost), index.shape[1], dtype=np.int64))
+        self.index.append(index.ravel())
+        self.value.append(value.ravel())
         self.count += len(cost)
 
     def add_peak(self, charge: float, rows: NDArray[np.int64]) -> None:

@@ -37,6 +37,8 @@ def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
     `around` plans a case in which the kept rows are fixed. Where that serves the other cars worse,
     fewer rows are kept and the other cars have their new ones.
     """
+    if not any(session.in_force_kw for session in grid.case.sessions):
+        return power_kw
     old = power_kw.copy()
     for i, session in enumerate(grid.case.sessions):
         known = session.in_force_kw[: grid.shape[1]]

@@ -53,10 +53,10 @@ def reasons(grid: Grid, power_kw: Floats, held: Flags) -> tuple[tuple[Why, ...],
     changes = np.ones(code.shape, dtype=np.bool_)
     changes[:, 1:] = code[:, 1:] != code[:, :-1]
     cars, slots = np.nonzero(changes)
-    found: list[list[Why]] = [[] for _ in range(len(code))]
-    for i, k, c in zip(cars.tolist(), slots.tolist(), code[cars, slots].tolist(), strict=True):
-        found[i].append(_why(k, words[c]))
-    return tuple(tuple(one) for one in found)
+    pairs = zip(slots.tolist(), code[cars, slots].tolist(), strict=True)
+    found = [_why(k, words[c]) for k, c in pairs]
+    ends = np.cumsum(changes.sum(axis=1)).tolist()
+    return tuple(tuple(found[a:b]) for a, b in zip([0, *ends], ends, strict=False))
 
 
 @lru_cache(maxsize=16_384)
