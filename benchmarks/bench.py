@@ -464,12 +464,11 @@ def report(result: dict[str, Any], effort: Effort) -> list[Target]:
     return missed
 
 
-def plan_times() -> None:
+def plan_times(*, is_quick: bool) -> None:
     """Print what plans cost, by the script beside this one."""
-    script = HERE / "plan_time.py"
-    if script.exists():
-        print(flush=True)
-        subprocess.run([sys.executable, str(script)], cwd=ROOT, check=True)
+    script, how = HERE / "plan_time.py", ["--quick"] if is_quick else []
+    print(flush=True)
+    subprocess.run([sys.executable, str(script), *how], cwd=ROOT, check=True)
 
 
 def main() -> int:
@@ -503,7 +502,7 @@ def main() -> int:
         result["targets"] = targets(cells, paced, result["fdatasync_ms"])
     missed = report(result, effort)
     if not arguments.only:
-        plan_times()
+        plan_times(is_quick=arguments.quick)
     if arguments.json:
         result["cells"] = {v: {n: asdict(c) for n, c in row.items()} for v, row in cells.items()}
         result["targets"] = [asdict(t) | {"holds": t.holds()} for t in result["targets"]]
