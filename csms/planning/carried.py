@@ -64,6 +64,7 @@ class _Cars:
         self.grid = grid
         self.has_floor = bool(grid.floor_kw.any())
         self.is_coarse = bool(grid.levels.is_coarse.any())
+        self.is_single = len(grid.use) == 1
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
         self.smallest_kw = grid.levels.smallest_kw
@@ -115,9 +116,9 @@ class _Slot:
             return
         self.free = self.limit.tolist()
         if self.floor is not None:
-            held = np.flatnonzero(self.floor > 0)
+            held = (self.floor > 0).nonzero()[0]
             self._set_all(held, np.minimum(self.floor, most))
-        at = np.flatnonzero(low > self.row + EPSILON_KW)
+        at = (low > self.row + EPSILON_KW).nonzero()[0]
         order = at[np.lexsort((cars.by_urgency[at], ~running[at], -grid.rank[at]))]
         self._set_all(order, low)
 
@@ -125,7 +126,7 @@ class _Slot:
         """Give cars that lost most by going down the next level up, as far as there is room."""
         grid, cars = self.grid, self.cars
         lost = want - self.row
-        at = np.flatnonzero(lost > EPSILON_KW)
+        at = (lost > EPSILON_KW).nonzero()[0]
         if not len(at) or not self._has_any():
             return
         # Cars that take any power have no next level: they go up to what they want.
@@ -144,7 +145,7 @@ class _Slot:
             return
         grid, cars = self.grid, self.cars
         most = grid.levels.floor_each(most) if cars.is_coarse else most
-        at = np.flatnonzero((most > self.row + EPSILON_KW) & (most >= cars.enough_kw))
+        at = ((most > self.row + EPSILON_KW) & (most >= cars.enough_kw)).nonzero()[0]
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(at[np.lexsort((cars.by_urgency[at], is_off, -grid.rank[at]))], most)
 
@@ -188,17 +189,25 @@ class _Slot:
         cars, free = self.cars, self.free
         now, guard = float(self.row[car]), cars.guard[car]
         limits, uses = cars.limits[car], cars.uses[car]
-        spare = min([free[r] / use for r, use in zip(limits, uses, strict=True)])
-        most = min(kw, max(now, guard) + max(spare, 0.0), now + max(self.below_peak_kw, 0.0))
+        if cars.is_single:
+            spare = free[0]
+        else:
+            spare = min([free[r] / use for r, use in zip(limits, uses, strict=True)])
+        # Plain comparisons: this is the innermost loop, and calls of min and max double its time.
+        base = guard if guard > now else now
+        most = base + spare if spare > 0.0 else base
+        if most > kw:
+            most = kw
+        if most - now > self.below_peak_kw:
+            most = now + max(self.below_peak_kw, 0.0)
         if most <= now or most < cars.least[car]:
             return
         if most < kw:
             most = cars.floor(car, most)
             if most <= now or most < cars.least[car]:
                 return
-        more = max(most, guard) - max(now, guard)
-        if more:
+        if most > base:
             for r, use in zip(limits, uses, strict=True):
-                free[r] -= use * more
+                free[r] -= use * (most - base)
         self.below_peak_kw -= most - now
         self.row[car] = most

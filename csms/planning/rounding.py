@@ -15,6 +15,7 @@ from csms.planning.rules import missed_kwh
 from csms.planning.solver import Blocks, Solution
 from csms.planning.whole import made_whole, serve_whole
 
+FULL_SHARE = 0.99
 WORTH_EUR = 1e-6
 """A limit binds where a unit more of it would be worth as much, EUR per hour."""
 
@@ -44,21 +45,22 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     limit = grid.room if is_scarce else room
     power = carried(grid, aimed, limit=limit, peak_kw=peak)
     power = made_whole(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
-    power = _served(grid, power, limit=limit, peak_kw=peak)
+    power = _served(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
         return power
     return smooth
 
 
 def _is_scarce(grid: Grid, solution: Solution, inside: Floats) -> bool:
-    """Return whether the limits bind during the whole stay of some car.
+    """Return whether the limits bind during nearly the whole stay of some car.
 
     What rounding loses of its energy has no slot then in which it could be made up.
     """
     is_dear = (solution.limit_value > WORTH_EUR).astype(np.float64)
     is_bound = (grid.use > 0).T.astype(np.float64) @ is_dear > 0
-    wants = grid.due_kwh > ENERGY_KWH
-    return bool((wants & (is_bound | (inside <= 0)).all(axis=1) & ~grid.is_fixed).any())
+    bound_h = (is_bound * inside).sum(axis=1)
+    is_full = bound_h >= FULL_SHARE * np.maximum(inside.sum(axis=1), ENERGY_KWH)
+    return bool((is_full & (grid.due_kwh > ENERGY_KWH) & ~grid.is_fixed).any())
 
 
 def _breaks_floor(grid: Grid, power: Floats) -> bool:
@@ -72,12 +74,14 @@ def _smooth(grid: Grid, blocks: Blocks, energy_kwh: Floats, limits: tuple[Floats
     trim(grid, power)
     room, peak = limits
     _lift(grid, power, Room(grid, power, limit=room, peak_kw=peak))
-    power = _served(grid, power, limit=room, peak_kw=peak)
+    power = _served(grid, power, limit=room, peak_kw=peak, is_on_levels=False)
     return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
 
 
-def _served(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> Floats:
-    """Return `power` with left-over room given to cars that miss a need.
+def _served(
+    grid: Grid, power: Floats, *, limit: Floats, peak_kw: float, is_on_levels: bool
+) -> Floats:
+    """Return `power` with left-over room given to cars that miss a need; rows stay on levels.
 
     Headroom, then the peak, is given up only as far as somebody would miss a need for it.
     """
@@ -91,7 +95,7 @@ def _served(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> Floa
         if not missed_kwh(grid, power).any():
             break
         most = np.maximum(most, grid.taken(power))
-        _serve(grid, power, Room(grid, power, limit=most, peak_kw=below_kw))
+        _serve(grid, power, Room(grid, power, limit=most, peak_kw=below_kw), is_on_levels)
     return power
 
 
@@ -266,23 +270,24 @@ def _lift(grid: Grid, power: Floats, room: Room) -> None:
     may = grid.cost[cars] <= dearest[:, None] + EPSILON_KW
     for car, kwh, fits in zip(cars.tolist(), energy.tolist(), may, strict=True):
         row = power[car].copy()
-        new, _ = _placed(grid, room, car, row=row, energy_kwh=kwh, slots=np.flatnonzero(fits))
+        new, _ = _placed(grid, room, car, row=row, energy_kwh=kwh, slots=fits.nonzero()[0])
         room.book(car, row, new)
         power[car] = new
 
 
-def _serve(grid: Grid, power: Floats, room: Room) -> None:
+def _serve(grid: Grid, power: Floats, room: Room, is_on_levels: bool) -> None:
     """Give cars that miss a need whatever `room` is left, most important first, in place."""
     short = missed_kwh(grid, power)
     cars = np.flatnonzero(short > 0)
     # Less than its next level is of no use to a car.
-    least = np.maximum(power[cars] + grid.levels.smallest_kw[cars, None], grid.least_kw[cars, None])
+    step = grid.levels.smallest_kw[cars, None] * is_on_levels
+    least = np.maximum(power[cars] + step, grid.least_kw[cars, None])
     upper = room.upper_all(power, cars)
     could = (upper > np.maximum(power[cars], least - 2e-9)) & (grid.inside_h[cars] > 0)
     cars = cars[could.any(axis=1)]
     if not len(cars):
         return
-    is_whole = grid.levels.is_coarse[cars]
+    is_whole = grid.levels.is_coarse[cars] & is_on_levels
     order = np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))
     every = np.arange(grid.shape[1])
     for car in cars[order][~is_whole[order]].tolist():
@@ -336,7 +341,7 @@ def _borrow(row: Floats, hours: Floats, least: float, energy_kwh: float, *, keep
     spare[keep] = 0.0
     if float(spare.sum()) < energy_kwh:
         return False
-    for k in np.flatnonzero(spare > 0)[::-1]:
+    for k in spare.nonzero()[0][::-1].tolist():
         taken = min(float(spare[k]), energy_kwh)
         row[k] = max(row[k] - taken / hours[k], least)
         energy_kwh -= taken
