@@ -55,8 +55,8 @@ def filled_in_turn(grid: Grid, strategy: Strategy, room: Floats) -> Floats:
         urgent = laxity <= grid.hours[k]
         order = _order(grid, strategy, laxity)
         want = np.minimum(cap, due / per_kw)
-        # What is guaranteed is wanted, and comes first.
-        want = np.maximum(want, grid.floor_kw[:, k])
+        # What is guaranteed is wanted until a car is full, and comes first.
+        want = np.maximum(want, np.where(due + rest > EPSILON_KW, grid.floor_kw[:, k], 0.0))
         order = np.concatenate([order[held[order, k]], order[~held[order, k]]])
         keeps = running | urgent | held[:, k]
         row = share(grid, order, want, np.zeros(n), room[:, k], keeps)
