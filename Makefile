@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos fuzz fuzz-planner lint bench bench-storm bench-quick bench-planner bench-week wheel lock upgrade clean
+.PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-quick bench-planner bench-week wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,10 @@ conformance: $(VENV)/dev.stamp  ## run the conformance cases, print the table, w
 
 chaos: $(VENV)/dev.stamp  ## kill the server KILLS times (50) under load; nothing may be lost
 	@TASCO_TEST_KILLS=$(or $(KILLS),50) $(BIN)/python -m pytest -q -s tests/scenarios/test_kills.py $(ARGS)
+
+storm: $(VENV)/dev.stamp  ## STATIONS (10000) come back within seconds of a restart; all sessions whole
+	@ulimit -n $$(ulimit -H -n); TASCO_TEST_STATIONS=$(or $(STATIONS),10000) \
+	    $(BIN)/python -m pytest -q -s -k x09 tests/conformance/test_order_time_outage.py $(ARGS)
 
 fuzz: $(VENV)/dev.stamp  ## broken messages of every version into a running system, FUZZ_S seconds (600)
 	@TASCO_TEST_FUZZ_S=$(or $(FUZZ_S),600) $(BIN)/python -m pytest -q -s tests/fuzz $(ARGS)

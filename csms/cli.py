@@ -1,21 +1,20 @@
 """The `tasco` command. Exit codes: 0 done, 1 the answer is no, 2 wrong use or configuration."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from csms.cli_replay import replay_day
+from csms import cli_devices
+from csms.cli_parts import ConfigOption, JsonOption, run, settings_from, show, with_store
+from csms.cli_replay import challenger, replay_day
+from csms.cli_security import ca_app, station_password
 from csms.core.errors import TascoError
-from csms.settings import Settings, effective, load
+from csms.settings import Settings, effective
 from csms.telemetry import set_up_logging
-
-T = TypeVar("T")
 
 app = typer.Typer(
     name="tasco",
@@ -36,12 +35,15 @@ app.add_typer(dialect_app, name="dialect")
 app.add_typer(token_app, name="token")
 app.add_typer(api_token_app, name="api-token")
 app.add_typer(db_app, name="db")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="Configuration file; config.toml here if there is one."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+for _name, _command in (
+    ("command", cli_devices.command),
+    ("firmware", cli_devices.firmware),
+    ("logs", cli_devices.logs),
+    ("variables", cli_devices.variables),
+):
+    station_app.command(_name)(_command)
+app.add_typer(ca_app, name="ca")
+station_app.command("password")(station_password)
 
 
 def main() -> None:
@@ -54,66 +56,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def settings_from(config: Path | None) -> Settings:
-    """Return the settings of `config`, of config.toml in this folder, or the defaults."""
-    if config is None and Path("config.toml").is_file():
-        config = Path("config.toml")
-    settings = load(config)
-    set_up_logging(level=settings.telemetry.level, format_=settings.telemetry.format)
-    return settings
-
-
-def run(work: Awaitable[T]) -> T:
-    """Run `work` on uvloop where it is there."""
-
-    async def awaited() -> T:
-        return await work
-
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(awaited())
-    return uvloop.run(awaited())
-
-
-def with_store(config: Path | None, work: Callable[[Any, Settings], Awaitable[T]]) -> T:
-    """Run `work(store, settings)` on the configured store."""
-    from csms.app import open_store
-
-    settings = settings_from(config)
-
-    async def opened() -> T:
-        store = await open_store(settings)
-        try:
-            return await work(store, settings)
-        finally:
-            await store.close()
-
-    return run(opened())
-
-
-def show(value: object, *, as_json: bool) -> None:
-    """Print `value` as JSON, or its lines."""
-    if as_json:
-        typer.echo(json.dumps(value, default=str))
-    elif isinstance(value, list):
-        for item in value:
-            typer.echo(
-                "  ".join(str(v) for v in item.values()) if isinstance(item, dict) else str(item)
-            )
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            typer.echo(f"{key:32} {item}")
-
-
 # --- run -----------------------------------------------------------------------------------------
 
 
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Run the central system until SIGTERM."""
-    from csms.app import check_parts
     from csms.app import serve as serve_
+    from csms.opening import check_parts
 
     settings = settings_from(config)
     # What `check` would refuse must not come up only when it is needed first.
@@ -124,7 +74,7 @@ def serve(config: ConfigOption = None) -> None:
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Print the effective configuration, secrets masked; fail if it cannot be used."""
-    from csms.app import check_parts
+    from csms.opening import check_parts
     from csms.service.circuits import tree_lines
 
     settings = settings_from(config)
@@ -208,6 +158,7 @@ def replay(
 
 
 app.command(name="replay-day")(replay_day)
+app.command()(challenger)
 
 
 @app.command(name="import")
@@ -427,8 +378,8 @@ def token_unblock(value: str, config: ConfigOption = None) -> None:
 @token_app.command("fingerprint")
 def token_fingerprint(did: str, config: ConfigOption = None) -> None:
     """Print the 20-character name that stands for a DID at this operator's stations."""
-    from csms.app import tenant_keys
     from csms.identity.did import parse
+    from csms.opening import tenant_keys
 
     settings = settings_from(config)
     parse(did)

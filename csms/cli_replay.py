@@ -54,7 +54,7 @@ def replay_day(
 ) -> None:
     """Live through recorded days again with other strategies, limits, prices or chargers."""
     from csms import replay_day as replays
-    from csms.cli import run, settings_from, show, with_store
+    from csms.cli_parts import run, settings_from, show, with_store
 
     asked = replays.Asked(
         site=site,
@@ -93,3 +93,23 @@ def replay_day(
         show([r.plain() for r in runs], as_json=True)
     else:
         typer.echo(replays.described(runs))
+
+
+def challenger(
+    site: Annotated[str, typer.Option(help="The site.")] = "main",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show how a site's strategy and its challenger planned the same cases."""
+    from csms.cli_parts import show, with_store
+    from csms.tools import compared
+
+    found = with_store(config, lambda store, settings: compared(store, site))
+    if as_json:
+        show(found, as_json=True)
+        return
+    ours, theirs = found.pop("champion_mean"), found.pop("challenger_mean")
+    show(found, as_json=False)
+    typer.echo(f"{'mean of a plan':32} {'champion':>14} {'challenger':>14}")
+    for name, value in ours.items():
+        typer.echo(f"{name:32} {value!s:>14} {theirs[name]!s:>14}")

@@ -23,7 +23,8 @@ from typing import Any
 
 import typer
 
-from csms.app import System, open_store, running, tenant_keys
+from csms.app import running
+from csms.assembly import System
 from csms.clock import Clock
 from csms.core.model import (
     AuthorizationStatus,
@@ -37,6 +38,7 @@ from csms.core.model import (
     Vehicle,
 )
 from csms.demo_result import result
+from csms.opening import open_store, tenant_keys
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.service.ids import new_id
 from csms.settings import (

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from csms.app import System
+from csms.assembly import System
 from csms.core.messages import Outcome
 from csms.core.model import CarbonIntensity, Price, Session
 from csms.core.plan import PlanningCase, PlanningSession

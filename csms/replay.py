@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import orjson
 from websockets.asyncio.client import connect
 
 from csms.app import running
+from csms.clock import Clock
 from csms.core.errors import InvalidInput
 from csms.core.model import Evse, OcppVersion
 from csms.service.enrolment import StationRegistration
@@ -29,13 +33,29 @@ _ANSWER_S = 20.0
 _SUBPROTOCOLS = {version.value: f"ocpp{version.value}" for version in OcppVersion}
 
 
+class RecordedClock(Clock):
+    """The time of the frame that is being replayed, so that no station's clock looks wrong."""
+
+    def turn_to(self, at: datetime) -> None:
+        """Show `at` from now on."""
+        self._start += at - self.now()
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A frame and when it was said, None if nothing tells."""
+
+    text: str
+    at: datetime | None
+
+
 async def replay(frames: Sequence[dict[str, Any]]) -> dict[str, object]:
     """Send each station's frames over one link, in order, waiting for each answer.
 
     The stations are made up as registered, nothing is sent to them unasked, and every token is
     unknown: what is shown is how the messages are understood, not who may charge.
     """
-    by_station: dict[tuple[str, str], list[str]] = {}
+    by_station: dict[tuple[str, str], list[_Recorded]] = {}
     for item in frames:
         station_id = str(item.get("station_id") or item.get("station") or "replayed")
         version = str(item.get("version", "1.6"))
@@ -45,12 +65,29 @@ async def replay(frames: Sequence[dict[str, Any]]) -> dict[str, object]:
             )
         frame = item["frame"]
         text = frame if isinstance(frame, str) else orjson.dumps(frame).decode()
-        by_station.setdefault((station_id, version), []).append(text)
+        by_station.setdefault((station_id, version), []).append(
+            _Recorded(text, _said_at(item, text))
+        )
     with tempfile.TemporaryDirectory(prefix="tasco-replay-") as folder:
         return await _replay(by_station, Path(folder))
 
 
-async def _replay(by_station: dict[tuple[str, str], list[str]], folder: Path) -> dict[str, object]:
+_TIMESTAMP = re.compile(r'"timestamp"\s*:\s*"([^"]+)"')
+
+
+def _said_at(item: dict[str, Any], text: str) -> datetime | None:
+    """Return when a frame was said: as the archive noted, else by the first time in it."""
+    told = _TIMESTAMP.search(text)
+    for candidate in (item.get("at"), told and told[1]):
+        with contextlib.suppress(ValueError):
+            at = datetime.fromisoformat(str(candidate))
+            return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return None
+
+
+async def _replay(
+    by_station: dict[tuple[str, str], list[_Recorded]], folder: Path
+) -> dict[str, object]:
     settings = Settings(
         store=StoreSettings(url=f"sqlite:///{folder / 'scratch.sqlite3'}"),
         gateway=GatewaySettings(port=0),
@@ -60,8 +97,10 @@ async def _replay(by_station: dict[tuple[str, str], list[str]], folder: Path) ->
     )
     answers: Counter[str] = Counter()
     exchanged: list[dict[str, object]] = []
-    async with running(settings) as system:
-        for (station_id, version), texts in by_station.items():
+    times = [f.at for found in by_station.values() for f in found if f.at is not None]
+    clock = RecordedClock(start=min(times, default=None))
+    async with running(settings, clock=clock) as system:
+        for (station_id, version), recorded in by_station.items():
             await system.enrolment.register_station(
                 StationRegistration(
                     station_id=station_id,
@@ -73,7 +112,10 @@ async def _replay(by_station: dict[tuple[str, str], list[str]], folder: Path) ->
             )
             url = f"ws://127.0.0.1:{system.gateway.port}/ocpp/{station_id}"
             async with connect(url, subprotocols=[_SUBPROTOCOLS[version]]) as link:  # type: ignore[list-item]
-                for text in texts:
+                for frame in recorded:
+                    text = frame.text
+                    if frame.at is not None:
+                        clock.turn_to(frame.at)
                     await link.send(text)
                     answer = await _answer(link)
                     answers[_kind(answer)] += 1

@@ -78,6 +78,7 @@ def gateway_options(settings: Settings) -> GatewayConfig:
         host=gateway.host,
         port=gateway.port,
         admitted_per_s=gateway.admitted_per_s,
+        links_per_minute=gateway.links_per_minute,
         frames_per_s=gateway.frames_per_s,
         frames_burst=gateway.frames_burst,
         call_timeout_s=gateway.command_timeout_s,

@@ -41,6 +41,9 @@ class GatewaySettings(Section):
     heartbeat_interval_s: Annotated[int, Field(ge=10, le=86400)] = 300
     command_timeout_s: Positive = 30.0
     admitted_per_s: Positive = 100.0
+    """Links let in a second; more wait their turn, or are told when it is."""
+    links_per_minute: Annotated[int, Field(ge=2)] = 12
+    """New links of one station; beyond it the station is refused for a while."""
     frames_per_s: Annotated[float, Field(ge=0)] = 20.0
     """Steady rate of messages of one station; beyond it reading pauses. 0 lifts the limit."""
     frames_burst: Annotated[int, Field(ge=1)] = 200
@@ -72,12 +75,6 @@ class SecuritySettings(Section):
     """How long a certificate is valid that we sign for a station."""
     renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
     """An end that is nearer raises an alarm, and is renewed where automation is on."""
-    ocsp_hosts: tuple[str, ...] = ()
-    """Hosts of OCSP responders that may be asked for a station; no others are."""
-    ocsp_allow_local: bool = False
-    """Permit those hosts on loopback and any port: for tests and development."""
-    contract_url: str = ""
-    """Service that installs contract certificates (Get15118EVCertificate); "" answers Failed."""
 
 
 class StoreSettings(Section):
@@ -167,6 +164,13 @@ class PlannerSettings(Section):
     horizon_h: Annotated[float, Field(ge=1, le=72)] = 24.0
     collect_s: Annotated[float, Field(ge=0, le=60)] = 2.0
     tolerance_kw: Positive = 1.0
+    budget_s: Positive = 5.0
+    """Processor seconds within which a plan has to be made; more counts as a failure."""
+    fallback_after: Annotated[int, Field(ge=1)] = 3
+    """So many failures within `fallback_window_s` and the challenger, or least laxity, steps in."""
+    fallback_window_s: Positive = 900.0
+    return_after_s: Annotated[float, Field(ge=0)] = 1800.0
+    """The strategy returns once it has done well in the background for so long."""
 
 
 class ForecastSettings(Section):

@@ -1,11 +1,12 @@
 """What config.toml says of sites and the circuits below their connections."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from csms.core.model import Assurance, Strategy
+from csms.core.presets import PRESETS
 from csms.core.wiring import CircuitSetup
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,6 +42,8 @@ class CircuitSettings(Section):
 class SiteSettings(Section):
     """`[site.<id>]`: a place with one grid connection."""
 
+    preset: Literal["", "depot", "workplace", "retail"] = ""
+    """Kind of site: sets what is left out of strategy, challenger, guards and reserve."""
     name: str = ""
     time_zone: str = "UTC"
     limit_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 22.0
@@ -48,6 +51,10 @@ class SiteSettings(Section):
     voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
     guard_share: Share = 0.2
     strategy: Strategy = Strategy.OPTIMAL
+    challenger: Strategy | None = None
+    """Strategy that plans every case too, in the background, to compare; and steps in."""
+    reserve_quantile: Literal["", "p50", "p90", "none"] = ""
+    """Room kept for forecast arrivals; "" takes the one of `[forecast]`."""
     tariff: str = "default"
     carbon: str = "default"
     free_charging: bool = False
@@ -81,6 +88,12 @@ class SiteSettings(Section):
             )
             for circuit_id, c in sorted(self.circuit.items())
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        chosen = given.get("preset") if isinstance(given, dict) else None
+        return {**PRESETS.get(str(chosen), {}), **given} if chosen else given
 
     @field_validator("time_zone")
     @classmethod

@@ -118,6 +118,9 @@ class Metrics:
         self.source_age_seconds = Gauge(
             "tasco_source_age_seconds", "Age of an outside source's data", ["source"], registry=at
         )
+        self.certificates_ending = Gauge(
+            "tasco_certificates_ending", "Station certificates that end soon", registry=at
+        )
         self.notices_dropped = Counter(
             "tasco_notices_dropped", "Notices to slow readers", registry=at
         )

@@ -8,18 +8,20 @@ from typing import Any
 import orjson
 
 from csms.api.auth import ROLES, new_token, token_hash, token_prefix
-from csms.app import clock_from, planning_options, tenant_keys
+from csms.assembly import planning_options
 from csms.clock import Clock
 from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput, NotFound
 from csms.core.model import Evse, Holder, TokenRecord
 from csms.core.plan import Plan, PlanningCase
 from csms.identity.alias import enrolled
+from csms.opening import clock_from, tenant_keys
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.challenger import RECENT, summary
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.settings import Settings
-from csms.store import access, identities, links, stations
+from csms.store import access, identities, links, rivals, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -27,7 +29,8 @@ BY = "command line"
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def _enrolment(store: Store, settings: Settings) -> Enrolment:
+def enrolment_of(store: Store, settings: Settings) -> Enrolment:
+    """Return the desk that registers people and stations in `store`."""
     return Enrolment(
         store=store,
         keys=tenant_keys(settings.identity, settings.store.url),
@@ -52,7 +55,7 @@ async def add_stations(
     password: str,
 ) -> int:
     """Register stations alike and return how many."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     count = 0
     for station_id in station_ids:
         await enrolment.register_station(
@@ -120,7 +123,7 @@ async def add_tokens(
     store: Store, settings: Settings, values: Iterable[str], *, did: str, kind: str, sites: str
 ) -> int:
     """Enrol tokens for `did`, or for one new holder each, and return how many."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     allowed = tuple(part.strip() for part in sites.split(",") if part.strip())
     records = []
     for value in values:
@@ -214,7 +217,7 @@ def _text(path: Path) -> str:
 
 async def import_file(store: Store, settings: Settings, kind: str, file: Path) -> int:
     """Import a CSV file, or the first concept's JSON; return how many records it had."""
-    enrolment = _enrolment(store, settings)
+    enrolment = enrolment_of(store, settings)
     text = _text(file)
     if kind != "concept":
         count, _ = await enrolment.import_csv(kind, text, by=BY)
@@ -335,3 +338,13 @@ async def replay_frames(path: Path) -> dict[str, object]:
     from csms.replay import replay
 
     return await replay(frames_from_file(path))
+
+
+async def compared(store: Store, site_id: str) -> dict[str, Any]:
+    """Return how a site's strategy and its challenger planned the same cases lately."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        stations.get_site(tx, site_id)
+        return summary(site_id, rivals.comparisons(tx, site_id, limit=RECENT))
+
+    return await store.read(work)

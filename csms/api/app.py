@@ -44,6 +44,7 @@ from csms.api.parts import Devices, Forecasting, Parts, Replanner
 from csms.clock import Clock
 from csms.service.caps import CapDesk
 from csms.service.care import Care
+from csms.service.certificates import Certificates
 from csms.service.circuits import CircuitDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
@@ -120,6 +121,7 @@ def create_app(
     forecasting: Forecasting,
     notices: Notices,
     passwords: Passwords,
+    certificates: Certificates,
     enrolment: Enrolment,
     offers: OfferBook,
     demo: bool = False,
@@ -155,6 +157,7 @@ def create_app(
         forecasting=forecasting,
         notices=notices,
         passwords=passwords,
+        certificates=certificates,
         enrolment=enrolment,
         offers=offers,
         concept=Concept(

@@ -12,6 +12,7 @@ from csms.core.plan import Plan, PlanningCase
 from csms.service.caps import CapDesk
 from csms.service.care import Care
 from csms.service.cases import Snapshot
+from csms.service.certificates import Certificates
 from csms.service.circuits import CircuitDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
@@ -87,6 +88,7 @@ class Parts:
     forecasting: Forecasting
     notices: Notices
     passwords: Passwords
+    certificates: Certificates
     enrolment: Enrolment
     offers: OfferBook
     concept: Concept

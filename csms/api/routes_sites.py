@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from csms.api.auth import GuardedRoute
-from csms.api.parts import Operator, P, Viewer
+from csms.api.parts import Limit, Operator, P, Viewer
 from csms.api.views import SiteChange, everything, plain
 from csms.core.model import Event, Site
 from csms.service import live
-from csms.store import journal, stations
+from csms.service.challenger import RECENT, summary
+from csms.store import journal, rivals, stations
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["sites"])
@@ -71,6 +72,18 @@ async def change_site(site_id: str, body: SiteChange, caller: Operator, parts: P
     if changes:
         parts.replanner.touch(site_id, "site changed")
     return plain(after)
+
+
+@router.get("/sites/{site_id}/challenger")
+async def challenger(site_id: str, _: Viewer, parts: P, limit: Limit = 50) -> object:
+    """Return how a site's strategy and its challenger plan the same cases, newest first."""
+
+    def work(tx: Tx) -> object:
+        stations.get_site(tx, site_id)
+        found = rivals.comparisons(tx, site_id, limit=RECENT)
+        return {**summary(site_id, found), "items": [plain(c) for c in found[:limit]]}
+
+    return await parts.store.read(work)
 
 
 @router.get("/sites/{site_id}/analytics")

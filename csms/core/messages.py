@@ -20,6 +20,7 @@ from csms.core.model import (
     OcppVersion,
     StationLimits,
 )
+from csms.core.security import ListedCertificate
 from csms.core.terms import Abilities, Particulars, TransactionLimit
 
 R = TypeVar("R", covariant=True)
@@ -152,6 +153,10 @@ class LinkClosed(Report[Noted]):
     """The link `link_id` is gone. Harmless when a newer link exists."""
 
     reason: str = ""
+
+
+FLAPPING, CALM = "station flapping", "station no longer flapping"
+"""Events of the gateway: a station's links come and go and are limited; they are so no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +381,8 @@ class CommandResult:
     abilities: Abilities | None = None
     """Filled by ReadAbilities."""
     composite: "Schedule | None" = None
+    certificates: tuple[ListedCertificate, ...] = ()
+    """Filled by ListCertificates."""
     why_not_sent: str = ""
     facts: tuple[Fact, ...] = ()
     """What call and answer say together: one for each variable, monitor or job concerned."""

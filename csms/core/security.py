@@ -25,3 +25,12 @@ class HashData:
     issuer_name_hash: str
     issuer_key_hash: str
     serial_number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCertificate:
+    """A certificate as a station lists it; `kind` is its 2.0.1 use."""
+
+    kind: str
+    hash_data: HashData
+    children: tuple[HashData, ...] = ()

@@ -112,7 +112,8 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     """Return `session` after `report`; an ended session stays ended.
 
     A report older than what is known (live messages overtake queued ones) adds nothing to the
-    present state; its samples are kept by the store all the same.
+    present state; its samples are kept by the store all the same. Older is what has the lower
+    number, and without numbers what has the earlier time.
     """
     fold = _Fold(session)
     seq_no = session.last_seq_no if report.seq_no is None else report.seq_no
@@ -122,7 +123,11 @@ def advanced(session: Session, report: SessionUpdated | SessionEnded) -> Session
     if report.charging_state and seq_no >= session.last_seq_no:
         charging_state = report.charging_state
     fold.flag(report.flags)
-    fold.add(report.samples)
+    if seq_no >= session.last_seq_no:
+        samples = report.samples
+        if seq_no > session.last_seq_no >= 0 and samples and session.sample_at is not None:
+            samples = fold.following(samples)
+        fold.add(samples)
     if not isinstance(report, SessionEnded):
         now = {"charging_state": charging_state, "last_seq_no": max(seq_no, session.last_seq_no)}
         return _changed(session, _with_learned(fold.changes() | now, session, report))
@@ -262,6 +267,20 @@ class _Fold:
         """Add what is not flagged yet."""
         if flags:
             self._flags = _with(self._flags, *flags)
+
+    def following(self, samples: tuple[MeterSample, ...]) -> tuple[MeterSample, ...]:
+        """Return which of `samples` to add, whose report follows all that is known by its number.
+
+        Where all of them seem to be older than the last one, the station's clock was set back: the
+        newest count, and the time goes on from there.
+        """
+        if self._sample_at is None or samples[-1].at >= self._sample_at:
+            return samples
+        newest_at = max(map(_at, samples))
+        if newest_at >= self._sample_at:
+            return samples
+        self._sample_at = None
+        return tuple(s for s in samples if s.at == newest_at)
 
     def add(self, samples: tuple[MeterSample, ...]) -> None:
         """Add `samples` in the order of their instants."""

@@ -29,6 +29,8 @@ class GatewayConfig:
     admitted_per_s: float = 100.0
     admission_wait_s: float = 30.0
     takeovers_per_minute: int = 6
+    links_per_minute: int = 12
+    """New links of one station; beyond it the station is refused and shown as flapping."""
 
     ping_s: float = 30.0
     frames_per_s: float = 20.0

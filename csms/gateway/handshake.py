@@ -42,22 +42,34 @@ class Credential(NamedTuple):
 
 
 class Refusal(Exception):
-    """A handshake that is answered with plain HTTP; `result` is its name in the metrics."""
+    """A handshake that is answered with plain HTTP; `result` is its name in the metrics.
 
-    def __init__(self, status: HTTPStatus, result: str, *, retry_after: bool = False) -> None:
+    `retry_after` tells the station to come back some time later, `retry_after_s` when exactly.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        result: str,
+        *,
+        retry_after: bool = False,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(result)
         self.status = status
         self.result = result
-        self.retry_after = retry_after
+        if retry_after and retry_after_s is None:
+            # Spread, so that a fleet refused together does not come back together.
+            retry_after_s = random.randint(5, 60)
+        self.retry_after_s = retry_after_s
 
     def response(self, connection: ServerConnection) -> Response:
         """Return the HTTP answer; it never says which part of a credential was wrong."""
         response = connection.respond(self.status, f"{self.status.phrase}\n")
         if self.status is HTTPStatus.UNAUTHORIZED:
             response.headers["WWW-Authenticate"] = 'Basic realm="ocpp", charset="UTF-8"'
-        if self.retry_after:
-            # Spread, so that a fleet refused together does not come back together.
-            response.headers["Retry-After"] = str(random.randint(5, 60))
+        if self.retry_after_s is not None:
+            response.headers["Retry-After"] = str(self.retry_after_s)
         return response
 
 
@@ -144,26 +156,6 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-class Admission:
-    """Lets links in at a rate; the rest wait in line, and who would wait too long is refused."""
-
-    def __init__(self, config: GatewayConfig) -> None:
-        self._interval_s = 1.0 / config.admitted_per_s
-        self._wait_s = config.admission_wait_s
-        self._next_at = 0.0
-
-    async def wait(self) -> None:
-        """Return when it is this link's turn; raises Refusal (503) if that is too far off."""
-        now = asyncio.get_running_loop().time()
-        # A second's worth may come at once: single links never wait.
-        turn_at = max(self._next_at, now - 1.0) + self._interval_s
-        if turn_at - now > self._wait_s:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "crowded", retry_after=True)
-        self._next_at = turn_at
-        if turn_at > now:
-            await asyncio.sleep(turn_at - now)
-
-
 class Takeovers:
     """How often a new link has replaced a living one; two clients may fight for one identity.
 
@@ -235,6 +227,7 @@ class StationConnection(ServerConnection):
     """The peer's address, "" where there is none."""
     heard_at: float = 0.0
     pinged_at: float = 0.0
+    _is_opening: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and cut it if there are too many half-open ones.
@@ -249,6 +242,7 @@ class StationConnection(ServerConnection):
         self.heard_at = self.pinged_at = self.loop.time()
         bare = cast(asyncio.Transport, transport)
         has_room = self.openings.enter(self.address)
+        self._is_opening = True
         if self.tls is None:
             super().connection_made(transport)
             if not has_room:
@@ -257,7 +251,7 @@ class StationConnection(ServerConnection):
         if has_room:
             self.spawn(self._secure(taken_from(bare), self.tls), "TLS handshake")
         else:
-            self.openings.leave(self.address)
+            self.opened()
         bare.set_protocol(asyncio.Protocol())
         bare.abort()
 
@@ -277,7 +271,7 @@ class StationConnection(ServerConnection):
             self.not_secured(error)
         finally:
             if not is_secured:
-                self.openings.leave(self.address)
+                self.opened()
                 bare.close()
 
     def not_secured(self, error: Exception) -> None:
@@ -299,9 +293,15 @@ class StationConnection(ServerConnection):
                 )
             await super().handshake(*args, **kwargs)
         finally:
-            self.openings.leave(self.address)
+            self.opened()
             if self.state is not State.OPEN:
                 self.abandoned()
+
+    def opened(self) -> None:
+        """Count the connection as half-open no longer: what is left to wait for is our turn."""
+        if self._is_opening:
+            self._is_opening = False
+            self.openings.leave(self.address)
 
     def abandoned(self) -> None:
         """Do what is due when the connection ends before it became a link."""

@@ -23,6 +23,8 @@ from websockets.typing import Subprotocol
 from csms.bus import Bus
 from csms.clock import Clock
 from csms.core.messages import (
+    CALM,
+    FLAPPING,
     Command,
     CommandResult,
     EndLink,
@@ -34,12 +36,12 @@ from csms.core.messages import (
     SecurityNoticed,
 )
 from csms.gateway.adapter import Adapter
+from csms.gateway.admission import Admission, Flaps
 from csms.gateway.config import GatewayConfig
 from csms.gateway.counters import Counters
 from csms.gateway.frames import MAX_FRAME_CHARACTERS
 from csms.gateway.handshake import (
     REFUSALS,
-    Admission,
     Grant,
     Openings,
     Refusal,
@@ -73,6 +75,8 @@ _GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 _SWEEP_PART = 6
+_BACKLOG = 4096
+"""Connections that the system keeps until we come to them: a restart brings the whole fleet."""
 _SILENT_PINGS = 2.5
 """A peer that was not heard for so many ping intervals is gone."""
 
@@ -99,6 +103,7 @@ class Gateway:
         self._connections: set[StationConnection] = set()
         self._admission = Admission(config)
         self._takeovers = Takeovers(config.takeovers_per_minute)
+        self._flaps = Flaps(config.links_per_minute)
         self._openings = Openings(config)
         self._servers: list[Server] = []
         self._securing: set[asyncio.Task[None]] = set()
@@ -159,6 +164,7 @@ class Gateway:
             ping_interval=None,
             close_timeout=self._config.close_s,
             max_size=MAX_FRAME_CHARACTERS,
+            backlog=_BACKLOG,
         )
 
     async def stop(self) -> None:
@@ -209,6 +215,8 @@ class Gateway:
             await asyncio.sleep(interval_s / _SWEEP_PART)
             now = asyncio.get_running_loop().time()
             self._takeovers.forget(now)
+            for station_id in self._flaps.calmed(now):
+                self._notice(CALM, station_id)
             for connection in list(self._connections):
                 if connection.state is not State.OPEN:
                     continue
@@ -256,9 +264,15 @@ class Gateway:
                     "identity is fought over", older.station_id, address=connection.address
                 )
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "takeovers", retry_after=True)
+        if self._flaps.are_too_many(station_id, now):
+            if self._flaps.is_news(station_id):
+                log.warning(FLAPPING, extra={"station_id": station_id})
+                self._notice(FLAPPING, station_id, address=connection.address)
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "flapping", retry_after=True)
         if self._is_stopping or not self._around.may_probe():
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "centre_out", retry_after=True)
-        await self._admission.wait()
+        connection.opened()
+        await self._admission.wait(station_id)
         offer = LinkOffered(
             station_id=station_id,
             received_at=self._around.clock.now(),
@@ -328,6 +342,7 @@ class Gateway:
             self._around.spawn(link.end(_NORMAL, "a newer link exists"), "end older link")
             return
         self._links[key] = link
+        self._flaps.note(link.station_id, asyncio.get_running_loop().time())
         log.info(
             "link opened",
             extra={"station_id": link.station_id, "version": link.version.value},

@@ -15,7 +15,6 @@ from csms.core.messages import (
     MeterReported,
     RawCall,
     ReadLimits,
-    RecordReceived,
     Reset,
     SessionEnded,
     SessionReply,
@@ -35,7 +34,7 @@ from csms.core.messages import (
 )
 from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion
 from csms.core.smart import ReadComposite
-from csms.gateway import device, meter, smart
+from csms.gateway import certificates, device, meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -226,19 +225,6 @@ def _vendor(call: Call, origin: Origin) -> Exchange:
     return Exchange(report, vendor_answer)
 
 
-def _record(answer: Payload) -> Callable[[Call, Origin], Exchange]:
-    def keep(call: Call, origin: Origin) -> Exchange:
-        report = RecordReceived(
-            **origin._asdict(),
-            version=OcppVersion.V16,
-            action=call.action,
-            payload=call.payload_json,
-        )
-        return Exchange(report, lambda reply: answer)
-
-    return keep
-
-
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     **device.incoming(OcppVersion.V16),
     "BootNotification": _boot,
@@ -248,9 +234,8 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "MeterValues": _meter_values,
     "StopTransaction": _stop,
     "DataTransfer": _vendor,
-    "SecurityEventNotification": _record({}),
-    # No certificate authority is attached: an honest no, so that the station keeps its own.
-    "SignCertificate": _record({"status": "Rejected"}),
+    "SecurityEventNotification": certificates.security_event(OcppVersion.V16),
+    "SignCertificate": certificates.asked,
 }
 
 
@@ -298,6 +283,9 @@ def _configure(command: Configure) -> Sequence[Step]:
 
 
 def _trigger(command: Trigger) -> Sequence[Step]:
+    extended = certificates.EXTENDED_TRIGGERS_16.get(command.message)
+    if extended is not None:
+        return (step("ExtendedTriggerMessage", {"requestedMessage": extended}),)
     payload: Payload = {"requestedMessage": command.message}
     if command.evse_id:
         payload["connectorId"] = command.evse_id
@@ -341,6 +329,8 @@ def _steps(command: Command) -> Sequence[Step]:
         case RawCall():
             return raw_steps(command, OcppVersion.V16)
     found = device.steps_16(command)
+    if found is None:
+        found = certificates.steps(command, OcppVersion.V16)
     if found is not None:
         return found
     raise Unsendable(f"not valid: 1.6 has no word for {type(command).__name__}")

@@ -38,7 +38,7 @@ from csms.core.messages import (
 )
 from csms.core.model import Authorization, IdToken, OcppVersion
 from csms.core.smart import ReadComposite, ReadProfiles
-from csms.gateway import device, meter, smart
+from csms.gateway import certificates, device, meter, smart
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -251,8 +251,9 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "NotifyChargingLimit": smart.limit_notified,
     "ClearedChargingLimit": smart.limit_cleared,
     "DataTransfer": _vendor,
-    # No certificate authority and no OCSP responder are attached: an honest no.
-    "SignCertificate": record({"status": "Rejected"}),
+    "SignCertificate": certificates.asked,
+    "SecurityEventNotification": certificates.security_event(OcppVersion.V201),
+    # No contract provider and no OCSP responder are attached: an honest no.
     "Get15118EVCertificate": record({"status": "Failed", "exiResponse": ""}),
     "GetCertificateStatus": record({"status": "Failed"}),
 } | {
@@ -260,7 +261,6 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     for action in (
         "NotifyDisplayMessages",
         "ReservationStatusUpdate",
-        "SecurityEventNotification",
     )
 }
 
@@ -384,6 +384,8 @@ def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence
         case RawCall():
             return raw_steps(command, version)
     found = device.steps_2(command)
+    if found is None:
+        found = certificates.steps(command, version)
     if found is not None:
         return found
     raise Unsendable(f"not valid: {version} has no word for {type(command).__name__}")

@@ -25,7 +25,7 @@ from csms.core.messages import (
 )
 from csms.core.model import OcppVersion
 from csms.core.terms import Abilities, Particulars, TransactionLimit
-from csms.gateway import v201
+from csms.gateway import certificates, v201
 from csms.gateway.adapter import (
     Exchange,
     Origin,
@@ -263,6 +263,7 @@ def _read_abilities(answer: Payload) -> CommandResult:
 
 
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
+    "SecurityEventNotification": certificates.security_event(OcppVersion.V21),
     "Authorize": _authorize,
     "NotifyPriorityCharging": _priority,
     "TransactionEvent": _transaction,

@@ -36,10 +36,12 @@ from csms.core.messages import (
     VendorReply,
 )
 from csms.core.model import OcppVersion
+from csms.core.security_messages import CertificateAsked, SecurityEventReported
 from csms.core.smart import LimitNotified, ProfilesReported, ScheduleProposed
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
+from csms.service.certificates import Certificates
 from csms.service.charging import Charging
 from csms.service.device_desk import DeviceDesk
 from csms.service.devices import Devices
@@ -81,6 +83,7 @@ class Central:
         terms: TermsDesk,
         aftercare: Aftercare,
         dynamics: Dynamics,
+        certificates: Certificates,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -106,6 +109,8 @@ class Central:
             LinkOffered: links.offered,
             LinkClosed: self._closed,
             SecurityNoticed: links.noticed,
+            CertificateAsked: certificates.asked,
+            SecurityEventReported: certificates.security_event,
             StationSeen: links.seen,
             StationBooted: self._booted,
             StatusChanged: self._status_changed,

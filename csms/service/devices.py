@@ -5,6 +5,7 @@ hold without us (architecture.md 6). Nothing is sent unasked where automation is
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -201,7 +202,7 @@ class Devices:
         )
 
     async def _guard(
-        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: list[Guard]
+        self, station: Station, site: Site, own: tuple[Evse, ...], wanted: Sequence[Guard]
     ) -> bool:
         """Set the station's maximum, then each EVSE's default; return whether all took."""
         maximum_kw = sum(e.max_kw for e in own)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -41,11 +42,14 @@ class Forecasting:
         clock: Clock,
         options: ForecastSettings,
         time_zones: Mapping[str, str],
+        quantiles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """`quantiles` holds the sites whose reserve differs from that of `options`."""
         self.store = store
         self.clock = clock
         self.options = options
         self.time_zones = dict(time_zones)
+        self.quantiles = dict(quantiles)
         self._site: Any = None
         self._series: Any = None
         self._trained: Any = None
@@ -140,7 +144,7 @@ class Forecasting:
             stays = await self._stays(site_id, now - _RECENT, now)
             stays += await self._present(site_id)
             forecast = await asyncio.to_thread(self._predict, site_id, now, stays)
-            self._reserved[site_id] = self._reserve_of(forecast, now)
+            self._reserved[site_id] = self._reserve_of(site_id, forecast, now)
             body = json.dumps(_plain(forecast))
             scores = _scores(site_id, forecast, now)
 
@@ -153,11 +157,12 @@ class Forecasting:
     def _predict(self, site_id: str, now: datetime, stays: list[Any]) -> Any:
         return self._trained.predict(site_id, origin=now, hours=_HOURS, stays=stays)
 
-    def _reserve_of(self, forecast: Any, now: datetime) -> dict[datetime, float]:
+    def _reserve_of(self, site_id: str, forecast: Any, now: datetime) -> dict[datetime, float]:
         """Return the headroom per quarter hour, kW, for cars that have yet to arrive."""
-        if self.options.reserve_quantile == "none":
+        chosen = self.quantiles.get(site_id, self.options.reserve_quantile)
+        if chosen == "none":
             return {}
-        quantile = {"p50": 0.5, "p90": 0.9}[self.options.reserve_quantile]
+        quantile = {"p50": 0.5, "p90": 0.9}[chosen]
         starts = list(slot_starts(now, now + timedelta(hours=_HOURS - 1)))
         kept = self._site.reserved_kw(forecast, tuple(starts), quantile=quantile)
         return dict(zip(starts, kept, strict=False))

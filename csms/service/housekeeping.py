@@ -11,7 +11,7 @@ from csms.core.model import Event, Session
 from csms.core.session import closed_administratively
 from csms.service.offers import OfferBook
 from csms.settings import RetentionSettings
-from csms.store import access, energy, journal, links, plans, series, sessions, stations
+from csms.store import access, energy, journal, links, plans, rivals, series, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -125,6 +125,7 @@ class Housekeeping:
             "decisions": lambda tx: access.purge_decisions(tx, now=now),
             "answers": lambda tx: access.purge_responses(tx, before=before(kept.answers_days)),
             "plans": lambda tx: plans.purge_plans(tx, before=before(kept.plans_days)),
+            "comparisons": lambda tx: rivals.purge_comparisons(tx, before=before(kept.plans_days)),
             "schedules": lambda tx: plans.purge_installed(tx, before=before(kept.plans_days)),
             "journal": lambda tx: journal.purge_journal(tx, before=before(kept.journal_days)),
             "series": lambda tx: series.purge_series(tx, before=before(kept.series_days)),

@@ -14,6 +14,8 @@ import structlog
 from csms.clock import Clock
 from csms.core.errors import InvalidInput
 from csms.core.messages import (
+    CALM,
+    FLAPPING,
     BootReply,
     LinkClosed,
     LinkOffered,
@@ -31,10 +33,12 @@ from csms.identity.certificates import info_of_der
 from csms.service.boots import keep_boot
 from csms.service.passwords import CredentialCheck
 from csms.service.states import keep_state
-from csms.store import certificates, journal, links, stations
+from csms.store import alerts, certificates, journal, links, stations
 from csms.store.database import Store
 from csms.store.links import Applicant
 from csms.store.statements import Tx
+
+FLAPPING_ALERT = "Link.Flapping"
 
 _REMEMBERED = 50_000
 
@@ -231,10 +235,11 @@ class LinkDesk:
 
     async def noticed(self, report: SecurityNoticed) -> Noted:
         """Keep what the gateway saw."""
+        at, station_id = report.received_at, report.station_id
         event = Event(
-            at=report.received_at,
+            at=at,
             kind=report.kind,
-            level="warning",
+            level="info" if report.kind == CALM else "warning",
             station_id=report.station_id,
             detail=dict(report.detail),
         )
@@ -242,6 +247,18 @@ class LinkDesk:
         def work(tx: Tx) -> None:
             site_id = stations.site_id_of_station(tx, report.station_id)
             journal.add_event(tx, replace(event, site_id=site_id))
+            if report.kind == FLAPPING:
+                why = "its link comes and goes; new links of it are limited"
+                alerts.open_alert(
+                    tx,
+                    site_id=site_id,
+                    station_id=station_id,
+                    subject=FLAPPING_ALERT,
+                    detail=why,
+                    at=at,
+                )
+            elif report.kind == CALM:
+                alerts.close_alert(tx, station_id=station_id, subject=FLAPPING_ALERT, at=at)
 
         await self.store.write(work)
         return Noted()

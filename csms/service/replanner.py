@@ -21,6 +21,7 @@ from csms.core.plan import Plan, PlanningCase
 from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
 from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
+from csms.service.challenger import Challengers
 from csms.service.charging import Effect
 from csms.service.following import Follower
 from csms.service.push import Pushed, Pusher, in_force
@@ -62,6 +63,18 @@ class _SiteState:
     hanging: asyncio.Future[tuple[Plan, float]] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A plan with what it was made of; `asked` is the case before another strategy stepped in."""
+
+    known: Snapshot
+    asked: PlanningCase
+    case: PlanningCase
+    made: Plan
+    cpu_s: float
+    fault: str
+
+
 class Replanner:
     """Plans touched sites and brings the plans into force."""
 
@@ -78,6 +91,7 @@ class Replanner:
         planned: Planned,
         planner: Planner = plan_optimally,
         longest_plan_s: float = LONGEST_PLAN_S,
+        challengers: Challengers | None = None,
     ) -> None:
         self.store = store
         self.pusher = pusher
@@ -89,6 +103,7 @@ class Replanner:
         self.planned = planned
         self.planner = planner
         self.longest_plan_s = longest_plan_s
+        self.challengers = challengers
         self.follower = Follower(tolerance_kw=options.tolerance_kw, ignoring=self._ignoring)
         self._sites: dict[str, _SiteState] = {}
         self._work = asyncio.Event()
@@ -174,15 +189,20 @@ class Replanner:
 
     async def preview(self, site_id: str) -> tuple[PlanningCase, Plan]:
         """Return the case and the plan as they would be now; nothing is kept or sent."""
-        _, case, made, _ = await self._plan(site_id)
-        return case, made
+        found = await self._plan(site_id)
+        return found.case, found.made
 
-    async def _plan(self, site_id: str) -> tuple[Snapshot, PlanningCase, Plan, float]:
+    async def _plan(self, site_id: str) -> _Found:
         await self._keep_habits(self.clock.now())
-        known, case = await self.case(site_id)
+        known, asked = await self.case(site_id)
         state = self._sites.setdefault(site_id, _SiteState())
-        made, cpu_s = await self._made(case, state)
-        return known, case, made, cpu_s
+        case, planner = asked, self.planner
+        if self.challengers is not None:
+            case, planner = self.challengers.in_force(asked)
+        made, cpu_s, fault = await self._made(case, state, planner)
+        if self.challengers is not None:
+            self.challengers.did(asked, made, cpu_s=cpu_s, fault=fault)
+        return _Found(known=known, asked=asked, case=case, made=made, cpu_s=cpu_s, fault=fault)
 
     async def case(self, site_id: str) -> tuple[Snapshot, PlanningCase]:
         """Return a site as it is now, and the planner's input for it; raise UnknownSite."""
@@ -241,8 +261,10 @@ class Replanner:
                 row = in_force(car, car.installed, known.site)
                 self.follower.remembered(session_id, row)
 
-    async def _made(self, case: PlanningCase, state: _SiteState) -> tuple[Plan, float]:
-        """Return a plan that keeps the case's laws, and what it took, CPU seconds.
+    async def _made(
+        self, case: PlanningCase, state: _SiteState, planner: Planner
+    ) -> tuple[Plan, float, str]:
+        """Return a plan that keeps the case's laws, what it took, CPU seconds, and what failed.
 
         A planner may be a plug-in: where it raises, hangs or returns rubbish, least laxity steps in
         and the plan says why. One that hangs is not called again before it has come back.
@@ -254,7 +276,7 @@ class Replanner:
 
         if state.hanging is None or state.hanging.done():
             state.hanging = None
-            running = asyncio.ensure_future(asyncio.to_thread(timed, self.planner))
+            running = asyncio.ensure_future(asyncio.to_thread(timed, planner))
             try:
                 async with asyncio.timeout(self.longest_plan_s):
                     made, cpu_s = await asyncio.shield(running)
@@ -267,14 +289,16 @@ class Replanner:
                 log.exception("planner failed", site_id=case.site_id)
                 why = f"the planner failed: {error!r}"
             if not why:
-                return made, cpu_s
+                return made, cpu_s, ""
         else:
             why = "the planner is still busy with an earlier case"
         log.error("plan by least laxity instead", site_id=case.site_id, why=why)
-        return await asyncio.to_thread(timed, lambda of: fallback(of, why=why))
+        made, cpu_s = await asyncio.to_thread(timed, lambda of: fallback(of, why=why))
+        return made, cpu_s, why
 
     async def _plan_and_push(self, site_id: str, state: _SiteState, why: str) -> None:
-        known, case, made, cpu_s = await self._plan(site_id)
+        found = await self._plan(site_id)
+        known, case, made, cpu_s = found.known, found.case, found.made, found.cpu_s
         events = tuple(self._events)
 
         def work(tx: Tx) -> int:
@@ -298,6 +322,10 @@ class Replanner:
                 self.touch(site_id, "guards lowered")
         self._after_push(site_id, state, pushed)
         self.planned(known, case, made)
+        if self.challengers is not None:
+            self.challengers.planned(
+                found.asked, made, cpu_s=cpu_s, plan_id=plan_id, fault=found.fault
+            )
         log.info(
             "site planned",
             site_id=site_id,

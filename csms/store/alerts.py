@@ -179,6 +179,13 @@ _CLOSE = Hot(
 )
 
 
+def close_everywhere(tx: Tx, *, subject: str, at: datetime) -> None:
+    """Close the open alerts on a subject at all stations."""
+    tx.execute(
+        update(_A).where(_A.c.subject == subject, _A.c.closed_at.is_(None)).values(closed_at=at)
+    )
+
+
 def close_alerts_like(
     tx: Tx, *, station_id: str, prefix: str, evse_id: int, connector_id: int, at: datetime
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -20,6 +20,7 @@ from csms.core.model import Evse, OcppVersion, Site, Station
 from csms.service.authorization import TenantKeys
 from csms.service.background import Background
 from csms.service.care import care_for
+from csms.service.certificates import Certificates
 from csms.service.devices import Devices
 from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
@@ -177,6 +178,15 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         forecasting=forecasting,
         notices=notices,
         passwords=Passwords(bus=bus, devices=devices),
+        certificates=Certificates(
+            store=store,
+            bus=bus,
+            devices=devices,
+            clock=clock,
+            background=Background(),
+            authority=None,
+            renew_before=timedelta(days=30),
+        ),
         enrolment=Enrolment(store=store, keys=TenantKeys(key=b"k" * 32), clock=clock),
         offers=OfferBook(store=store, clock=clock),
         demo=True,

@@ -21,6 +21,7 @@ FAST = GatewayConfig(
     port=0,
     frames_per_s=0,
     admitted_per_s=10_000,
+    links_per_minute=10_000,
     call_timeout_s=2.0,
     drain_s=1.0,
     close_s=0.5,

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,9 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from csms.core.messages import LinkOffered, LinkRefusal
+from csms.gateway.admission import Admission
+from csms.gateway.config import GatewayConfig
+from csms.gateway.handshake import Refusal
 from tests.gateway.centre import PASSWORD
 from tests.gateway.conftest import FAST, World, running
 
@@ -215,6 +219,31 @@ async def test_more_links_than_are_admitted_wait_and_then_get_503() -> None:
         response = await refused(world, "/ocpp/CS-2", ["ocpp1.6"])
         assert response.status_code == 503
         assert 5 <= int(response.headers["Retry-After"]) <= 60
+
+
+async def test_who_is_turned_away_for_load_keeps_its_turn() -> None:
+    admission = Admission(GatewayConfig(admitted_per_s=20.0, admission_wait_s=0.1))
+    names = [f"CS-{i:02d}" for i in range(60)]
+    let_in, turned_away, told = [], Counter[str](), set[tuple[int, int | None]]()
+
+    async def come(name: str) -> None:
+        while True:
+            try:
+                await admission.wait(name)
+            except Refusal as refusal:
+                told.add((refusal.status, refusal.retry_after_s))
+                turned_away[name] += 1
+                # It comes back sooner than it was told to, and has to wait all the same.
+                await asyncio.sleep(0.02)
+            else:
+                let_in.append(name)
+                return
+
+    await asyncio.gather(*(come(name) for name in names))
+    assert let_in == names
+    assert told == {(503, 5)}
+    assert set(names[:20]).isdisjoint(turned_away)
+    assert set(names[30:]) <= set(turned_away)
 
 
 async def test_a_plain_request_is_told_to_upgrade_and_asks_nobody(world: World) -> None:

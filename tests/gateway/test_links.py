@@ -23,6 +23,7 @@ from csms.core.messages import (
     Reset,
     Schedule,
     SchedulePeriod,
+    SecurityNoticed,
     SessionStarted,
     SetSchedule,
     StationBooted,
@@ -341,6 +342,8 @@ async def test_r35_two_clients_that_fight_for_one_identity_are_slowed_down() -> 
                 refused.append(error.response)
         assert [response.status_code for response in refused] == [429] * 4
         assert all(int(response.headers["Retry-After"]) >= 5 for response in refused)
+        told = await world.centre.wait_for(SecurityNoticed, 4)
+        assert [t.kind for t in told] == ["link taken over"] * 3 + ["identity is fought over"]
         last = stations[-1][1]
         assert "currentTime" in await last.ask("Heartbeat", {})
         for context, _ in stations:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from csms.app import tenant_keys
 from csms.core.model import Credential, SessionState, TokenRecord
 from csms.identity.alias import group_token
+from csms.opening import tenant_keys
 from csms.service.authorization import new_session_token
 from csms.settings import IdentitySettings, Settings, SiteSettings
 from csms.store import identities

@@ -82,7 +82,7 @@ async def test_a_station_that_refuses_every_schedule_is_counted_in_full(
         await _lives_for(world, timedelta(minutes=10))
         assert bad.power_w(1) == pytest.approx(11_000, abs=100)
         holds(world.course())
-        assert await world.events("guard not accepted")
+        await eventually(lambda: world.events("guard not accepted"), "no word of the guard")
         assert set(await outcomes(world, "c2")) == {"accepted"}
         assert "rejected" in await outcomes(world, "c1", "SetGuard")
 
@@ -122,7 +122,7 @@ async def test_a_station_without_profiles_is_planned_around(version: str, sqlite
         known = await world.store.read(lambda tx: stations.get_station(tx, "c1"))
         assert not known.limits.supports_profiles
         assert await outcomes(world, "c1") == []
-        assert (await outcomes(world, "c1", "SetGuard"))[-1] == "not_supported"
+        assert set(await outcomes(world, "c1", "SetGuard")) <= {"not_supported"}
 
 
 async def test_a_station_that_accepts_and_ignores_is_found_by_its_meter(

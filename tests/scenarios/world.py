@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from csms.api.auth import new_token, token_hash, token_prefix
-from csms.app import System, running
+from csms.app import running
+from csms.assembly import System
 from csms.clock import Clock
 from csms.core.model import Evse, Holder, Session, TokenRecord, Trip, Vehicle
 from csms.core.plan import Plan, PlanningCase
@@ -28,7 +29,7 @@ from csms.settings import (
     SiteSettings,
     StoreSettings,
 )
-from csms.store import access, commands, journal, plans, sessions, tables
+from csms.store import access, commands, journal, plans, sessions, stations, tables
 from csms.store.commands import CommandRecord
 from csms.store.database import Store
 from csms.store.journal import StoredEvent
@@ -249,7 +250,10 @@ class World:
 
     async def _settled(self, station_id: str) -> bool:
         given = await self.commands(station_id, "SetGuard")
-        return len(given) > 1 and all(c.finished_at is not None for c in given)
+        station = await self.store.read(lambda tx: stations.get_station(tx, station_id))
+        # A station that says that it has no profiles is given none.
+        enough = len(given) > 1 or not station.limits.supports_profiles
+        return enough and all(c.finished_at is not None for c in given)
 
     # --- judging
 

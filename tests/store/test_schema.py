@@ -14,6 +14,7 @@ from csms.store import (
     device_tables,
     filing_tables,
     plan_tables,
+    rival_tables,
     security_tables,
     smart_tables,
     tables,
@@ -47,6 +48,7 @@ def test_a_migrated_database_has_the_schema_of_the_tables(database_url: str) -> 
 
 def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert plan_tables.plan.name in tables.metadata.tables
+    assert rival_tables.plan_comparison.name in tables.metadata.tables
     assert device_tables.alert.name in tables.metadata.tables
     assert security_tables.security_event.name in tables.metadata.tables
     assert tables.session.name in tables.metadata.tables

@@ -1,0 +1,67 @@
+"""Reports and commands about certificates, in the words of OCPP 2.0.1."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from csms.core.messages import Command, Noted, Report
+from csms.core.model import OcppVersion
+from csms.core.security import HashData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateReply:
+    """Whether a request is signed; the certificate itself follows as a command of its own."""
+
+    is_accepted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAsked(Report[CertificateReply]):
+    """SignCertificate. `kind` is the 2.0.1 certificate type; `request` is a PKCS#10 in PEM."""
+
+    request: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityEventReported(Report[Noted]):
+    """SecurityEventNotification; `at` is by the station's clock."""
+
+    version: OcppVersion
+    kind: str
+    at: datetime
+    tech_info: str = ""
+    payload: str = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendCertificate(Command):
+    """CertificateSigned: `chain` is PEM, the station's own certificate first."""
+
+    chain: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallCertificate(Command):
+    """Put a certificate (PEM) into the station's trust store. `kind` is its 2.0.1 use."""
+
+    kind: str
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteCertificate(Command):
+    """Take a certificate out of the station's trust store."""
+
+    hash_data: HashData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCertificates(Command):
+    """Ask what the station trusts; the answer is CommandResult.certificates.
+
+    Without `kinds` all are asked for; 1.6 takes exactly one.
+    """
+
+    kinds: tuple[str, ...] = ()

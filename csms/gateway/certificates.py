@@ -1,0 +1,160 @@
+"""Certificates and security events in the words of each version.
+
+1.6 (security whitepaper) says what 2.x says with other names: ChargePoint and CentralSystem for
+ChargingStation and CSMS, ExtendedTriggerMessage for TriggerMessage.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from csms.core.messages import Command, CommandResult, Outcome
+from csms.core.model import OcppVersion
+from csms.core.security import HashData, ListedCertificate
+from csms.core.security_messages import (
+    CertificateAsked,
+    CertificateReply,
+    DeleteCertificate,
+    InstallCertificate,
+    ListCertificates,
+    SecurityEventReported,
+    SendCertificate,
+)
+from csms.gateway.adapter import (
+    Exchange,
+    Origin,
+    Payload,
+    Step,
+    Unsendable,
+    nothing,
+    read_status,
+    step,
+)
+from csms.gateway.frames import Call
+from csms.gateway.values import instant
+
+_STATION = "ChargingStationCertificate"
+_NAMES_16: Mapping[str, str] = {
+    "CSMSRootCertificate": "CentralSystemRootCertificate",
+    "ManufacturerRootCertificate": "ManufacturerRootCertificate",
+}
+_KINDS_16 = {name: kind for kind, name in _NAMES_16.items()}
+EXTENDED_TRIGGERS_16: Mapping[str, str] = {
+    "SignChargingStationCertificate": "SignChargePointCertificate",
+}
+"""Messages that 1.6 is asked for with ExtendedTriggerMessage, by their 2.0.1 names."""
+
+
+def asked(call: Call, origin: Origin) -> Exchange:
+    """Return SignCertificate as a question; without a type it is the station's own."""
+    report = CertificateAsked(
+        **origin._asdict(),
+        request=call.payload["csr"],
+        kind=call.payload.get("certificateType", _STATION),
+    )
+    return Exchange(report, _asked_answer)
+
+
+def _asked_answer(reply: CertificateReply) -> Payload:
+    return {"status": "Accepted" if reply.is_accepted else "Rejected"}
+
+
+def security_event(version: OcppVersion) -> Callable[[Call, Origin], Exchange]:
+    """Return how SecurityEventNotification becomes a report; all versions spell it alike."""
+
+    def report(call: Call, origin: Origin) -> Exchange:
+        payload = call.payload
+        return Exchange(
+            SecurityEventReported(
+                **origin._asdict(),
+                version=version,
+                kind=payload["type"],
+                at=instant(payload["timestamp"], "timestamp"),
+                tech_info=payload.get("techInfo", ""),
+                payload=call.payload_json,
+            ),
+            nothing,
+        )
+
+    return report
+
+
+def steps(command: Command, version: OcppVersion) -> Sequence[Step] | None:
+    """Return the calls that carry out a command of this module's, None for any other."""
+    is_16 = version is OcppVersion.V16
+    match command:
+        case SendCertificate():
+            payload: Payload = {"certificateChain": command.chain}
+            if not is_16:
+                payload["certificateType"] = command.kind
+            return (step("CertificateSigned", payload),)
+        case InstallCertificate():
+            kind = _name_16(command.kind) if is_16 else command.kind
+            payload = {"certificateType": kind, "certificate": command.certificate}
+            return (step("InstallCertificate", payload),)
+        case DeleteCertificate():
+            payload = {"certificateHashData": _spelled(command.hash_data)}
+            return (step("DeleteCertificate", payload),)
+        case ListCertificates():
+            return _listing_16(command) if is_16 else _listing(command)
+    return None
+
+
+def _name_16(kind: str) -> str:
+    if kind not in _NAMES_16:
+        raise Unsendable(f"not valid: 1.6 has no {kind}; permitted: {', '.join(_NAMES_16)}")
+    return _NAMES_16[kind]
+
+
+def _listing_16(command: ListCertificates) -> Sequence[Step]:
+    if len(command.kinds) != 1:
+        raise Unsendable("not valid: 1.6 lists one kind of certificate at a time")
+    name = _name_16(command.kinds[0])
+
+    def read(answer: Payload) -> CommandResult:
+        listed = tuple(
+            ListedCertificate(kind=_KINDS_16[name], hash_data=_read(item))
+            for item in answer.get("certificateHashData", ())
+        )
+        return _read_listing(answer, listed)
+
+    return (step("GetInstalledCertificateIds", {"certificateType": name}, read),)
+
+
+def _listing(command: ListCertificates) -> Sequence[Step]:
+    def read(answer: Payload) -> CommandResult:
+        listed = tuple(
+            ListedCertificate(
+                kind=item["certificateType"],
+                hash_data=_read(item["certificateHashData"]),
+                children=tuple(_read(c) for c in item.get("childCertificateHashData", ())),
+            )
+            for item in answer.get("certificateHashDataChain", ())
+        )
+        return _read_listing(answer, listed)
+
+    payload: Payload = {"certificateType": list(command.kinds)} if command.kinds else {}
+    return (step("GetInstalledCertificateIds", payload, read),)
+
+
+def _read_listing(answer: Payload, listed: tuple[ListedCertificate, ...]) -> CommandResult:
+    result = read_status(answer)
+    # Nothing found is an empty list, not a refusal.
+    outcome = Outcome.ACCEPTED if result.status == "NotFound" else result.outcome
+    return CommandResult(outcome=outcome, status=result.status, answer=answer, certificates=listed)
+
+
+def _spelled(hash_data: HashData) -> Payload:
+    return {
+        "hashAlgorithm": hash_data.hash_algorithm,
+        "issuerNameHash": hash_data.issuer_name_hash,
+        "issuerKeyHash": hash_data.issuer_key_hash,
+        "serialNumber": hash_data.serial_number,
+    }
+
+
+def _read(item: Payload) -> HashData:
+    return HashData(
+        hash_algorithm=item["hashAlgorithm"],
+        issuer_name_hash=item["issuerNameHash"],
+        issuer_key_hash=item["issuerKeyHash"],
+        serial_number=item["serialNumber"],
+    )
