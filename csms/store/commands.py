@@ -3,15 +3,15 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, Update, and_, select, update
 
 from csms.core.errors import NotFound
 from csms.core.masking import masked_text
 from csms.core.messages import CommandResult, Outcome
 from csms.store import tables
-from csms.store.columns import json_text
+from csms.store.columns import json_text, us_from, us_or_none
 from csms.store.pages import Page, newest_first
-from csms.store.statements import Tx
+from csms.store.statements import Hot, Insert, Tx, parameter, parameters
 
 _C = tables.command
 
@@ -58,20 +58,56 @@ def insert_command(
     It is about to be sent, or waits for its station until `expires_at`.
     """
     waits = expires_at is not None
-    statement = _C.insert().values(
-        station_id=station_id,
-        kind=kind,
-        payload=masked_text(payload),
-        asked_by=asked_by,
-        asked_at=at,
-        sent_at=None if waits else at,
-        expires_at=expires_at,
-        outcome=Outcome.WAITING if waits else None,
-        status="",
-        answer="",
-        error="",
+    at_us = us_from(at)
+    row = tx.row(
+        _ASK,
+        (
+            station_id,
+            kind,
+            masked_text(payload),
+            asked_by,
+            at_us,
+            None if waits else at_us,
+            us_or_none(expires_at),
+            str(Outcome.WAITING) if waits else None,
+            "",
+            "",
+            "",
+        ),
     )
-    return int(tx.execute(statement.returning(_C.c.command_id)).scalar_one())
+    assert row is not None
+    return int(row[0])
+
+
+_ASKED = (
+    "station_id",
+    "kind",
+    "payload",
+    "asked_by",
+    "asked_at",
+    "sent_at",
+    "expires_at",
+    "outcome",
+    "status",
+    "answer",
+    "error",
+)
+_ASK = Hot(
+    lambda insert: insert(_C).values(parameters(_C, _ASKED)).returning(_C.c.command_id), _ASKED
+)
+_ENDED = ("finished_at", "outcome", "status", "answer", "error")
+
+
+def _finishing(*, only_unanswered: bool) -> Hot:
+    def build(insert: Insert) -> Update:
+        statement = update(_C).values(parameters(_C, _ENDED))
+        statement = statement.where(_C.c.command_id == parameter(_C.c.command_id))
+        return statement.where(_C.c.outcome.is_(None)) if only_unanswered else statement
+
+    return Hot(build, (*_ENDED, "command_id"))
+
+
+_FINISH, _FINISH_UNANSWERED = _finishing(only_unanswered=False), _finishing(only_unanswered=True)
 
 
 def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: datetime) -> None:
@@ -82,20 +118,10 @@ def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: dateti
     error = " ".join(
         part for part in (result.error_code, result.error_description, result.why_not_sent) if part
     )
-    known = _C.c.command_id == command_id
-    if result.outcome is Outcome.SENT:
-        known = and_(known, _C.c.outcome.is_(None))
-    changed = tx.execute(
-        update(_C)
-        .where(known)
-        .values(
-            finished_at=at,
-            outcome=result.outcome,
-            status=result.status,
-            answer="" if result.answer is None else masked_text(json_text(dict(result.answer))),
-            error=error,
-        )
-    ).rowcount
+    statement = _FINISH_UNANSWERED if result.outcome is Outcome.SENT else _FINISH
+    answer = "" if result.answer is None else masked_text(json_text(dict(result.answer)))
+    ended = (us_from(at), str(result.outcome), result.status, answer, error, command_id)
+    changed = tx.run(statement, ended)
     if not changed and result.outcome is not Outcome.SENT:
         raise NotFound(f"no command {command_id}")
 
