@@ -53,6 +53,7 @@ def _timetable(system: System) -> None:
     jobs.every("certificates", certificates, period_s=3600)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("silent stations", system.central.look_for_silence, period_s=60)
+    jobs.every("read back", system.central.read_back.look_again, period_s=60)
     jobs.every("closed uploads", system.care.logs.purge, period_s=86400)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)
     jobs.every("reservations", system.reservations.expire, period_s=60)

@@ -45,6 +45,7 @@ from csms.service.offering import Offering
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
 from csms.service.push import Pusher
+from csms.service.read_back import ReadBack
 from csms.service.remote import RemoteStarts
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
@@ -187,6 +188,17 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     terms = TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch)
     devices.watchers.append(terms)
     dynamics = Dynamics(store=store, clock=clock, devices=devices)
+    read_back = ReadBack(
+        store=store,
+        clock=clock,
+        devices=devices,
+        background=background,
+        touch=replanner.touch,
+        lost=replanner.follower.in_doubt,
+        after_s=settings.planner.read_back_after_s,
+        every_s=settings.planner.read_back_every_s,
+    )
+    devices.watchers.append(read_back)
     link_desk = LinkDesk(
         store=store,
         clock=clock,
@@ -207,6 +219,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         terms=terms,
         aftercare=aftercare,
         dynamics=dynamics,
+        read_back=read_back,
         certificates=certificates,
         background=background,
         touch=replanner.touch,
@@ -233,6 +246,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         terms=terms,
         frames=frames,
         dynamics=dynamics,
+        read_back=read_back,
         care=care,
         replanner=replanner,
         forecasting=forecasting,

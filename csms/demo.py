@@ -72,6 +72,8 @@ LIVE_SPEED = 60.0
 BEFORE_REAL_S = 4.0
 """Machine seconds between the start and the first arrival: the stations connect and boot."""
 SAMPLE_S = 300
+HEARTBEAT_S = 1800
+"""Stations are told so too: by a shorter interval they would be taken for silent."""
 
 
 def scenario_text(*, password: str, speed: float, limit_kw: float) -> str:
@@ -82,7 +84,7 @@ name = "depot demo"
 seed = 1
 speed = {speed}
 sample_interval_s = {SAMPLE_S}
-heartbeat_s = 1800
+heartbeat_s = {HEARTBEAT_S}
 
 [site]
 limit_kw = {limit_kw - BUILDING_KW}
@@ -290,6 +292,9 @@ async def _enrol_stations(demo: Demo, enrolment: Enrolment) -> None:
                 ),
             ),
             by="demo",
+        )
+        await enrolment.change_station(
+            spec.station_id, {"heartbeat_interval_s": HEARTBEAT_S}, by="demo"
         )
 
 

@@ -171,6 +171,10 @@ class PlannerSettings(Section):
     fallback_window_s: Positive = 900.0
     return_after_s: Annotated[float, Field(ge=0)] = 1800.0
     """The strategy returns once it has done well in the background for so long."""
+    read_back_after_s: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    """A station is asked what it holds this long after it came up or was given something again."""
+    read_back_every_s: Annotated[float, Field(ge=60, le=604800)] = 3600.0
+    """And then this often."""
 
 
 class ForecastSettings(Section):

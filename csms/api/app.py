@@ -31,6 +31,7 @@ from csms.api import (
     routes_local_lists,
     routes_people,
     routes_plans,
+    routes_profiles,
     routes_reservations,
     routes_security,
     routes_sessions,
@@ -55,6 +56,7 @@ from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
+from csms.service.read_back import ReadBack
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -77,6 +79,7 @@ ROUTERS = (
     routes_bulk.router,
     routes_security.router,
     routes_dialects.router,
+    routes_profiles.router,
     routes_plans.router,
     routes_concept.router,
     routes_sessions.router,
@@ -116,6 +119,7 @@ def create_app(
     terms: TermsDesk,
     frames: FrameDesk,
     dynamics: Dynamics,
+    read_back: ReadBack,
     care: Care,
     replanner: Replanner,
     forecasting: Forecasting,
@@ -152,6 +156,7 @@ def create_app(
         terms=terms,
         frames=frames,
         dynamics=dynamics,
+        read_back=read_back,
         care=care,
         replanner=replanner,
         forecasting=forecasting,

@@ -23,6 +23,7 @@ from csms.service.local_lists import LocalLists
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
+from csms.service.read_back import ReadBack
 from csms.service.reports import Reports
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -83,6 +84,7 @@ class Parts:
     terms: TermsDesk
     frames: FrameDesk
     dynamics: Dynamics
+    read_back: ReadBack
     care: Care
     replanner: Replanner
     forecasting: Forecasting

@@ -361,7 +361,7 @@ class InForce:
 
     `above_share` is how far above it a car may be measured and still follow it. A row that was
     sent in amperes over `phases` has a `voltage_v`, nominal: where currents are measured they are
-    compared, since power follows the mains.
+    compared, since power follows the mains. `step_kw` is the step in which its station counts.
     """
 
     edges_at: tuple[datetime, ...]
@@ -370,6 +370,14 @@ class InForce:
     above_share: float = 0.01
     phases: int = 3
     voltage_v: float = 0.0
+    step_kw: float = 0.0
+
+    def since(self, at: datetime) -> datetime:
+        """Return since when the limit at `at` has held: its last change, or the acceptance."""
+        k = bisect_right(self.edges_at, at) - 1
+        while k > 0 and self.power_kw[k - 1] == self.power_kw[k]:
+            k -= 1
+        return max(self.edges_at[max(k, 0)], self.accepted_at)
 
     def at(self, at: datetime) -> float | None:
         """Return the power allowed at `at`, None outside the row."""
@@ -389,9 +397,10 @@ def agrees(current_a: tuple[float, ...], power_kw: float, *, voltage_v: float) -
 def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str:
     """Return how the session's last sample differs from its row: "above", "below" or "".
 
-    Above means more than the row's `above_share` + 10 W over what the plan allows, or a current
-    more than 1 % + 0.1 A over it (stations were seen to keep to 1 %); below means the car takes
-    less than it was given by more than `tolerance_kw`, so that the rest can be handed to others.
+    Above means more than the row's `above_share` + 10 W + a step over what the plan allows, or a
+    current more than 1 % + 0.1 A + a step over it (stations were seen to keep to 1 %); below means
+    the car takes less than it was given by more than `tolerance_kw`, so that the rest can be handed
+    to others.
     """
     if session.power_w is None or session.sample_at is None:
         return ""
@@ -399,10 +408,10 @@ def has_left_plan(session: Session, row: InForce, *, tolerance_kw: float) -> str
     if planned_kw is None:
         return ""
     power_kw = session.power_w / 1000.0
-    if power_kw > planned_kw * (1.0 + row.above_share) + 0.01:
+    if power_kw > planned_kw * (1.0 + row.above_share) + 0.01 + row.step_kw:
         return "above"
     if row.voltage_v and agrees(session.current_a, power_kw, voltage_v=row.voltage_v):
-        limit_a = planned_kw * 1000.0 / (row.phases * row.voltage_v)
+        limit_a = (planned_kw + row.step_kw) * 1000.0 / (row.phases * row.voltage_v)
         if max(session.current_a) > limit_a * 1.01 + 0.1:
             return "above"
     if power_kw < planned_kw - tolerance_kw:

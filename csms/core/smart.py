@@ -62,8 +62,9 @@ class ReadComposite(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProfiles(Command):
-    """Ask for the profiles a station holds, by one criterion; they come as ProfilesReported."""
+    """Ask for all profiles a station holds, whoever set them; they come as ProfilesReported.
 
-    request_id: int
-    purpose: str = ""
-    source: str = ""
+    `number` is that of the question, which each page repeats.
+    """
+
+    number: int

@@ -26,7 +26,7 @@ from csms.core.smart import (
     ReadProfiles,
     ScheduleProposed,
 )
-from csms.gateway.adapter import Exchange, Origin, Payload, Step, Unsendable, read_status, step
+from csms.gateway.adapter import Exchange, Origin, Payload, Step, read_status, step
 from csms.gateway.codec import Code, Refused
 from csms.gateway.frames import Call
 from csms.gateway.values import instant, optional_instant, small, whole
@@ -35,6 +35,8 @@ _MODES = {"AC_single_phase": 1, "AC_two_phase": 2}
 """Phases of an energy transfer mode; every other one has three, or none to count."""
 
 _MOST = 1e9
+_SOURCES = ("CSO", "EMS", "SO", "Other")
+"""Who may set a charging profile (2.0.1 ChargingLimitSourceEnumType)."""
 
 
 def needs(call: Call, origin: Origin) -> Exchange:
@@ -185,15 +187,11 @@ def _periods(told: Sequence[Payload]) -> tuple[SchedulePeriod, ...]:
 
 
 def read_profiles(command: ReadProfiles) -> Sequence[Step]:
-    """GetChargingProfiles by exactly one criterion (2.0.1 K09)."""
-    criterion: Payload = {}
-    if command.purpose:
-        criterion["chargingProfilePurpose"] = command.purpose
-    elif command.source:
-        criterion["chargingLimitSource"] = [command.source]
-    else:
-        raise Unsendable("not valid: GetChargingProfiles needs a criterion")
-    payload = {"requestId": command.request_id, "chargingProfile": criterion}
+    """GetChargingProfiles, which wants a criterion (2.0.1 K09.FR.03): every source there is."""
+    payload: Payload = {
+        "requestId": command.number,
+        "chargingProfile": {"chargingLimitSource": list(_SOURCES)},
+    }
     return (step("GetChargingProfiles", payload, _read_any_profiles),)
 
 

@@ -23,7 +23,7 @@ MARGIN_SHARE = 0.1
 MARGIN_A = 1.0
 STANDBY_KW = 0.1
 """What a paused station takes for itself is no sign of a car that charges."""
-LOWER = 0.9
+LOWER = 0.8
 """A bound that falls by less than this is not worth a new plan."""
 MOST_ATTEMPTS = 6
 ATTEMPTS_AT_LEAST = 3
@@ -76,7 +76,8 @@ class Reading:
 class Given:
     """What a car was allowed when it was read: `power_kw` over `phases`, settled or not.
 
-    `left` is how the reading differs from it: "above", "below" or "".
+    `left` is how the reading differs from it: "above", "below" or "". `is_whole` says that it held
+    for the whole time since the reading before: a meter may tell what was drawn before a change.
     """
 
     power_kw: float
@@ -84,6 +85,7 @@ class Given:
     voltage_v: float
     is_settled: bool
     left: str
+    is_whole: bool = True
 
     @property
     def current_a(self) -> float:
@@ -111,6 +113,7 @@ def learn(seen: Observed, read: Reading, given: Given) -> str:
         if why:
             return why
     elif _sleeps(seen, given):
+        _above(seen, given)
         return _to_wake(seen, read, given)
     return _bounds(seen, read, given)
 
@@ -166,13 +169,14 @@ def _paused(seen: Observed, read: Reading, given: Given) -> str:
 
 
 def _above(seen: Observed, given: Given) -> str:
-    seen.above = seen.above + 1 if given.left == "above" else 0
+    is_above = given.left == "above"
+    if seen.is_ignoring and not is_above:
+        seen.is_ignoring, seen.above = False, 0
+        return "a car keeps to its schedule again"
+    seen.above = seen.above + 1 if is_above and given.is_whole else 0
     if seen.above >= SAMPLES and not seen.is_ignoring:
         seen.is_ignoring = True
         return "a car draws more than its schedule allows"
-    if seen.is_ignoring and not seen.above:
-        seen.is_ignoring = False
-        return "a car keeps to its schedule again"
     return ""
 
 

@@ -5,7 +5,7 @@ A refusal with a reason names one thing. One without is tried out: one step at a
 demand on the station than the one before, so that it comes to an end.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from csms.core.dialect import ASKED, LEARNED, OPERATOR, Lesson
 from csms.core.messages import CommandResult, Outcome, Schedule
@@ -33,10 +33,13 @@ def lessons(
     result: CommandResult,
     *,
     sources: Mapping[str, str],
+    taken: Sequence[Schedule] = (),
 ) -> tuple[Lesson, ...]:
     """Return what is learned from a profile that was not accepted; () where it says nothing.
 
-    `sources` maps items to who said them: an operator's word is not overruled.
+    `sources` maps items to who said them: an operator's word is not overruled. `taken` are
+    schedules that the station accepted before: where one was as demanding, a refusal without a
+    reason is about something else, such as a transaction that has just ended.
     """
     if result.outcome is Outcome.NOT_SUPPORTED:
         if sources.get("supports_profiles") == OPERATOR:
@@ -63,7 +66,8 @@ def lessons(
                 found = step(schedule, limits, sources)
                 if found is not None:
                     return (_lesson(found, told, is_of_model=True),)
-    for step in _LADDER:
+    is_known = any(_is_as_demanding(one, schedule) for one in taken)
+    for step in (_clear_first,) if is_known else _LADDER:
         found = step(schedule, limits, sources)
         if found is not None:
             return (_lesson(found, TRIED + told, is_of_model=False),)
@@ -80,6 +84,20 @@ def is_unsent_again(schedule: Schedule, refused: Schedule) -> bool:
     ]:
         return False
     return _edges(schedule) == _edges(refused)
+
+
+def _is_as_demanding(taken: Schedule, schedule: Schedule) -> bool:
+    """Return whether a station that took `taken` can spell `schedule` as well."""
+    return (
+        taken.unit == schedule.unit
+        and taken.stack_level == schedule.stack_level
+        and len(taken.periods) >= len(schedule.periods)
+        and (_is_whole(schedule) or not _is_whole(taken))
+    )
+
+
+def _is_whole(schedule: Schedule) -> bool:
+    return all(float(p.limit).is_integer() for p in schedule.periods)
 
 
 def _edges(schedule: Schedule) -> list[int]:
@@ -109,8 +127,7 @@ def _whole_numbers(
     schedule: Schedule, limits: StationLimits, sources: Mapping[str, str]
 ) -> tuple[str, object] | None:
     name, step = ("step_a", limits.step_a) if schedule.unit == "A" else ("step_w", limits.step_w)
-    is_whole = all(float(p.limit).is_integer() for p in schedule.periods)
-    if is_whole or step >= 1.0 or _is_fixed(name, sources):
+    if _is_whole(schedule) or step >= 1.0 or _is_fixed(name, sources):
         return None
     return name, 1.0
 

@@ -50,6 +50,7 @@ from csms.service.dynamic import Dynamics
 from csms.service.links import LinkDesk
 from csms.service.needs import Needs
 from csms.service.outside_desk import OutsideDesk
+from csms.service.read_back import ReadBack
 from csms.service.reservations import Reservations, is_out_of_order
 from csms.service.settling import Due, Settling
 from csms.service.silence import Silence
@@ -83,6 +84,7 @@ class Central:
         terms: TermsDesk,
         aftercare: Aftercare,
         dynamics: Dynamics,
+        read_back: ReadBack,
         certificates: Certificates,
         background: Background,
         touch: Callable[[str, str], None],
@@ -98,13 +100,14 @@ class Central:
         self.terms = terms
         self.aftercare = aftercare
         self.dynamics = dynamics
+        self.read_back = read_back
         self.background = background
         self.touch = touch
         self.notify = notify
         self.settling = Settling(self._settle, background)
         self._up: OrderedDict[str, int] = OrderedDict()
         needs = Needs(store=store, changed=charging.changed, automation=devices.automation)
-        outside = OutsideDesk(store=store, touch=touch)
+        outside = OutsideDesk(store=store, touch=touch, page_came=read_back.page_came)
         desks: dict[type[Report[Any]], Callable[[Any], Awaitable[Any]]] = {
             LinkOffered: links.offered,
             LinkClosed: self._closed,
@@ -172,6 +175,7 @@ class Central:
         await self.waiting.send(station_id)
         if station.version is not OcppVersion.V16:
             await self.aftercare.station_up(station_id)
+        self.read_back.came_up(station_id)
         self.touch(station.site_id, due.why)
 
     async def _booted(self, report: StationBooted) -> BootReply:
@@ -218,6 +222,7 @@ class Central:
         if was_current:
             self._up.pop(report.station_id, None)
             self.silence.gone(report.station_id)
+            self.read_back.gone(report.station_id)
             self.touch(await self._site_of(report.station_id), "station away")
             await self._show(report.station_id, "station", {"event": "away"})
             self.links.site_ids.pop(report.station_id, None)

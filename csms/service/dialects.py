@@ -25,9 +25,9 @@ from csms.core.dialect import (
 )
 from csms.core.errors import InvalidInput
 from csms.core.messages import Command, CommandResult, Outcome, ReadLimits, SetGuard, SetSchedule
-from csms.core.model import Event, Station, StationLimits
+from csms.core.model import Event, Session, SessionState, Station, StationLimits
 from csms.planning.refusals import TRIED, lessons
-from csms.store import dialects, journal, stations
+from csms.store import dialects, journal, plans, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -54,12 +54,19 @@ class DialectWatcher:
         station = stations.find_station(tx, command.station_id)
         if station is None:
             return
+        session = None
+        if isinstance(command, SetSchedule):
+            session = sessions.by_transaction(tx, command.station_id, command.transaction_id)
         if result.is_accepted:
-            _confirmed(tx, station)
+            _confirmed(tx, station, session)
+            return
+        if session is not None and session.state is SessionState.ENDED:
+            # There was no transaction any more: 1.6 has no word for that but Rejected.
             return
         won = winners(dialects.items_for(tx, station), station)
         sources = {name: item.source for name, item in won.items()}
-        found = lessons(command.schedule, station.limits, result, sources=sources)
+        taken = plans.taken_by(tx, station.station_id) if session is not None else ()
+        found = lessons(command.schedule, station.limits, result, sources=sources, taken=taken)
         if found:
             _learned(tx, station, found, at=at)
         elif result.outcome in (Outcome.REJECTED, Outcome.CALL_ERROR):
@@ -140,21 +147,35 @@ def _learned(tx: Tx, station: Station, found: Sequence[Lesson], *, at: datetime)
     dialects.resolve(tx, station)
 
 
-def _confirmed(tx: Tx, station: Station) -> None:
-    """Keep what was tried: with it the station accepted a profile."""
+def _confirmed(tx: Tx, station: Station, session: Session | None) -> None:
+    """Keep what was tried: with it the station accepted a profile it refused without.
+
+    A profile of another session says nothing about that: what was tried for one that ended
+    meanwhile is dropped.
+    """
     if station.limits.source != LEARNED:
         return
-    for item in _tried(tx, station):
+    tried = _tried(tx, station)
+    if not tried:
+        return
+    if session is not None and not plans.refused_schedules(tx, [session.session_id]):
+        _drop(tx, station, tried)
+        return
+    for item in tried:
         dialects.put_item(tx, replace(item, why=item.why.removeprefix(TRIED)))
 
 
-def _given_up(tx: Tx, station: Station, result: CommandResult, *, at: datetime) -> None:
-    """Drop what was tried: nothing helped, so it says nothing. An operator has to look."""
-    for item in _tried(tx, station):
+def _drop(tx: Tx, station: Station, tried: Sequence[DialectItem]) -> None:
+    for item in tried:
         dialects.drop_item(
             tx, item.name, LEARNED, station_id=station.station_id, firmware=item.firmware
         )
     dialects.resolve(tx, station)
+
+
+def _given_up(tx: Tx, station: Station, result: CommandResult, *, at: datetime) -> None:
+    """Drop what was tried: nothing helped, so it says nothing. An operator has to look."""
+    _drop(tx, station, _tried(tx, station))
     journal.add_event(
         tx,
         Event(

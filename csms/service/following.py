@@ -52,16 +52,12 @@ class Follower:
         self.observed.pop(session_id, None)
         self._in_force.pop(session_id, None)
 
-    def not_in_force(self, session_id: str) -> None:
-        """Take note that a schedule was found not to be in force whatever its station said."""
-        self._in_force.pop(session_id, None)
+    def in_doubt(self, session_id: str) -> None:
+        """Take note that nobody knows which schedule is in force: another is on its way, or lost.
 
-    def ignores(self, session: Session, *, power_kw: float) -> None:
-        """Count a car as uncontrolled: its station does not hold what it accepted."""
-        seen = self.observed.setdefault(session.session_id, Observed())
-        if not seen.is_ignoring:
-            seen.is_ignoring, seen.power_kw = True, power_kw
-            self._ignoring(session, power_kw)
+        Until its station accepts one nothing is learned of the car.
+        """
+        self._in_force.pop(session_id, None)
 
     def wakes(self) -> frozenset[str]:
         """Return the sessions whose schedules have to be sent again, to wake their cars."""
@@ -88,6 +84,7 @@ class Follower:
             voltage_v=row.voltage_v or NOMINAL_V,
             is_settled=at - row.accepted_at >= SETTLING and planned_kw == row.at(at - _LATE),
             left=has_left_plan(session, row, tolerance_kw=self._tolerance_kw),
+            is_whole=seen.seen_at is not None and seen.seen_at >= row.since(at),
         )
         read = Reading(at=at, power_kw=session.power_w / 1000.0, current_a=session.current_a)
         why = learn(seen, read, given)

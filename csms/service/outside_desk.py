@@ -8,7 +8,6 @@ from collections.abc import Callable
 from csms.core.messages import Noted
 from csms.core.model import Event
 from csms.core.smart import LimitNotified, ProfilesReported
-from csms.planning.profile import is_ours
 from csms.service.outside import EXTERNAL
 from csms.store import journal, reported, stations
 from csms.store.database import Store
@@ -18,9 +17,17 @@ from csms.store.statements import Tx
 class OutsideDesk:
     """Answers ReportChargingProfiles, NotifyChargingLimit and ClearedChargingLimit."""
 
-    def __init__(self, *, store: Store, touch: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        touch: Callable[[str, str], None],
+        page_came: Callable[[ProfilesReported], None],
+    ) -> None:
+        """`page_came` hears of each page of a report once it is stored."""
         self.store = store
         self.touch = touch
+        self.page_came = page_came
 
     async def profiles_reported(self, report: ProfilesReported) -> Noted:
         """Keep one page of the profiles that a station holds."""
@@ -33,6 +40,7 @@ class OutsideDesk:
             return stations.site_id_of_station(tx, report.station_id)
 
         site_id = await self.store.write(work)
+        self.page_came(report)
         if any(EXTERNAL in profile for profile in report.profiles):
             self.touch(site_id, "others limit a station")
         return Noted()
@@ -61,10 +69,3 @@ class OutsideDesk:
 
         self.touch(await self.store.write(work), action)
         return Noted()
-
-
-def owner(profile: reported.ReportedProfile) -> str:
-    """Return whose a profile is: "tasco", "outside" for a constraint, or "other"."""
-    if profile.purpose == EXTERNAL or profile.source != "CSO":
-        return "outside"
-    return "tasco" if is_ours(profile.profile_id) else "other"

@@ -6,7 +6,7 @@ new, and a raise waits for the answers to the reductions that pay for it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
@@ -57,6 +57,9 @@ log = structlog.get_logger(__name__)
 
 _PAST = timedelta(seconds=2)
 
+Told = Callable[[str, InForce | None], None]
+"""Hears of a session that a schedule is on its way (None), and of the row once it is accepted."""
+
 
 @dataclass(slots=True)
 class Pushed:
@@ -92,10 +95,13 @@ class Pusher:
         *,
         plan_id: int,
         wakes: frozenset[str] = frozenset(),
+        told: Told = lambda session_id, row: None,
     ) -> Pushed:
         """Bring `plan` into force; returns when every station has answered or timed out.
 
-        The schedules of sessions in `wakes` go out again even if nothing changed.
+        The schedules of sessions in `wakes` go out again even if nothing changed. `told` hears of
+        each session when a schedule goes out, and of the row that was accepted at once: other
+        stations may take minutes.
         """
         pushed = Pushed()
         in_force = {c.session.session_id: counted(c, known.site, case) for c in known.cars}
@@ -111,21 +117,13 @@ class Pusher:
                 else:
                     # Only raises are left, and what others hold is a little more than planned.
                     batch, changes = as_far_as_it_fits(changes, in_force, case), []
-            results = await self._send_all(known, case, batch, plan_id=plan_id)
+            results = await self._send_all(known, case, batch, plan_id=plan_id, told=told)
             failed = False
-            for change, result in zip(batch, results, strict=True):
+            for change, (result, installed) in zip(batch, results, strict=True):
                 session_id = change.car.session.session_id
                 if result.is_accepted:
                     in_force[session_id] = change.new
-                    edges_at, row = _from_now(known, case, change.car, change.planned)
-                    pushed.accepted[session_id] = InForce(
-                        edges_at=edges_at,
-                        power_kw=row,
-                        accepted_at=self.clock.now(),
-                        above_share=_above_share(change.unit),
-                        phases=usable_phases(change.car),
-                        voltage_v=_nominal_v(change.unit, change.car, known.site),
-                    )
+                    pushed.accepted[session_id] = in_force_row(change.car, installed, known.site)
                     continue
                 # Whether the old or the new one is in force is unknown until it says so.
                 in_force[session_id] = larger(change.old, change.new)
@@ -163,7 +161,7 @@ class Pusher:
                     Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
                 )
         results = await self._send_all(known, case, reminders, plan_id=plan_id)
-        for change, result in zip(reminders, results, strict=True):
+        for change, (result, _) in zip(reminders, results, strict=True):
             if not result.is_accepted:
                 pushed.failed[change.car.session.session_id] = result.outcome
 
@@ -239,13 +237,26 @@ class Pusher:
         return dynamic(found, now=self.clock.now(), every_s=every_s) if every_s else found
 
     async def _send_all(
-        self, known: Snapshot, case: PlanningCase, batch: Sequence[Change], *, plan_id: int
-    ) -> list[CommandResult]:
+        self,
+        known: Snapshot,
+        case: PlanningCase,
+        batch: Sequence[Change],
+        *,
+        plan_id: int,
+        told: Told = lambda session_id, row: None,
+    ) -> list[tuple[CommandResult, InstalledSchedule]]:
         """Send a batch and wait for all of it, also where one of it fails for good."""
-        sent = await asyncio.gather(
-            *(self._send(known, case, change, plan_id=plan_id) for change in batch),
-            return_exceptions=True,
-        )
+
+        async def send(change: Change) -> tuple[CommandResult, InstalledSchedule]:
+            session_id = change.car.session.session_id
+            told(session_id, None)
+            result, installed = await self._send(known, case, change, plan_id=plan_id)
+            if result.is_accepted:
+                accepted = replace(installed, sent_at=self.clock.now())
+                told(session_id, in_force_row(change.car, accepted, known.site))
+            return result, installed
+
+        sent = await asyncio.gather(*(send(change) for change in batch), return_exceptions=True)
         results = []
         for result in sent:
             if isinstance(result, BaseException):
@@ -266,7 +277,7 @@ class Pusher:
 
     async def _send(
         self, known: Snapshot, case: PlanningCase, change: Change, *, plan_id: int
-    ) -> CommandResult:
+    ) -> tuple[CommandResult, InstalledSchedule]:
         session = change.car.session
         wanted = self._schedule(known, case, change.car, change.planned)
         if change.wakes and not _every_s(change.car):
@@ -311,7 +322,7 @@ class Pusher:
                 outcome=str(result.outcome),
                 status=result.status or result.error_code or result.why_not_sent,
             )
-        return result
+        return result, kept
 
 
 def _every_s(car: Car) -> int:
@@ -395,15 +406,28 @@ def _from_now(
     return (case.now_at, *case.edges_at), (present[0] if present else guard, *row)
 
 
-def in_force(car: Car, installed: InstalledSchedule, site: Site) -> InForce:
-    """Return a stored schedule that was accepted as the row that its car follows."""
+def in_force_row(car: Car, installed: InstalledSchedule, site: Site) -> InForce:
+    """Return a schedule that was accepted as the row that its car follows.
+
+    What the schedule leaves open the guard allows: one of a single period ends before its row.
+    """
+    allows = row_of(
+        installed.schedule,
+        edges_at=installed.edges_at,
+        phases=usable_phases(car),
+        voltage_v=site.voltage_v,
+        after_kw=guard_kw(car.evse, car.station),
+    )
+    unit, limits = installed.schedule.unit, car.station.limits
+    per_a_kw = usable_phases(car) * site.voltage_v / 1000.0
     return InForce(
         edges_at=installed.edges_at,
-        power_kw=installed.row_kw,
+        power_kw=larger(installed.row_kw, allows),
         accepted_at=installed.sent_at,
-        above_share=_above_share(installed.schedule.unit),
+        above_share=_above_share(unit),
         phases=usable_phases(car),
-        voltage_v=_nominal_v(installed.schedule.unit, car, site),
+        voltage_v=_nominal_v(unit, car, site),
+        step_kw=limits.step_a * per_a_kw if unit == "A" else limits.step_w / 1000.0,
     )
 
 

@@ -18,13 +18,14 @@ from csms.core.errors import StoreUnavailable
 from csms.core.messages import Notice
 from csms.core.model import Event, Session
 from csms.core.plan import Plan, PlanningCase
+from csms.core.session import InForce
 from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
 from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
 from csms.service.challenger import Challengers
 from csms.service.charging import Effect
 from csms.service.following import Follower
-from csms.service.push import Pushed, Pusher, in_force
+from csms.service.push import Pushed, Pusher, in_force_row
 from csms.store import journal, plans, reported
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -257,8 +258,8 @@ class Replanner:
         for session_id, car in present.items():
             if car.habit is not None:
                 self.follower.known(session_id, car.habit)
-            if car.installed is not None:
-                row = in_force(car, car.installed, known.site)
+            if car.installed is not None and not car.doubtful:
+                row = in_force_row(car, car.installed, known.site)
                 self.follower.remembered(session_id, row)
 
     async def _made(
@@ -316,7 +317,7 @@ class Replanner:
         pushed = Pushed()
         if self.options.automation:
             pushed = await self.pusher.push(
-                known, case, made, plan_id=plan_id, wakes=self.follower.wakes()
+                known, case, made, plan_id=plan_id, wakes=self.follower.wakes(), told=self._told
             )
             if await self.pusher.devices.fit_guards(site_id):
                 self.touch(site_id, "guards lowered")
@@ -353,9 +354,15 @@ class Replanner:
             )
         )
 
-    def _after_push(self, site_id: str, state: _SiteState, pushed: Pushed) -> None:
-        for session_id, row in pushed.accepted.items():
+    def _told(self, session_id: str, row: InForce | None) -> None:
+        """Follow a schedule from its acceptance on; one that is on its way leaves it open."""
+        if row is None:
+            self.follower.in_doubt(session_id)
+        else:
             self.follower.accepted(session_id, row)
+
+    def _after_push(self, site_id: str, state: _SiteState, pushed: Pushed) -> None:
+        for _ in pushed.accepted:
             self.metrics.profiles.labels(outcome="accepted").inc()
         for session_id, outcome in pushed.failed.items():
             self.metrics.profiles.labels(outcome=str(outcome)).inc()

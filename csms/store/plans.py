@@ -240,6 +240,18 @@ def _since_accepted(
     return since
 
 
+def taken_by(tx: Tx, station_id: str, *, limit: int = 10) -> tuple[Schedule, ...]:
+    """Return the schedules a station accepted last, for whatever session, newest first."""
+    found = tx.execute(
+        select(_I)
+        .join(_SESSION, _SESSION.c.session_id == _I.c.session_id)
+        .where(_SESSION.c.station_id == station_id, _I.c.outcome == Outcome.ACCEPTED)
+        .order_by(_I.c.install_id.desc())
+        .limit(limit)
+    )
+    return tuple(_installed_from(row).schedule for row in found)
+
+
 def running_schedule(tx: Tx, station_id: str, profile_id: int) -> InstalledSchedule | None:
     """Return what a station accepted last under a profile id for a session that is still open."""
     row = tx.execute(
@@ -266,6 +278,11 @@ def finish_installed(
         .where(_I.c.install_id == install_id)
         .values(outcome=outcome, command_id=command_id)
     )
+
+
+def ignored(tx: Tx, install_id: int) -> None:
+    """Store that a schedule was accepted and found not to be in force."""
+    tx.execute(update(_I).where(_I.c.install_id == install_id).values(outcome=Outcome.IGNORED))
 
 
 def list_installed(tx: Tx, session_id: str, *, limit: int = 100) -> list[InstalledSchedule]:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from csms.settings import PlannerSettings
 from tests.conformance.raw import Answer, RawStation, linked
 from tests.scenarios.world import World, card_of, living, settings
 
@@ -82,6 +83,14 @@ def _quiet_log(
 async def lab(sqlite_url: str) -> AsyncIterator[Lab]:
     """A system with one site of 100 kW; stations register themselves through `lab.station`."""
     async with living(settings(sqlite_url)) as world, world.operator() as api:
+        yield Lab(world, api)
+
+
+@pytest.fixture
+async def reading_lab(sqlite_url: str) -> AsyncIterator[Lab]:
+    """A system that asks stations what they hold soon after they came up."""
+    planner = PlannerSettings(collect_s=0.1, read_back_after_s=0.5)
+    async with living(settings(sqlite_url, planner=planner)) as world, world.operator() as api:
         yield Lab(world, api)
 
 

@@ -79,8 +79,6 @@ DEFAULT_ANSWERS: Mapping[str, Answer] = {
     "GetVariables": _per_item("getVariableData", "getVariableResult", "UnknownVariable", None),
     "SetVariables": _per_item("setVariableData", "setVariableResult", "Accepted", None),
     "UnlockConnector": {"status": "Unlocked"},
-    "ClearChargingProfile": {"status": "Unknown"},
-    "GetChargingProfiles": {"status": "NoProfiles"},
     "GetDiagnostics": {},
     "UpdateFirmware": {},
     "GetTransactionStatus": {"messagesInQueue": False},
@@ -88,7 +86,7 @@ DEFAULT_ANSWERS: Mapping[str, Answer] = {
     "CostUpdated": {},
     "UnpublishFirmware": {"status": "Unpublished"},
 }
-"""What is not listed is answered with the status Accepted."""
+"""What is not listed is answered with the status Accepted; profiles are kept and reported."""
 
 
 class RawStation:
@@ -102,6 +100,9 @@ class RawStation:
         """What TASCO sent against the version's schema or out of turn."""
         self.strays: list[list[Any]] = []
         """Answers to nothing that this station asked, such as those with the id "-1"."""
+        self.profiles: list[tuple[int, dict[str, Any]]] = []
+        """EVSE and charging profile, as accepted and not cleared since."""
+        self._reports: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, tuple[str, asyncio.Future[list[Any]]]] = {}
         self._taken = 0
         self._news = asyncio.Condition()
@@ -199,6 +200,8 @@ class RawStation:
         answer = self.answers.get(call.action) or self._default(call.action)
         if callable(answer):
             answer = answer(call.payload)
+        if call.action == "SetChargingProfile" and answer == {"status": "Accepted"}:
+            self._install(call.payload)
         if answer is SILENCE:
             return
         if isinstance(answer, CallError):
@@ -209,11 +212,74 @@ class RawStation:
     def _default(self, action: str) -> Answer:
         if action == "GetLocalListVersion":
             return {"listVersion" if self.version == "1.6" else "versionNumber": 0}
+        if action == "ClearChargingProfile":
+            return self._clear
+        if action == "GetChargingProfiles":
+            return self._report
         return DEFAULT_ANSWERS.get(action, {"status": "Accepted"})
+
+    # --- profiles, as an honest station holds them
+
+    def _install(self, payload: dict[str, Any]) -> None:
+        evse_id = int(payload.get("connectorId", payload.get("evseId", 0)))
+        profile = payload.get("csChargingProfiles") or payload["chargingProfile"]
+        self.profiles = [p for p in self.profiles if number_of(p[1]) != number_of(profile)]
+        self.profiles.append((evse_id, profile))
+
+    def _matches(self, evse_id: int, profile: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        ids = wanted.get("chargingProfileId", wanted.get("id"))
+        ids = ids if isinstance(ids, list) or ids is None else [ids]
+        return (
+            (ids is None or number_of(profile) in ids)
+            and evse_id == wanted.get("evseId", wanted.get("connectorId", evse_id))
+            and all(
+                profile[name] == wanted.get(name, profile[name])
+                for name in ("chargingProfilePurpose", "stackLevel")
+            )
+            and "CSO" in wanted.get("chargingLimitSource", ["CSO"])
+        )
+
+    def _clear(self, payload: dict[str, Any]) -> dict[str, Any]:
+        wanted = payload | payload.get("chargingProfileCriteria", {})
+        gone = [p for p in self.profiles if self._matches(*p, wanted)]
+        self.profiles = [p for p in self.profiles if p not in gone]
+        return {"status": "Accepted" if gone else "Unknown"}
+
+    def _report(self, payload: dict[str, Any]) -> dict[str, Any]:
+        wanted = payload["chargingProfile"] | {k: v for k, v in payload.items() if k == "evseId"}
+        found = [p for p in self.profiles if self._matches(*p, wanted)]
+        if not found:
+            return {"status": "NoProfiles"}
+        task = asyncio.create_task(self._tell(payload["requestId"], found))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+        return {"status": "Accepted"}
+
+    async def _tell(self, request_id: int, found: list[tuple[int, dict[str, Any]]]) -> None:
+        by_evse: dict[int, list[dict[str, Any]]] = {}
+        for evse_id, profile in found:
+            by_evse.setdefault(evse_id, []).append(profile)
+        with contextlib.suppress(ConnectionClosed):
+            for left, (evse_id, profiles) in zip(
+                range(len(by_evse) - 1, -1, -1), by_evse.items(), strict=True
+            ):
+                page = {
+                    "requestId": request_id,
+                    "chargingLimitSource": "CSO",
+                    "evseId": evse_id,
+                    "chargingProfile": profiles,
+                    "tbc": left > 0,
+                }
+                await self.call("ReportChargingProfiles", page)
 
     def _check(self, action: str, payload: Any, *, is_answer: bool) -> None:
         for error in _validator(self.version, action, is_answer=is_answer).iter_errors(payload):
             self.problems.append(f"{action}: {error.message}: {payload}")
+
+
+def number_of(profile: Mapping[str, Any]) -> int:
+    """Return a charging profile's id in either version's spelling."""
+    return int(profile.get("id", profile.get("chargingProfileId", 0)))
 
 
 def basic(user: str, password: str | bytes) -> dict[str, str]:
@@ -246,4 +312,6 @@ async def linked(
         finally:
             await socket.close()
             await reader
+            for task in station._reports:
+                task.cancel()
     assert not station.problems, station.problems

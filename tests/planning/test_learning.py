@@ -15,6 +15,7 @@ def sample(
     phases: int = 1,
     left: str = "",
     is_settled: bool = True,
+    is_whole: bool = True,
     n: int = 0,
     current_a: tuple[float, ...] | None = None,
 ) -> str:
@@ -31,6 +32,7 @@ def sample(
             voltage_v=230.0,
             is_settled=is_settled,
             left=left,
+            is_whole=is_whole,
         ),
     )
 
@@ -81,6 +83,28 @@ def test_a_car_that_draws_more_than_it_may_is_found_in_two_samples() -> None:
     assert sample(seen, 32, 10, left="above") == "a car draws more than its schedule allows"
     assert seen.is_ignoring
     assert sample(seen, 10, 10) == "a car keeps to its schedule again"
+
+
+def test_a_reading_that_began_before_the_limit_is_no_sign_of_a_car_that_ignores_it() -> None:
+    seen = Observed()
+    for n in range(4):
+        assert sample(seen, 32, 10, left="above", is_whole=n % 2 == 1, n=n) == ""
+    assert not seen.is_ignoring
+    for n in range(2):
+        sample(seen, 32, 10, left="above", n=n)
+    assert seen.is_ignoring
+    # One reading within its limit is enough to take it back, whatever was before it.
+    assert sample(seen, 10, 10, is_whole=False) == "a car keeps to its schedule again"
+    assert not seen.is_ignoring
+
+
+def test_a_car_that_ignored_a_pause_and_then_draws_nothing_is_controlled_again() -> None:
+    seen = Observed()
+    for n in range(2):
+        sample(seen, 10, 0, left="above", n=n)
+    assert seen.is_ignoring
+    sample(seen, 0, 16, left="below")
+    assert not seen.is_ignoring
 
 
 def test_a_car_that_stays_asleep_is_woken_a_few_times_and_then_never_paused() -> None:

@@ -147,3 +147,19 @@ def test_what_was_learned_of_another_firmware_or_model_does_not_count() -> None:
     other = item(LEARNED, 3, vendor="Acme", model="Two", firmware="1.0")
     assert winners([old, other], STATION) == {}
     assert limits_of({}).source == ASSUMED
+
+
+def test_what_was_taken_before_is_not_what_a_refusal_without_a_reason_is_about() -> None:
+    def lesson(schedule: Schedule, *taken: Schedule, reason: str = "") -> tuple[str, ...]:
+        found = lessons(schedule, StationLimits(), rejected(reason), sources={}, taken=taken)
+        return tuple(one.name for one in found)
+
+    # The transaction had ended, or the id has to be cleared first: nothing else is new.
+    assert lesson(told(24), told(24)) == ("same_id",)
+    assert lesson(told(12), told(24)) == ("same_id",)
+    # More periods, a fraction, another unit or level were never taken.
+    assert lesson(told(24), told(12)) == ("max_periods",)
+    assert lesson(told(24), told(24, limit=16.0)) == ("max_periods",)
+    assert lesson(told(24), told(24, unit="W")) == ("max_periods",)
+    # A reason counts whatever was taken before.
+    assert lesson(told(24), told(24), reason="TooManyPeriods") == ("max_periods",)

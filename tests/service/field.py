@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from csms.bus.local import LocalBus
 from csms.clock import Clock
 from csms.core.messages import (
+    ClearSchedule,
     Command,
     CommandResult,
     Outcome,
@@ -102,6 +103,12 @@ class Field:
             if command.evse_id:
                 limit_a = command.schedule.periods[0].limit
                 self.guards_kw[command.station_id] = limit_a * 3 * VOLTAGE_V / 1000
+                self.took()
+            return CommandResult(outcome=Outcome.ACCEPTED)
+        if isinstance(command, ClearSchedule):
+            held = self.schedules.get(command.station_id)
+            if held is not None and held.profile_id == command.profile_id:
+                del self.schedules[command.station_id]
                 self.took()
             return CommandResult(outcome=Outcome.ACCEPTED)
         assert isinstance(command, SetSchedule)

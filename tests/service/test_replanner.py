@@ -8,15 +8,18 @@ from datetime import timedelta
 
 import pytest
 
-from csms.core.messages import Outcome
+from csms.core.messages import Outcome, Schedule, SchedulePeriod
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce, closed_administratively
 from csms.planning.learning import Observed
 from csms.planning.planner import plan
+from csms.service.cases import snapshot
 from csms.service.following import Follower
+from csms.service.push import in_force_row
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.store import sessions
 from csms.store.database import Store
+from csms.store.plans import InstalledSchedule
 from csms.telemetry import Metrics
 from tests.service.field import NOW, SITE, Depot, Field, HandClock
 
@@ -171,6 +174,42 @@ async def test_cars_that_leave_are_forgotten_however_they_leave(store: Store) ->
     await store.write(lambda tx: sessions.save(tx, ended))
     await loop.preview(SITE)
     assert not loop.follower.observed
+
+
+async def test_nothing_is_learned_of_a_car_while_another_schedule_is_on_its_way(
+    store: Store,
+) -> None:
+    learned, ignoring = follower(planned_kw=6.0)
+    learned.in_doubt("s1")
+    assert not await samples(learned, await site(store), 11.0)
+    assert not ignoring
+
+
+async def test_what_follows_the_end_of_a_short_schedule_is_the_guard(store: Store) -> None:
+    place = await site(store)
+    session = await place.arrive("c0")
+    known = await store.read(lambda tx: snapshot(tx, SITE, now=NOW, horizon_h=2.0, carbon_id=""))
+    (car,) = known.cars
+    edges = tuple(NOW + timedelta(minutes=15 * k) for k in range(5))
+    held = InstalledSchedule(
+        session_id=session.session_id,
+        profile_id=1_000_001,
+        schedule=Schedule(
+            profile_id=1_000_001,
+            stack_level=1,
+            unit="A",
+            starts_at=NOW,
+            duration_s=900,
+            periods=(SchedulePeriod(start_s=0, limit=16.0),),
+        ),
+        edges_at=edges,
+        row_kw=(11.04, 0.0, 0.0, 0.0),
+        sent_at=NOW,
+        outcome=Outcome.ACCEPTED,
+        plan_id=1,
+    )
+    row = in_force_row(replace(car, evse=replace(car.evse, guard_kw=2.07)), held, known.site)
+    assert [round(kw, 2) for kw in row.power_kw] == [11.04, 2.07, 2.07, 2.07]
 
 
 def follower(*, planned_kw: float, above_share: float = 0.1) -> tuple[Follower, list[str]]:
