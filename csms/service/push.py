@@ -416,7 +416,7 @@ def in_force_row(car: Car, installed: InstalledSchedule, site: Site) -> InForce:
         edges_at=installed.edges_at,
         phases=usable_phases(car),
         voltage_v=site.voltage_v,
-        after_kw=guard_kw(car.evse, car.station),
+        after_kw=own_guard_kw(car),
     )
     unit, limits = installed.schedule.unit, car.station.limits
     per_a_kw = usable_phases(car) * site.voltage_v / 1000.0
