@@ -132,7 +132,10 @@ async def test_v29_needs_with_v2x_parameters_are_followed_by_a_profile_that_only
             "chargingSchedule": {
                 "id": 1,
                 "chargingRateUnit": schedule["chargingRateUnit"],
-                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 6.0}],
+                "chargingSchedulePeriod": [
+                    {"startPeriod": p["startPeriod"], "limit": min(p["limit"], 6.0)}
+                    for p in schedule["chargingSchedulePeriod"]
+                ],
             },
         }
         answer = await station.call("NotifyEVChargingSchedule", proposal)
