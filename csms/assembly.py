@@ -14,6 +14,7 @@ from csms.api.app import create_app
 from csms.bus.local import LocalBus
 from csms.clock import Clock
 from csms.core.messages import Notice
+from csms.core.plan import Plan, PlanningCase
 from csms.gateway.server import Gateway
 from csms.opening import frame_archive, tenant_keys
 from csms.providers.fetch import Fetcher
@@ -22,6 +23,7 @@ from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
 from csms.service.care import Care, care_for
+from csms.service.cases import Snapshot
 from csms.service.central import Central
 from csms.service.certificates import Certificates
 from csms.service.challenger import ChallengerOptions, Challengers
@@ -46,6 +48,7 @@ from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
 from csms.service.push import Pusher
 from csms.service.read_back import ReadBack
+from csms.service.readiness import ReadinessDesk
 from csms.service.remote import RemoteStarts
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
@@ -339,6 +342,14 @@ def _replanner(
     offering: Offering,
     background: Background,
 ) -> Replanner:
+    desk = ReadinessDesk(
+        store=store, clock=clock, background=background, arrivals=forecasting.arrivals_kw
+    )
+
+    def planned(known: Snapshot, case: PlanningCase, made: Plan) -> None:
+        offering.planned(known, case, made)
+        desk.planned(known, case, made)
+
     return Replanner(
         store=store,
         pusher=Pusher(store=store, devices=devices, clock=clock),
@@ -347,7 +358,7 @@ def _replanner(
         metrics=metrics,
         notify=notify,
         reserve=forecasting.reserve,
-        planned=offering.planned,
+        planned=planned,
         challengers=Challengers(
             store=store, clock=clock, background=background, options=challenger_options(settings)
         ),

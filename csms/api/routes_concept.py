@@ -12,7 +12,7 @@ from csms.api.views import Body, Id, Kwh, everything, plain
 from csms.core.errors import NotFound
 from csms.core.model import Evse, LinkState, Station
 from csms.service import concept, demo_data
-from csms.store import identities, series, sessions, stations
+from csms.store import identities, rivals, series, sessions, stations
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["first concept"])
@@ -55,7 +55,13 @@ async def start_session(body: dict[str, object], caller: Operator, parts: P) -> 
 @router.get("/sessions/{session_id}")
 async def one_session(session_id: str, _: Viewer, parts: P) -> object:
     """Return a session: the stay as TASCO sees it, and the plan it was started with."""
-    return shown(await parts.concept.find(session_id))
+    found = await parts.concept.find(session_id)
+    view = shown(found)
+    if found.session is not None:
+        key = found.session.session_id
+        likely = await parts.store.read(lambda tx: rivals.readiness_of(tx, [key]))
+        view["met_share"] = likely[key].met_share if key in likely else None
+    return view
 
 
 @router.post("/sessions/{session_id}/complete")

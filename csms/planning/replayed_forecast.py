@@ -66,3 +66,10 @@ class PastForecast:
         """Return the headroom to keep by quarter-hour start, kW."""
         starts = tuple(slot_starts(now, now + timedelta(hours=HOURS - 1)))
         return dict(zip(starts, reserved_kw(self.at(now), starts, quantile=quantile), strict=False))
+
+    def arrivals_kw(
+        self, now: datetime, edges_at: Sequence[datetime]
+    ) -> tuple[tuple[float, ...], ...]:
+        """Return P10, P50 and P90 of what cars yet to arrive draw in each slot, (3, slots) kW."""
+        made = self.at(now)
+        return tuple(reserved_kw(made, tuple(edges_at), quantile=q) for q in (0.1, 0.5, 0.9))

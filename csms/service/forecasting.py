@@ -54,6 +54,7 @@ class Forecasting:
         self._series: Any = None
         self._trained: Any = None
         self._reserved: dict[str, dict[datetime, float]] = {}
+        self._made: dict[str, Any] = {}
 
     async def load(self) -> None:
         """Load the forecaster, train it on what is stored and make the first forecasts."""
@@ -144,6 +145,7 @@ class Forecasting:
             stays = await self._stays(site_id, now - _RECENT, now)
             stays += await self._present(site_id)
             forecast = await asyncio.to_thread(self._predict, site_id, now, stays)
+            self._made[site_id] = forecast
             self._reserved[site_id] = self._reserve_of(site_id, forecast, now)
             body = json.dumps(_plain(forecast))
             scores = _scores(site_id, forecast, now)
@@ -170,6 +172,18 @@ class Forecasting:
     def reserve(self, site_id: str, now: datetime) -> Mapping[datetime, float]:
         """Return the headroom to keep per quarter-hour start, kW; empty while nothing is known."""
         return self._reserved.get(site_id, {})
+
+    def arrivals_kw(
+        self, site_id: str, edges_at: tuple[datetime, ...]
+    ) -> tuple[tuple[float, ...], ...]:
+        """Return P10, P50 and P90 of what cars yet to arrive draw in each slot, (3, slots) kW.
+
+        Empty while nothing is forecast.
+        """
+        made = self._made.get(site_id)
+        if made is None:
+            return ()
+        return tuple(self._site.reserved_kw(made, edges_at, quantile=q) for q in (0.1, 0.5, 0.9))
 
     async def latest(self, site_id: str, hours: float) -> dict[str, object] | None:
         """Return the newest forecast cut to `hours`, as JSON-ready values; None without one."""

@@ -1,7 +1,7 @@
 """A site as it is now, for whoever watches: who will not be ready comes first."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from csms.core.model import Evse, Holder, LinkState, Session, Site, Station, Vehicle
@@ -9,7 +9,7 @@ from csms.core.plan import PlannedSession
 from csms.core.session import allowed_kw
 from csms.planning.guard import worst_case_kw
 from csms.service.circuit_load import CircuitNow, circuits_now
-from csms.store import energy, identities, plans, sessions, stations, wiring
+from csms.store import energy, identities, plans, rivals, sessions, stations, wiring
 from csms.store.database import Store
 from csms.store.plans import StoredPlan
 from csms.store.statements import Tx
@@ -66,7 +66,8 @@ class StationNow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionNow:
     """An open session. `readiness` is a word of `_ORDER`; `ready_share` the part of the need that
-    the plan meets by departure, never 1 before the energy is in the car.
+    the plan meets by departure, never 1 before the energy is in the car; `met_share` how likely the
+    need is met whole: the share of scenarios in which it is (csms.planning.readiness).
     """
 
     session_id: str
@@ -91,6 +92,7 @@ class SessionNow:
     shortfall_kwh: float
     finishes_at: datetime | None
     cost_eur: float | None
+    met_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +236,7 @@ def _cars(
     online = {s.station_id: s.link_state is LinkState.ONLINE for s in known}
     holders: dict[str, Holder | None] = {}
     vehicles: dict[str, Vehicle | None] = {}
+    likely = rivals.readiness_of(tx, [s.session_id for s in opened])
     cars = []
     for session in opened:
         did, vehicle_id = session.holder_did, session.vehicle_id
@@ -241,7 +244,9 @@ def _cars(
             holders[did] = identities.holder_of_did(tx, did)
         if vehicle_id and vehicle_id not in vehicles:
             vehicles[vehicle_id] = identities.find_vehicle(tx, vehicle_id)
-        cars.append(_car(session, holders, vehicles, online, stored, now))
+        car = _car(session, holders, vehicles, online, stored, now)
+        looked = likely.get(session.session_id)
+        cars.append(car if looked is None else replace(car, met_share=looked.met_share))
     cars.sort(key=lambda c: (_ORDER.index(c.readiness), c.departs_at or now + HISTORY * 8))
     return tuple(cars)
 
