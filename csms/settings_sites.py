@@ -35,8 +35,6 @@ class CircuitSettings(Section):
     voltage_v: Annotated[float, Field(ge=100, le=480)] | None = None
     evses: tuple[Annotated[str, Field(min_length=1, max_length=60)], ...] = ()
     """Stations ("CP-1", "HALL-*") and EVSEs ("TWIN-1/2") that hang here."""
-    meter: str = ""
-    """Station whose main meter (EVSE 0) measures all that this circuit draws."""
 
 
 class SiteSettings(Section):
@@ -63,12 +61,6 @@ class SiteSettings(Section):
     trusted_issuers: tuple[str, ...] = ()
     revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
     demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
-    export_eur_per_kwh: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    """What a kWh of surplus earns, where no series says it."""
-    solar_kw: Annotated[tuple[Number, ...], Field(min_length=24, max_length=24)] | None = None
-    """A usual day of the site's own generation, hour by hour, where no forecast is uploaded."""
-    connection_meter: str = ""
-    """Station whose main meter (EVSE 0) measures the whole connection."""
     circuit: dict[str, CircuitSettings] = Field(default_factory=dict)
 
     def setups(self) -> tuple[CircuitSetup, ...]:
@@ -84,7 +76,6 @@ class SiteSettings(Section):
                 load_kw=c.load_kw,
                 voltage_v=c.voltage_v or self.voltage_v,
                 evses=c.evses,
-                meter=c.meter,
             )
             for circuit_id, c in sorted(self.circuit.items())
         )

@@ -36,8 +36,7 @@ class CircuitSetup:
     """A circuit as configured; see Circuit. Currents are one number for all phases or three.
 
     `limit_kw` and `load_kw` are None where nothing is said. `evses` are patterns of station ids
-    ("CP-1", "HALL-*") or EVSEs ("TWIN-1/2") that hang here; `meter` is the station whose main meter
-    (EVSE 0) measures the whole circuit, "" for none.
+    ("CP-1", "HALL-*") or EVSEs ("TWIN-1/2") that hang here.
     """
 
     circuit_id: str
@@ -49,7 +48,6 @@ class CircuitSetup:
     load_kw: float | None = None
     voltage_v: float = 230.0
     evses: tuple[str, ...] = ()
-    meter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

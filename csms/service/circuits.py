@@ -224,8 +224,6 @@ def _line(setup: CircuitSetup) -> str:
         loads = ["/".join(f"{a:g}" for a in setup.load_a) + " A"] if setup.load_a else []
         loads += [f"{setup.load_kw:g} kW"] if setup.load_kw is not None else []
         words.append("unmanaged " + ", ".join(loads))
-    if setup.meter:
-        words.append(f"measured by {setup.meter}")
     if setup.evses:
         words.append("<- " + ", ".join(setup.evses))
     return "  ".join(words)

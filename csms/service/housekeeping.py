@@ -11,7 +11,18 @@ from csms.core.model import Event, Session
 from csms.core.session import closed_administratively
 from csms.service.offers import OfferBook
 from csms.settings import RetentionSettings
-from csms.store import access, energy, journal, links, plans, rivals, series, sessions, stations
+from csms.store import (
+    access,
+    energy,
+    journal,
+    links,
+    plans,
+    rivals,
+    series,
+    sessions,
+    stations,
+    wiring,
+)
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -129,6 +140,7 @@ class Housekeeping:
             "schedules": lambda tx: plans.purge_installed(tx, before=before(kept.plans_days)),
             "journal": lambda tx: journal.purge_journal(tx, before=before(kept.journal_days)),
             "series": lambda tx: series.purge_series(tx, before=before(kept.series_days)),
+            "caps": lambda tx: wiring.purge_caps(tx, before=before(kept.journal_days)),
             "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),
             "links": lambda tx: links.purge_links(tx, before=before(kept.links_days)),
         }

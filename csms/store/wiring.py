@@ -76,13 +76,13 @@ def circuits_of(tx: Tx, site_id: str) -> tuple[CircuitSetup, ...]:
 
 def _setup(row: Any) -> CircuitSetup:
     values = dict(row._mapping)
-    del values["site_id"]
+    del values["site_id"], values["meter"]
     return CircuitSetup(**values)
 
 
 def put_circuit(tx: Tx, site_id: str, setup: CircuitSetup) -> None:
     """Store a circuit, replacing what was stored under its id."""
-    tx.upsert(_C, ["site_id", "circuit_id"], {"site_id": site_id, **asdict(setup)})
+    tx.upsert(_C, ["site_id", "circuit_id"], {"site_id": site_id, "meter": "", **asdict(setup)})
 
 
 def drop_circuit(tx: Tx, site_id: str, circuit_id: str) -> None:

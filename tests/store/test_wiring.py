@@ -19,7 +19,6 @@ HALL = CircuitSetup(
     limit_a=(63.0, 63.0, 32.0),
     load_kw=1.5,
     evses=("CP*",),
-    meter="M",
 )
 
 
