@@ -16,7 +16,9 @@ _SETTINGS: Final = frozenset({"authorizationkey", "basicauthpassword"})
 _URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/@\s:]*:[^/@\s]*@")
 _ONE_TIME: Final = re.compile(r"(/uploads/)[\w-]+")
 """A place of ours for a file: its URL is all that is needed to put one there."""
-_WORDS: Final = ("password", "authorizationkey", "simpin", "vpn", "@", "/uploads/")
+_WORDS: Final = ("password", "authorizationkey", "simpin", "vpn", "@", "/uploads/", "\\u00")
+"""What a text with a secret holds; a letter of it may be spelled as an escape."""
+_VALUES: Final = frozenset({"value", "attributevalue", "actualvalue"})
 
 
 def masked(value: object) -> object:
@@ -69,10 +71,22 @@ def _masked_members(value: Mapping[object, object]) -> dict[object, object]:
             folded in _MEMBERS
             or folded.endswith("password")
             or (is_vpn and folded == "key")
-            or (is_setting and folded in ("value", "attributevalue"))
+            or (is_setting and folded in _VALUES)
         )
-        found[name] = MASK if is_secret and isinstance(item, str | int) else masked(item)
+        if is_secret and item is not None and not isinstance(item, Mapping):
+            found[name] = MASK
+        elif is_setting and folded == "variableattribute" and isinstance(item, list | tuple):
+            # A report names its variable once, and its values one level below (2.x NotifyReport).
+            found[name] = [_masked_values(part) for part in item]
+        else:
+            found[name] = masked(item)
     return found
+
+
+def _masked_values(part: object) -> object:
+    if not isinstance(part, Mapping):
+        return masked(part)
+    return {n: MASK if str(n).casefold() in _VALUES else masked(v) for n, v in part.items()}
 
 
 def _names_secret(value: Mapping[object, object]) -> bool:

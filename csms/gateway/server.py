@@ -280,7 +280,8 @@ class Gateway:
             password=password,
             version=adapter.version,
             remote_address=connection.address,
-            is_loopback=is_loopback(connection.address),
+            # Behind a proxy every peer has the proxy's address, which is often this machine's.
+            is_loopback=is_loopback(connection.address) and not self._config.behind_tls_proxy,
             is_tls=connection.tls is not None or self._config.behind_tls_proxy,
             certificate=connection.certificate,
         )

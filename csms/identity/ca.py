@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -131,15 +132,22 @@ def checked_request(
     except ValueError:
         # OCPP 1.6 and 2.0.1 say PEM; some stations leave its lines out.
         raise InvalidInput("the request is no PKCS#10 in PEM") from None
-    if not request.is_signature_valid:
+    try:
+        is_signed, key, subject = request.is_signature_valid, request.public_key(), request.subject
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Its parts are looked at one by one, only when they are asked for.
+        raise InvalidInput("the request's key, signature or subject cannot be read") from None
+    if not is_signed:
         raise InvalidInput("the request's signature does not fit its key")
-    check_key(request.public_key())
-    common_name = first_name(request.subject, NameOID.COMMON_NAME)
+    check_key(key)
+    common_name = first_name(subject, NameOID.COMMON_NAME)
     if common_name.casefold() not in {name.casefold() for name in names if name}:
         raise InvalidInput(f"the request is for {common_name!r:.70}, which is not this station")
-    if len(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)) != 1:
+    if len(subject.get_attributes_for_oid(NameOID.COMMON_NAME)) != 1:
         raise InvalidInput("the request has more than one common name")
-    organisation = first_name(request.subject, NameOID.ORGANIZATION_NAME)
+    if operator and len(subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)) > 1:
+        raise InvalidInput("the request has more than one organisation")
+    organisation = first_name(subject, NameOID.ORGANIZATION_NAME)
     if operator and organisation != operator:
         raise InvalidInput(
             f"the request's organisation is {organisation!r:.70}; it must be {operator}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
@@ -24,9 +24,18 @@ def certificates_in(pem: str) -> list[x509.Certificate]:
     if len(pem) > MAX_PEM:
         raise InvalidInput(f"the certificate has {len(pem)} characters; permitted: {MAX_PEM}")
     try:
-        return x509.load_pem_x509_certificates(pem.encode())
+        found = x509.load_pem_x509_certificates(pem.encode())
     except ValueError as error:
         raise InvalidInput(f"the text is no certificate in PEM: {error}") from error
+    if "PRIVATE KEY" in pem:
+        raise InvalidInput("the text holds a private key beside the certificate; leave it out")
+    try:
+        for certificate in found:
+            certificate.public_key()
+            info(certificate)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(f"the certificate cannot be read: {error}") from error
+    return found
 
 
 def info(certificate: x509.Certificate) -> CertificateInfo:
@@ -46,7 +55,7 @@ def info_of_der(der: bytes) -> CertificateInfo:
     """Return what a certificate in DER says; raise InvalidInput if it is none."""
     try:
         return info(x509.load_der_x509_certificate(der))
-    except ValueError as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidInput(f"the certificate cannot be read: {error}") from error
 
 
@@ -87,7 +96,7 @@ def issuer_among(
             continue
         try:
             certificate.verify_directly_issued_by(candidate)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
         return candidate
     return None

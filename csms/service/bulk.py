@@ -14,6 +14,7 @@ import structlog
 
 from csms.clock import Clock
 from csms.core.errors import InvalidInput, TascoError
+from csms.core.masking import masked_text
 from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import LinkState, OcppVersion, Station
 from csms.service.background import Background
@@ -319,11 +320,13 @@ class BulkRunner:
 
 
 def _finish(tx: Tx, bulk: Bulk, state: str, *, at: datetime) -> None:
-    """End an order; a login in its URL is needed no longer and not kept."""
+    """End an order; a login in its URL and a password in its call are not kept any longer."""
     options = dict(bulk.options)
     if isinstance(options.get("location"), str):
         options["location"] = masked_location(str(options["location"]))
-    bulks.finish_bulk(tx, bulk.bulk_id, state, options=options, at=at)
+    bulks.finish_bulk(
+        tx, bulk.bulk_id, state, options=options, payload=masked_text(bulk.payload), at=at
+    )
 
 
 def _failed(result: CommandResult) -> dict[str, Any]:

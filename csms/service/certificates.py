@@ -41,6 +41,7 @@ KINDS_16 = ("CSMSRootCertificate", "ManufacturerRootCertificate")
 _TRIGGERS = {STATION: "SignChargingStationCertificate", V2G: "SignV2GCertificate"}
 _MOST_AN_HOUR = 10
 _RETRY_RENEWAL = timedelta(days=1)
+_REPEATED_WITHIN = timedelta(hours=1)
 _STATES = {Outcome.ACCEPTED: "accepted", Outcome.NO_ANSWER: "unknown", Outcome.NOT_SENT: "unknown"}
 
 
@@ -85,19 +86,20 @@ class Certificates:
         """Sign a station's request and send the certificate after the answer, or refuse."""
         digest = hashlib.sha256(report.request.encode()).hexdigest()
         since = report.received_at - timedelta(hours=1)
-        station, known, count = await self.store.read(
+        station, known, count, others = await self.store.read(
             lambda tx: (
-                stations.get_station(tx, report.station_id),
+                station := stations.get_station(tx, report.station_id),
                 certificates.of_request(tx, report.station_id, digest),
                 certificates.signed_since(tx, report.station_id, since),
+                stations.others_named(tx, station.serial_number, than=station.station_id),
             )
         )
-        if known is not None and known.state != "revoked":
+        if known is not None and self._is_repeated(known, report.received_at):
             # It repeats itself after a lost answer: the same certificate, not another one.
             self._push_later(known.certificate_id, station.station_id)
             return CertificateReply(is_accepted=True)
         try:
-            chain = await self._signed(report, station, count)
+            chain = await self._signed(report, station, count, is_shared=bool(others))
         except (InvalidInput, ProviderError) as error:
             await self._note(station, "certificate request refused", str(error), level="warning")
             return CertificateReply(is_accepted=False)
@@ -116,14 +118,27 @@ class Certificates:
         self._push_later(certificate_id, station.station_id)
         return CertificateReply(is_accepted=True)
 
-    async def _signed(self, report: CertificateAsked, station: Station, count: int) -> str:
+    def _is_repeated(self, known: StationCertificate, now: datetime) -> bool:
+        """Return whether a request that was signed before asks for that certificate again.
+
+        A station that renews with the key it has may send the same request a year later: then the
+        certificate of then is about to end, and it is given a new one.
+        """
+        is_fresh = known.valid_until - self.renew_before > now
+        return known.state != "revoked" and (is_fresh or now - known.at < _REPEATED_WITHIN)
+
+    async def _signed(
+        self, report: CertificateAsked, station: Station, count: int, *, is_shared: bool
+    ) -> str:
         if self.authority is None:
             raise ProviderError("no certificate authority is configured")
         if report.kind not in _TRIGGERS:
             raise InvalidInput(f"{report.kind} is not signed here")
         if count >= _MOST_AN_HOUR:
             raise InvalidInput(f"{count} certificates were signed in the last hour")
-        names = (station.station_id, station.serial_number)
+        # Its serial number is what a station says of itself: where it is another's name as well,
+        # a certificate on it would open the other's links.
+        names = (station.station_id, "" if is_shared else station.serial_number)
         now = report.received_at
         return await self.authority.sign(report.request, kind=report.kind, names=names, now=now)
 

@@ -226,8 +226,16 @@ class LinkDesk:
         # A session that TLS resumes was verified when it began.
         if not shown.valid_from <= report.received_at < shown.valid_until:
             return refused("the certificate is not valid now")
-        if await self.store.read(lambda tx: certificates.is_revoked(tx, shown.fingerprint)):
+        is_revoked, is_of_other = await self.store.read(
+            lambda tx: (
+                certificates.is_revoked(tx, shown.fingerprint),
+                certificates.is_of_other(tx, shown.fingerprint, station.station_id),
+            )
+        )
+        if is_revoked:
             return refused("the certificate is revoked")
+        if is_of_other:
+            return refused("the certificate was signed for another station")
         if CERTIFICATE not in (station.security_profile, station.asked_profile):
             why = "the station was not asked to use a certificate"
             return _Refused(refusal=LinkRefusal.NOT_ASKED_FOR, why=why)

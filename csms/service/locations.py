@@ -10,7 +10,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from csms.core.errors import InvalidInput
 
@@ -78,7 +78,8 @@ class LocationPolicy:
 
 
 def _split(url: str) -> SplitResult:
-    if not 1 <= len(url) <= MAX_URL or not url.isprintable() or " " in url:
+    # A backslash ends the host for some readers of URLs and not for others.
+    if not 1 <= len(url) <= MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         raise InvalidInput(f"location must be a URL of 1 to {MAX_URL} characters")
     try:
         parts = urlsplit(url)
@@ -96,7 +97,7 @@ def _is_below(parts: SplitResult, allowed: SplitResult) -> bool:
     )
     folder = allowed.path if allowed.path.endswith("/") else f"{allowed.path}/"
     is_inside = parts.path == allowed.path or parts.path.startswith(folder)
-    return same_place and is_inside and ".." not in parts.path.split("/")
+    return same_place and is_inside and ".." not in unquote(parts.path).split("/")
 
 
 def _is_inward(address: str) -> bool:

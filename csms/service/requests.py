@@ -149,7 +149,8 @@ def progressed(tx: Tx, report: JobReported) -> int | None:
     steps = requests.list_steps(tx, request.request_key)
     if steps and steps[-1].status == step.status and steps[-1].detail == step.detail:
         return request.request_key
-    requests.add_step(tx, request.request_key, step)
+    if len(steps) < requests.MAX_STEPS:
+        requests.add_step(tx, request.request_key, step)
     state = _state(request.state, report.status)
     if state is not None:
         ended = state not in requests.OPEN

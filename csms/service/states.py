@@ -4,13 +4,17 @@ AvailabilityState. The newest by the station's time counts, the later received b
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from csms.core.messages import StatusChanged
 from csms.core.model import Evse
 from csms.service import remote
 from csms.service.clocks import corrected, heard
-from csms.store import alerts, device_model, stations
+from csms.store import alerts, bounds, device_model, stations, tables
 from csms.store.device_model import ConnectorState
 from csms.store.statements import Tx
+
+log = structlog.get_logger(__name__)
 
 UNKNOWN_EVSE_KW = 22.0
 """What an EVSE that nobody described is taken to deliver: the most an AC socket usually does."""
@@ -38,6 +42,12 @@ def keep_state(tx: Tx, report: StatusChanged, *, source: str = "StatusNotificati
     )
     at = corrected(report.at, offset_s=offset_s, received_at=report.received_at)
     before = stations.get_evse(tx, report.station_id, report.evse_id)
+    if before is None and not bounds.has_room(
+        tx, tables.evse, report.station_id, most=bounds.MAX_EVSES
+    ):
+        # Each EVSE takes a share of the site's power from all others.
+        log.warning("too many EVSEs", station_id=report.station_id, evse_id=report.evse_id)
+        return Kept(is_newest=False, is_new_evse=False)
     is_newest = device_model.newest_state(
         tx,
         ConnectorState(

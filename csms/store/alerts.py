@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from csms.core.device import StationEvent, VariableName
+from csms.store import bounds
 from csms.store import device_tables as tables
 from csms.store.columns import us_from
 from csms.store.pages import Page, newest_first
@@ -140,6 +141,9 @@ def open_alert(
         update(_A).where(*_open(station_id, evse_id, connector_id, subject)).values(**row)
     ).rowcount
     if changed:
+        return False
+    is_open = _A.c.closed_at.is_(None)
+    if not bounds.has_room(tx, _A, station_id, is_open, most=bounds.MAX_OPEN_ALERTS):
         return False
     tx.execute(
         _A.insert().values(

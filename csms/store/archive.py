@@ -191,14 +191,16 @@ def _may_hold_secret(text: str) -> bool:
     head = text[:_HEAD]
     if '"TransactionEvent"' in head or '"MeterValues"' in head:
         return False
-    # Spelled out, since a loop over six words costs as much as the search.
+    # Spelled out, since a loop over some words costs as much as the search.
+    folded = text.lower()
     return (
-        "@" in text
-        or "assword" in text
-        or "uthorizationKey" in text
-        or "impin" in text
-        or "imPin" in text
-        or "vpn" in text
+        "@" in folded
+        or "password" in folded
+        or "authorizationkey" in folded
+        or "simpin" in folded
+        or "vpn" in folded
+        or "/uploads/" in folded
+        or "\\u00" in folded
     )
 
 

@@ -155,11 +155,11 @@ def skip_waiting(tx: Tx, bulk_id: int, *, at: datetime, why: str) -> None:
 
 
 def finish_bulk(
-    tx: Tx, bulk_id: int, state: str, *, options: Mapping[str, object], at: datetime
+    tx: Tx, bulk_id: int, state: str, *, options: Mapping[str, object], payload: str, at: datetime
 ) -> None:
-    """Store how an order ended, with its options as they may be kept."""
+    """Store how an order ended, with its options and its call as they may be kept."""
     tx.execute(
         update(_B)
         .where(_B.c.bulk_id == bulk_id)
-        .values(state=state, options=options, finished_at=at)
+        .values(state=state, options=options, payload=payload, finished_at=at)
     )

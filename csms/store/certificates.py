@@ -189,6 +189,18 @@ def is_revoked(tx: Tx, fingerprint: str) -> bool:
     return found is not None
 
 
+def is_of_other(tx: Tx, fingerprint: str, station_id: str) -> bool:
+    """Return whether a certificate was signed here for another station than this one."""
+    found = tx.execute(
+        select(_C.c.certificate_id).where(
+            _C.c.fingerprint == fingerprint,
+            _C.c.station_id != station_id,
+            _C.c.request_digest != "",
+        )
+    ).first()
+    return found is not None
+
+
 def expiring(tx: Tx, before: datetime) -> list[StationCertificate]:
     """Return the newest certificate of each station and kind in use that ends before an instant."""
     found = tx.execute(

@@ -1,6 +1,6 @@
 """A station's variables, monitors and states: what it said last, and what was last asked of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from csms.core.device import (
     VariableFact,
     VariableName,
 )
+from csms.store import bounds
 from csms.store import device_tables as tables
 from csms.store.columns import us_from
 from csms.store.statements import Hot, Tx, parameter, upsert
@@ -88,19 +89,18 @@ def put_attributes(
     tx: Tx, station_id: str, attributes: Iterable[Attribute], *, at: datetime
 ) -> None:
     """Store attributes as reported; what was known of attempts to set them stays."""
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    rows: dict[Hashable, dict[str, Any]] = {}
     for attribute in attributes:
         values = asdict(attribute)
         row = {"station_id": station_id, **values.pop("name"), **values}
-        rows[tuple(row[k] for k in _KEY)] = row | {"read_at": at, "status": "Accepted"}
-    if not rows:
+        rows[tuple(row[k] for k in _KEY[1:])] = row | {"read_at": at, "status": "Accepted"}
+    kept = bounds.fitting(tx, _A, _KEY[1:], rows, most=bounds.MAX_ATTRIBUTES)
+    if not kept:
         return
     statement = tx.insert(_A)
-    rest = {
-        name: statement.excluded[name] for name in next(iter(rows.values())) if name not in _KEY
-    }
+    rest = {name: statement.excluded[name] for name in kept[0] if name not in _KEY}
     statement = statement.on_conflict_do_update(index_elements=list(_KEY), set_=rest)
-    tx.execute(statement, [{**row, "set_status": ""} for row in rows.values()])
+    tx.execute(statement, [{**row, "set_status": ""} for row in kept])
 
 
 def put_fact(tx: Tx, station_id: str, fact: VariableFact, *, at: datetime) -> None:
@@ -148,13 +148,14 @@ def list_attributes(tx: Tx, station_id: str) -> list[StoredAttribute]:
 
 def put_monitors(tx: Tx, station_id: str, monitors: Iterable[Monitor], *, at: datetime) -> None:
     """Store monitors that a station has; one without a number yet is left out."""
-    rows = {}
+    rows: dict[Hashable, dict[str, Any]] = {}
     for monitor in monitors:
         values = asdict(monitor)
         row = {"station_id": station_id, **values.pop("name"), **values, "at": at}
         if monitor.monitor_id is not None:
-            rows[monitor.monitor_id] = row
-    tx.upsert_all(_M, ["station_id", "monitor_id"], list(rows.values()))
+            rows[(monitor.monitor_id,)] = row
+    kept = bounds.fitting(tx, _M, ["monitor_id"], rows, most=bounds.MAX_MONITORS)
+    tx.upsert_all(_M, ["station_id", "monitor_id"], kept)
 
 
 def delete_monitor(tx: Tx, station_id: str, monitor_id: int) -> None:
@@ -188,6 +189,8 @@ def newest_state(tx: Tx, state: ConnectorState) -> bool:
     row = tx.row(_ORDER, (state.station_id, state.evse_id, state.connector_id))
     order_us = us_from(state.order_at)
     if row is not None and row[0] > order_us:
+        return False
+    if row is None and not bounds.has_room(tx, _C, state.station_id, most=bounds.MAX_CONNECTORS):
         return False
     values = [getattr(state, name) for name in _STATE]
     values[-4:] = [us_from(at) for at in values[-4:]]

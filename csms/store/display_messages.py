@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import and_, delete, select
 
 from csms.core.model import SessionState
+from csms.store import bounds
 from csms.store.desk_tables import display_message as _M
 from csms.store.statements import Tx
 from csms.store.tables import session as _S
@@ -31,7 +32,14 @@ def keep(tx: Tx, message: DisplayMessage) -> None:
         "payload": message.payload,
         "set_at": message.set_at,
     }
-    tx.upsert(_M, ["station_id", "message_id"], values)
+    rows = bounds.fitting(
+        tx,
+        _M,
+        ["message_id"],
+        {(message.message_id,): values},
+        most=bounds.MAX_DISPLAY_MESSAGES,
+    )
+    tx.upsert_all(_M, ["station_id", "message_id"], rows)
 
 
 def remove(tx: Tx, station_id: str, message_id: int) -> None:

@@ -1,6 +1,7 @@
 """What stations and cars report of smart charging: needs, profiles, outside limits, habits."""
 
 import json
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from sqlalchemy import delete, select, update
 
 from csms.core.messages import Schedule, SchedulePeriod
 from csms.core.smart import LimitNotified, ProfilesReported
+from csms.store import bounds
 from csms.store import smart_tables as tables
 from csms.store.columns import at_from, json_text, us_from
 from csms.store.statements import Tx
@@ -129,24 +131,25 @@ def profile_due(tx: Tx, session_id: str, at: datetime) -> None:
 
 def put_profiles(tx: Tx, report: ProfilesReported) -> None:
     """Store one page of the profiles an EVSE holds."""
+    rows: dict[Hashable, dict[str, Any]] = {}
     for text in report.profiles:
         body = json.loads(text)
-        tx.upsert(
-            _R,
-            ["station_id", "evse_id", "profile_id", "source"],
-            {
-                "station_id": report.station_id,
-                "evse_id": report.evse_id,
-                "profile_id": int(body["id"]),
-                "source": report.source,
-                "purpose": str(body["chargingProfilePurpose"]),
-                "stack_level": int(body["stackLevel"]),
-                "transaction_id": str(body.get("transactionId", "")),
-                "body": text,
-                "request_id": report.request_id,
-                "reported_at": report.received_at,
-            },
-        )
+        profile_id = int(body["id"])
+        rows[report.evse_id, profile_id, report.source] = {
+            "station_id": report.station_id,
+            "evse_id": report.evse_id,
+            "profile_id": profile_id,
+            "source": report.source,
+            "purpose": str(body["chargingProfilePurpose"]),
+            "stack_level": int(body["stackLevel"]),
+            "transaction_id": str(body.get("transactionId", "")),
+            "body": text,
+            "request_id": report.request_id,
+            "reported_at": report.received_at,
+        }
+    key = ["evse_id", "profile_id", "source"]
+    kept = bounds.fitting(tx, _R, key, rows, most=bounds.MAX_PROFILES)
+    tx.upsert_all(_R, ["station_id", *key], kept)
 
 
 def profiles_of(tx: Tx, station_id: str) -> list[ReportedProfile]:
@@ -187,18 +190,18 @@ def put_limit(tx: Tx, report: LimitNotified) -> None:
             lifted = lifted.where(_L.c.evse_id == report.evse_id)
         tx.execute(lifted)
         return
-    tx.upsert(
-        _L,
-        ["station_id", "evse_id", "source"],
-        {
-            "station_id": report.station_id,
-            "evse_id": report.evse_id,
-            "source": report.source,
-            "is_grid_critical": report.is_grid_critical,
-            "schedules": json_text([schedule_json(s) for s in report.schedules]),
-            "notified_at": report.received_at,
-        },
-    )
+    row = {
+        "station_id": report.station_id,
+        "evse_id": report.evse_id,
+        "source": report.source,
+        "is_grid_critical": report.is_grid_critical,
+        "schedules": json_text([schedule_json(s) for s in report.schedules]),
+        "notified_at": report.received_at,
+    }
+    key = ["evse_id", "source"]
+    rows: dict[Hashable, dict[str, Any]] = {(report.evse_id, report.source): row}
+    kept = bounds.fitting(tx, _L, key, rows, most=bounds.MAX_LIMITS)
+    tx.upsert_all(_L, ["station_id", *key], kept)
 
 
 def limits_at(tx: Tx, station_ids: list[str]) -> list[ExternalLimit]:

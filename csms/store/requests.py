@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from csms.core.device import Kind
 from csms.core.errors import NotFound
@@ -20,6 +20,10 @@ _U = tables.upload
 
 OPEN = ("asked", "accepted", "running")
 """States of a request of which more may come."""
+MAX_PARTS = 10_000
+"""Parts kept of one answer: a report of a variable each of the largest model has fewer."""
+MAX_STEPS = 500
+"""Statuses kept of one job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +189,12 @@ def list_requests(
 
 
 def put_part(tx: Tx, request_key: int, part: Part) -> bool:
-    """Keep a part; return whether all parts are there now. A repeated part changes nothing."""
+    """Keep a part; return whether all parts are there now. A repeated part changes nothing.
+
+    A part beyond `MAX_PARTS` is not kept: no report of a sane station comes near it.
+    """
+    if part.seq_no >= MAX_PARTS:
+        return False
     tx.execute(
         tx.insert(_P)
         .values(
@@ -198,11 +207,13 @@ def put_part(tx: Tx, request_key: int, part: Part) -> bool:
         )
         .on_conflict_do_nothing(index_elements=["request_key", "seq_no"])
     )
-    parts = list_parts(tx, request_key)
-    last = next((p.seq_no for p in parts if p.is_last), None)
-    return last is not None and [p.seq_no for p in parts if p.seq_no <= last] == list(
-        range(last + 1)
-    )
+    # Counted in the database: a station chooses the numbers, and how many there are.
+    mine = _P.c.request_key == request_key
+    last = tx.execute(select(func.min(_P.c.seq_no)).where(mine, _P.c.is_last)).scalar()
+    if last is None:
+        return False
+    found = select(func.count()).select_from(_P).where(mine, _P.c.seq_no <= last)
+    return int(tx.execute(found).scalar_one()) == int(last) + 1
 
 
 def list_parts(tx: Tx, request_key: int) -> list[Part]:

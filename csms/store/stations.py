@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, literal_column, select, update
+from sqlalchemy import delete, func, literal_column, or_, select, update
 
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
 from csms.core.masking import MASK, is_secret_setting
@@ -306,6 +306,20 @@ def site_id_of_station(tx: Tx, station_id: str) -> str:
     """Return the id of a station's site, "" for an unknown station."""
     row = tx.row(_SITE_OF, (station_id,))
     return "" if row is None else str(row[0])
+
+
+def others_named(tx: Tx, name: str, *, than: str) -> list[str]:
+    """Return the stations other than `than` that have `name` as identity or serial number."""
+    if not name:
+        return []
+    folded = name.lower()
+    found = tx.execute(
+        select(_S.c.station_id).where(
+            _S.c.station_id != than,
+            or_(func.lower(_S.c.station_id) == folded, func.lower(_S.c.serial_number) == folded),
+        )
+    )
+    return [str(row.station_id) for row in found]
 
 
 def _change(tx: Tx, station_id: str, **values: Any) -> None:
