@@ -61,7 +61,11 @@ def corrected(at: datetime, *, offset_s: float, received_at: datetime) -> dateti
     a clock that is right, the time stands as it is. Nothing has happened later than we hear of it.
     """
     if abs(offset_s) > TOLERANCE_S:
-        meant = at + timedelta(seconds=offset_s)
+        try:
+            meant = at + timedelta(seconds=offset_s)
+        except OverflowError:
+            # A clock that stood in the year 9999 and was set since.
+            return min(at, received_at)
         if meant <= received_at + timedelta(seconds=TOLERANCE_S):
             at = meant
     return min(at, received_at)

@@ -315,6 +315,20 @@ async def test_what_a_station_tells_of_itself_has_bounds_and_is_always_answered(
     assert found == "changed"
 
 
+# --- clocks --------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_stood_in_the_year_9999_stops_no_transaction(lab: Lab) -> None:
+    async with lab.station("1.6", automation=False) as station:
+        status = {"connectorId": 1, "errorCode": "NoError", "status": "Available"}
+        late = {**status, "timestamp": "9999-12-31T23:59:59Z"}
+        assert await station.call("StatusNotification", late) == {}
+        start = {"connectorId": 1, "idTag": "04A1", "meterStart": 0, "timestamp": AT}
+        for at in ("0001-01-01T00:00:00Z", AT, "9999-12-31T23:59:59Z"):
+            answer = await station.call("StartTransaction", {**start, "timestamp": at})
+            assert answer["transactionId"] > 0
+
+
 # --- where stations are sent ---------------------------------------------------------------------
 
 
