@@ -14,11 +14,10 @@ from csms.assembly import System, build
 from csms.clock import Clock
 from csms.core.errors import ConfigError, StoreUnavailable
 from csms.opening import clock_from, open_store
-from csms.service.links import FLAPPING_ALERT
+from csms.service.recovery import give_up_silent, settle_interrupted
 from csms.settings import Settings
-from csms.store import access, alerts, links
+from csms.store import access
 from csms.store.database import Store
-from csms.store.statements import Tx
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +50,13 @@ def _timetable(system: System) -> None:
         system.metrics.certificates_ending.set(await system.certificates.watch())
 
     jobs.every("certificates", certificates, period_s=3600)
+
+    async def silent_jobs() -> None:
+        now = system.clock.now()
+        for request_key in await system.store.write(lambda tx: give_up_silent(tx, now=now)):
+            system.care.bulk.job_moved(request_key)
+
+    jobs.every("silent jobs", silent_jobs, period_s=3600)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("silent stations", system.central.look_for_silence, period_s=60)
     jobs.every("read back", system.central.read_back.look_again, period_s=60)
@@ -77,14 +83,9 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
     store = await open_store(settings)
     try:
         system = build(settings, store, clock)
-        # A process that was killed left its links open on record; there is only this one.
+        # A process that was killed left links and calls open on record; there is only this one.
         started_at = clock.now()
-
-        def begin(tx: Tx) -> None:
-            links.close_all_links(tx, at=started_at, reason="central system restarted")
-            alerts.close_everywhere(tx, subject=FLAPPING_ALERT, at=started_at)
-
-        await store.write(begin)
+        await store.write(lambda tx: settle_interrupted(tx, at=started_at))
         await system.enrolment.keep_names()
         listener = _listener(settings.api.host, settings.api.port)
         await system.gateway.start()

@@ -101,6 +101,7 @@ class Central:
         self.aftercare = aftercare
         self.dynamics = dynamics
         self.read_back = read_back
+        self.certificates = certificates
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -176,6 +177,7 @@ class Central:
         if station.version is not OcppVersion.V16:
             await self.aftercare.station_up(station_id)
         self.read_back.came_up(station_id)
+        await self.certificates.station_up(station_id)
         self.touch(station.site_id, due.why)
 
     async def _booted(self, report: StationBooted) -> BootReply:

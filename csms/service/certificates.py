@@ -42,6 +42,8 @@ _TRIGGERS = {STATION: "SignChargingStationCertificate", V2G: "SignV2GCertificate
 _MOST_AN_HOUR = 10
 _RETRY_RENEWAL = timedelta(days=1)
 _REPEATED_WITHIN = timedelta(hours=1)
+_SENT_WITHIN = timedelta(days=1)
+"""Within this time a station still waits for what it asked for; later it asks anew."""
 _STATES = {Outcome.ACCEPTED: "accepted", Outcome.NO_ANSWER: "unknown", Outcome.NOT_SENT: "unknown"}
 
 
@@ -147,6 +149,15 @@ class Certificates:
             await self._push(certificate_id)
 
         self.background.start(f"certificate {station_id} {certificate_id}", push)
+
+    async def station_up(self, station_id: str) -> None:
+        """Send what was signed for a station and never left: the process ended in between."""
+        since = self.clock.now() - _SENT_WITHIN
+        for kept in await self.store.read(
+            lambda tx: certificates.list_certificates(tx, station_id)
+        ):
+            if kept.state == "signed" and kept.at >= since:
+                self._push_later(kept.certificate_id, station_id)
 
     async def _push(self, certificate_id: int) -> None:
         kept = await self.store.read(lambda tx: certificates.get_certificate(tx, certificate_id))

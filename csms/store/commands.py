@@ -126,6 +126,21 @@ def finish_command(tx: Tx, command_id: int, result: CommandResult, *, at: dateti
         raise NotFound(f"no command {command_id}")
 
 
+def finish_interrupted(tx: Tx, *, at: datetime) -> int:
+    """End the commands that were on their way when the process ended; return how many.
+
+    Whether their stations carried them out is not known. For a start, in one process.
+    """
+    result = CommandResult(outcome=Outcome.NO_ANSWER)
+    return int(
+        tx.execute(
+            update(_C)
+            .where(_C.c.outcome.is_(None))
+            .values(finished_at=at, outcome=result.outcome, error="central system restarted")
+        ).rowcount
+    )
+
+
 def waiting_commands(tx: Tx, station_id: str, *, now: datetime) -> list[CommandRecord]:
     """Return what waits for a station and may still be sent, oldest first."""
     found = tx.execute(

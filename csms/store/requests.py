@@ -162,6 +162,31 @@ def change_request(tx: Tx, request_key: int, **values: Any) -> None:
     tx.execute(update(_R).where(_R.c.request_key == request_key).values(**values))
 
 
+def fail_unsent(tx: Tx, *, at: datetime, why: str) -> int:
+    """End the requests whose stations never said whether they took them; return how many.
+
+    For a start, in one process: nobody waits for that answer any more. What a station reports on
+    such a request all the same is kept with it.
+    """
+    return int(
+        tx.execute(
+            update(_R)
+            .where(_R.c.state == "asked")
+            .values(state="failed", status=why, finished_at=at)
+        ).rowcount
+    )
+
+
+def all_open(tx: Tx, *, asked_before: datetime) -> list[DeviceRequest]:
+    """Return the requests asked before an instant of which more may come, oldest first."""
+    found = tx.execute(
+        select(*_COLUMNS)
+        .where(_R.c.state.in_(OPEN), _R.c.asked_at < asked_before)
+        .order_by(_R.c.request_key)
+    )
+    return [_request(row) for row in found]
+
+
 def list_requests(
     tx: Tx,
     *,
@@ -270,6 +295,18 @@ def take_upload(tx: Tx, token_hash: str, *, now: datetime) -> Upload | None:
 def release_upload(tx: Tx, token_hash: str) -> None:
     """Open a place again whose file did not arrive whole."""
     tx.execute(update(_U).where(_U.c.token_hash == token_hash).values(used_at=None))
+
+
+def reopen_uploads(tx: Tx) -> int:
+    """Open the places again whose file was on its way when the process ended; return how many."""
+    arrived = select(_R.c.request_key).where(_R.c.file_path != "")
+    return int(
+        tx.execute(
+            update(_U)
+            .where(_U.c.used_at.is_not(None), _U.c.request_key.not_in(arrived))
+            .values(used_at=None)
+        ).rowcount
+    )
 
 
 def purge_uploads(tx: Tx, *, before: datetime) -> None:
