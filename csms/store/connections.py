@@ -88,9 +88,11 @@ def writing_engine(url: URL) -> Engine:
         )
         event.listen(engine, "connect", _prepare_sqlite_writer)
         return engine
-    return create_engine(
+    engine = create_engine(
         url, poolclass=NullPool, connect_args={**_PG_CONNECT, "options": _PG_OPTIONS}
     )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 def reading_engine(url: URL) -> Engine:
@@ -107,13 +109,15 @@ def reading_engine(url: URL) -> Engine:
         return engine
     only_reads = " -c default_transaction_read_only=on"
     snapshot = " -c default_transaction_isolation=repeatable\\ read"
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=READERS,
         max_overflow=0,
         connect_args={**_PG_CONNECT, "options": _PG_OPTIONS + only_reads + snapshot},
     )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 def fault_of(error: BaseException, raw: Any) -> Fault:
@@ -156,6 +160,26 @@ def is_full(error: BaseException) -> bool:
     cause: Any = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "sqlite_errorcode", 0)
     return isinstance(cause, sqlite3.Error) and code == sqlite3.SQLITE_FULL
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    """Let texts with U+0000 be kept, which PostgreSQL refuses: U+FFFD stands in its place."""
+    plain: Any = connection.adapters.get_dumper(str, "s")
+
+    class Text:
+        format, oid = plain.format, plain.oid
+
+        def __init__(self, cls: type, context: Any = None) -> None:
+            inner = plain(cls, context)
+            self._dump, self.quote, self.get_key = inner.dump, inner.quote, inner.get_key
+
+        def dump(self, obj: str) -> Any:
+            return self._dump(obj.replace("\0", "\ufffd") if "\0" in obj else obj)
+
+        def upgrade(self, obj: str, format: Any) -> Any:
+            return self
+
+    connection.adapters.register_dumper(str, Text)
 
 
 def _prepare_sqlite_writer(connection: sqlite3.Connection, _record: object) -> None:
