@@ -20,6 +20,8 @@ from csms.store.statements import Tx
 
 _TOLERANCE_W = 50.0
 """What a proposal may exceed its profile by: cars round to whole amperes and steps of 50 W."""
+_LATE = timedelta(seconds=2)
+"""Cars count in whole seconds from an instant of their own: they may follow a fall late."""
 _HELD = (Outcome.ACCEPTED, Outcome.SENT)
 
 
@@ -105,11 +107,13 @@ def fits(proposal: Schedule, allowed: Schedule, *, voltage_v: float) -> bool:
         if wants is None or has is None:
             continue
         phases = wants.phases or has.phases or 3
-        wanted_w, has_w = wants.limit, has.limit
+        wanted_w = wants.limit
         if proposal.unit == "A":
             wanted_w = w_from_a(wants.limit, phases=phases, voltage_v=voltage_v)
+        before = limit_at(allowed, at - _LATE)
+        has_w = max(has.limit, before.limit if before is not None else 0.0)
         if allowed.unit == "A":
-            has_w = w_from_a(has.limit, phases=phases, voltage_v=voltage_v)
+            has_w = w_from_a(has_w, phases=phases, voltage_v=voltage_v)
         if wanted_w > has_w * 1.01 + _TOLERANCE_W:
             return False
     return True

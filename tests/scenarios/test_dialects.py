@@ -140,8 +140,12 @@ async def test_a_new_firmware_is_asked_anew(version: str, sqlite_url: str) -> No
         new = world.station("c1", version, boots=True, firmware="2.0")
         await new.power_up()
         await new.ready()
+
+        async def is_known_to_support() -> bool:
+            return (await limits_of(world, "c1")).supports_profiles
+
+        await eventually(is_known_to_support, "the new firmware was not asked")
         await world.guarded("c1")
-        assert (await limits_of(world, "c1")).supports_profiles
 
 
 async def _without(world: World) -> bool:
