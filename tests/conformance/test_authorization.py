@@ -1,6 +1,7 @@
 """Block C of the conformance cases: authorization; and the same in 1.6."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,9 +58,13 @@ async def test_a_token_that_may_not_charge_is_told_why(
         await write_token(lab, CARD, **given)
     async with lab.station(version) as station:
         story = Story(lab, station)
-        began = datetime.now(UTC)
-        info = await story.authorize()
-        assert datetime.now(UTC) - began < timedelta(seconds=5)
+        took_s = []
+        # One more try where the machine was busy with something else.
+        while len(took_s) < 2 and min(took_s, default=1.0) >= 1.0:
+            began = time.monotonic()
+            info = await story.authorize()
+            took_s.append(time.monotonic() - began)
+        assert min(took_s) < 1.0
         if version == "1.6" and case == "unknown":
             word = {"Invalid"}
         assert info["status"] in word

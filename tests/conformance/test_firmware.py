@@ -1,5 +1,6 @@
 """Block L of the conformance cases and the firmware rows of 1.6: jobs, their states, their URLs."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -277,9 +278,11 @@ async def test_l11_what_is_listed_is_sent_and_its_login_is_masked_everywhere(
                     "campaigns",
                     f"campaigns/{made['bulk_id']}",
                     "log",
+                    "stations/CS-1/frames?action=UpdateFirmware",
                 )
             ]
     assert "***@127.0.0.1/fw" in shown[0].text
+    assert "***@127.0.0.1/fw" in shown[-1].text
     for answer in shown:
         assert answer.status_code == 200
         assert "t0psecret" not in answer.text, answer.url
@@ -322,8 +325,9 @@ async def signed(station: RawStation, request_id: int, *statuses: str) -> None:
         assert await station.call("SignedFirmwareStatusNotification", given) == {}
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(("event", "Available", "Installed"))))
 async def test_s53_a_signed_update_of_1_6_is_followed_in_any_order_after_the_boot(
-    lab: Lab,
+    lab: Lab, order: tuple[str, ...]
 ) -> None:
     async with lab.station("1.6", automation=False) as station:
         asked = await update(lab, **SIGNED)
@@ -334,14 +338,28 @@ async def test_s53_a_signed_update_of_1_6_is_followed_in_any_order_after_the_boo
         await signed(station, request_id, "Downloading", "Downloaded", "SignatureVerified")
         await signed(station, request_id, "Installing", "InstallRebooting")
         await station.boot(firmwareVersion="2.0")
-        await signed(station, request_id, "Installed")
-        event = {"type": "FirmwareUpdated", "timestamp": when()}
-        assert await station.call("SecurityEventNotification", event) == {}
-        await status(station, "Available")
+        for told in order:
+            if told == "event":
+                event = {"type": "FirmwareUpdated", "timestamp": when()}
+                assert await station.call("SecurityEventNotification", event) == {}
+            elif told == "Available":
+                await status(station, "Available")
+            else:
+                await signed(station, request_id, "Installed")
         job = await job_in(lab, key, "done")
         shown = await lab.get("stations/CS-1")
-    assert words(job)[-1] == "Installed"
+        records = await lab.get("stations/CS-1/records", action="SecurityEventNotification")
+    assert words(job) == [
+        "Downloading",
+        "Downloaded",
+        "SignatureVerified",
+        "Installing",
+        "InstallRebooting",
+        "Installed",
+    ]
     assert shown["firmware_version"] == "2.0"
+    assert shown["evses"][0]["status"] == "Available"
+    assert "FirmwareUpdated" in records["items"][0]["payload"]
 
 
 async def test_s54_an_invalid_signature_fails_the_job(lab: Lab) -> None:

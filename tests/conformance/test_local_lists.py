@@ -9,6 +9,7 @@ import pytest
 from csms.core.model import Assurance, TokenRecord
 from tests.conformance.conftest import Lab
 from tests.conformance.raw import Answer, CallError, RawStation
+from tests.conformance.story import now_text
 from tests.scenarios.world import card_of, did_of
 
 
@@ -150,6 +151,43 @@ async def test_d02_d03_s31_changes_go_out_as_a_differential_list(lab: Lab, versi
         assert len(by_name) == 1, "and the new driver's other name; nothing else changed"
         assert cards[0] not in listed.held
         await station.called("ClearCache")
+
+
+async def test_n20_a_customer_who_is_forgotten_leaves_the_list_too(lab: Lab) -> None:
+    gone, stays = await enrolled(lab, 2)
+    listed = ListedStation("2.0.1")
+    async with lab.station("2.0.1", answers=listed.answers) as station:
+        await sync(lab)
+        before = listed.version
+        assert {gone, stays} < set(listed.held)
+        body = {"id_token": gone, "id_token_kind": "ISO14443", "report": True, "clear": True}
+        asked = await lab.api.post("/api/v1/stations/CS-1/customer-information", json=body)
+        assert asked.json()["outcome"] == "accepted"
+        call = (await station.called("CustomerInformation")).payload
+        assert (call["report"], call["clear"]) == (True, True)
+        assert call["idToken"] == {"idToken": gone, "type": "ISO14443"}
+        told = {
+            "requestId": call["requestId"],
+            "generatedAt": now_text(),
+            "seqNo": 0,
+            "tbc": False,
+            "data": "3 sessions",
+        }
+        assert await station.call("NotifyCustomerInformation", told) == {}
+        # A station cannot take a token off its list by itself: the operator withdraws it.
+        left = await lab.api.delete(f"/api/v1/tokens/{gone}", params={"kind": "ISO14443"})
+        assert left.is_success, left.text
+        await sync(lab)
+        update = sent(station)[-1]
+        listed_again = [
+            e["idToken"]["idToken"]
+            for e in update["localAuthorizationList"]
+            if update["updateType"] == "Full" or "idTokenInfo" in e
+        ]
+        assert gone not in listed_again
+        assert update["versionNumber"] > before
+        assert gone not in listed.held
+        assert stays in listed.held
 
 
 @pytest.mark.parametrize("word", ["VersionMismatch", "Failed"])

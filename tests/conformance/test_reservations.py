@@ -223,7 +223,7 @@ async def test_h08_holder_and_group_use_a_reservation_and_a_stranger_is_flagged(
         assert len(await lab.world.events("reservation of somebody else used")) == 1
 
 
-async def test_a_member_of_the_group_uses_the_reservation_and_stops(lab: Lab) -> None:
+async def test_s41_a_member_of_the_group_uses_the_reservation_and_stops(lab: Lab) -> None:
     holder = await lab.world.driver(1, organisation="fleet")
     member = await lab.world.driver(2, organisation="fleet")
     async with lab.station("1.6") as station:
@@ -232,6 +232,11 @@ async def test_a_member_of_the_group_uses_the_reservation_and_stops(lab: Lab) ->
         number = (await reserve(lab, holder, evse_id=1, group=group))["reservation"][
             "reservation_id"
         ]
+        call = (await station.called("ReserveNow")).payload
+        assert (call["idTag"], call["parentIdTag"]) == (holder, group)
+        assert (await station.call("Authorize", {"idTag": member}))["idTagInfo"][
+            "parentIdTag"
+        ] == group
         assert await start(station, member, number) == "Accepted"
         session = await lab.world.session()
         again = (await station.call("Authorize", {"idTag": holder}))["idTagInfo"]
@@ -245,7 +250,9 @@ async def test_a_member_of_the_group_uses_the_reservation_and_stops(lab: Lab) ->
                 "timestamp": now(),
             },
         )
-        assert stopped["idTagInfo"]["status"] == "Accepted"
+        info = stopped["idTagInfo"]
+        assert (info["status"], info["parentIdTag"]) == ("Accepted", group)
+        assert [r["status"] for r in await kept(lab)] == ["USED"]
 
 
 async def test_a_reservation_is_given_up_when_its_connector_faults(lab: Lab, version: str) -> None:
