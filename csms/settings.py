@@ -110,6 +110,8 @@ class RetentionSettings(Section):
     """Forecasts as they were made; their scores stay."""
     links_days: Days = 400.0
     """When each station was connected."""
+    devices_days: Days = 400.0
+    """When each station booted, what it noticed, and alerts that are closed; open ones stay."""
 
 
 class ArchiveSettings(Section):

@@ -13,6 +13,8 @@ from csms.service.offers import OfferBook
 from csms.settings import RetentionSettings
 from csms.store import (
     access,
+    alerts,
+    boots,
     energy,
     journal,
     links,
@@ -143,6 +145,8 @@ class Housekeeping:
             "caps": lambda tx: wiring.purge_caps(tx, before=before(kept.journal_days)),
             "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),
             "links": lambda tx: links.purge_links(tx, before=before(kept.links_days)),
+            "boots": lambda tx: boots.purge_boots(tx, before=before(kept.devices_days)),
+            "alerts": lambda tx: alerts.purge_events(tx, before=before(kept.devices_days)),
         }
         purged = {kind: await self.store.write(delete) for kind, delete in work.items()}
         log.info("purged", **purged)

@@ -23,7 +23,6 @@ from csms.core.model import (
     AuthorizationStatus,
     Holder,
     IdToken,
-    LinkState,
     OcppVersion,
     Site,
     Station,
@@ -36,12 +35,11 @@ from csms.service.devices import Devices
 from csms.service.local_list_messages import payload, size
 from csms.store import identities, local_lists, stations
 from csms.store.database import Store
-from csms.store.local_lists import LocalList
+from csms.store.local_lists import BEHIND, IN_STEP, NOT_SUPPORTED, REFUSED, LocalList
 from csms.store.statements import Tx
 
 log = structlog.get_logger(__name__)
 
-IN_STEP, BEHIND, REFUSED, NOT_SUPPORTED = "in step", "behind", "refused", "not supported"
 RETRY = timedelta(hours=1)
 """A list that was refused is tried again after this."""
 _AT_ONCE = 8
@@ -89,43 +87,47 @@ class LocalLists:
     _registry: _Registry | None = None
     _wanted: dict[str, list[ListEntry]] = field(default_factory=dict)
     _wanted_at: datetime | None = None
+    _seen: int = -1
+    _later: list[Station] = field(default_factory=list)
+    """Stations that were due beyond what one round takes."""
 
     async def refresh(self) -> None:
         """Bring stations into step that need it: after a new link, a change of people, an hour."""
         if not (self.enabled and self.devices.automation):
             return
         now = self.clock.now()
-        found, lists, is_news = await self._look(now)
-        due = [s for s in found if self._is_due(s, lists.get(s.station_id), now, is_news)]
+        found = await self._look(now)
+        due = {s.station_id: s for s in self._later}
+        due |= {s.station_id: s for s, known, news in found if _is_due(s, known, now, news)}
+        turn = list(due.values())
+        turn, self._later = turn[:_PER_ROUND], turn[_PER_ROUND:]
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def one(station: Station) -> None:
             async with gate:
                 await self.sync(station.station_id)
 
-        await asyncio.gather(*(one(s) for s in due[:_PER_ROUND]))
+        await asyncio.gather(*(one(s) for s in turn))
 
-    async def _look(self, now: datetime) -> tuple[list[Station], dict[str, LocalList], bool]:
-        """Return linked stations and their lists, and whether who may charge has changed."""
-        registry, linked, lists = await self.store.read(
-            lambda tx: (_registry(tx), _linked(tx), local_lists.all_lists(tx))
-        )
+    async def _look(self, now: datetime) -> list[tuple[Station, LocalList | None, bool]]:
+        """Return linked stations that may be due with their lists, and whether people changed.
+
+        Who may charge is read anew only where somebody changed it, or the hour is over.
+        """
         is_old = self._wanted_at is None or now - self._wanted_at >= RETRY
-        is_news = registry != self._registry or is_old
-        if is_news:
-            self._registry, self._wanted, self._wanted_at = registry, {}, now
-        return linked, lists, is_news
+        seen = self._seen
 
-    def _is_due(
-        self, station: Station, known: LocalList | None, now: datetime, is_news: bool
-    ) -> bool:
-        if known is None:
-            return True
-        if known.state == NOT_SUPPORTED:
-            return known.firmware_version != station.firmware_version
-        if known.state == REFUSED and now - known.checked_at < RETRY:
-            return False
-        return is_news or known.link_id != station.link_id or known.state != IN_STEP
+        def work(tx: Tx) -> tuple[int, _Registry | None, list[tuple[Station, LocalList | None]]]:
+            changes = identities.changes(tx)
+            is_news = is_old or changes != seen
+            found = local_lists.of_linked(tx, all_of_them=is_news)
+            return changes, _registry(tx) if is_news else None, found
+
+        changes, registry, found = await self.store.read(work)
+        if registry is not None:
+            self._registry, self._wanted, self._wanted_at = registry, {}, now
+            self._seen = changes
+        return [(station, known, registry is not None) for station, known in found]
 
     async def sync(self, station_id: str, *, is_full: bool = False) -> LocalList:
         """Bring one station's list into step and return it; `is_full` sends it whole."""
@@ -328,19 +330,21 @@ class LocalLists:
         return result
 
 
+def _is_due(station: Station, known: LocalList | None, now: datetime, is_news: bool) -> bool:
+    if known is None:
+        return True
+    if known.state == NOT_SUPPORTED:
+        return known.firmware_version != station.firmware_version
+    if known.state == REFUSED and now - known.checked_at < RETRY:
+        return False
+    return is_news or known.link_id != station.link_id or known.state != IN_STEP
+
+
 def _registry(tx: Tx) -> _Registry:
     return _Registry(
         tokens=tuple(identities.list_tokens(tx, limit=1_000_000)),
         holders={h.did: h for h in identities.list_holders(tx, limit=1_000_000)},
     )
-
-
-def _linked(tx: Tx) -> list[Station]:
-    return [
-        s
-        for s in stations.list_stations(tx)
-        if s.link_state is LinkState.ONLINE and s.automation and s.registration == "Accepted"
-    ]
 
 
 def _load(

@@ -1,4 +1,8 @@
-"""Holders, the tokens that stand for them, their credentials and vehicles."""
+"""Holders, the tokens that stand for them, their credentials and vehicles.
+
+Whatever changes who may charge is counted, so that what is made of all of them (local lists) is
+made anew only then. Using up a one-time token is not: it is on no list.
+"""
 
 from dataclasses import asdict, fields, replace
 from datetime import datetime
@@ -16,6 +20,8 @@ _H = tables.holder
 _T = tables.token
 _C = tables.credential
 _V = tables.vehicle
+_N = tables.counter
+_CHANGES = "identities"
 
 _HOLDER_FIELDS = tuple(f.name for f in fields(Holder) if f.name != "credentials")
 _TOKEN_COLUMNS = [_T.c[f.name] for f in fields(TokenRecord)]
@@ -30,6 +36,22 @@ def fold_did(did: str) -> str:
     return did.translate(_TO_LOWER)
 
 
+# --- changes -------------------------------------------------------------------------------------
+
+
+def changes(tx: Tx) -> int:
+    """Return how often who may charge was changed."""
+    found = tx.execute(select(_N.c.value).where(_N.c.name == _CHANGES)).scalar()
+    return 0 if found is None else int(found)
+
+
+def _count_change(tx: Tx) -> None:
+    statement = tx.insert(_N).values(name=_CHANGES, value=1)
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"value": _N.c.value + 1})
+    )
+
+
 # --- holders -------------------------------------------------------------------------------------
 
 
@@ -41,6 +63,7 @@ def upsert_holder(tx: Tx, holder: Holder) -> None:
     """
     values = {name: getattr(holder, name) for name in _HOLDER_FIELDS}
     tx.upsert(_H, ["did"], {**values, "did_fold": fold_did(holder.did)})
+    _count_change(tx)
 
 
 def get_holder(tx: Tx, did: str) -> Holder:
@@ -87,6 +110,7 @@ def delete_holder(tx: Tx, did: str) -> None:
     """
     if not tx.execute(delete(_H).where(_H.c.did == did)).rowcount:
         raise NotFound(f"no holder {did}")
+    _count_change(tx)
     tx.execute(delete(_T).where(_T.c.did == did))
     tx.execute(delete(_C).where(_C.c.subject == did))
     for kept in (plan_tables.trip, plan_tables.offer):
@@ -112,6 +136,7 @@ def _holder(tx: Tx, condition: Any) -> Holder | None:
 def upsert_token(tx: Tx, token: TokenRecord) -> None:
     """Store a token, replacing the one of the same kind and normalised value."""
     tx.upsert(_T, ["kind", "value"], asdict(token))
+    _count_change(tx)
 
 
 def find_token(tx: Tx, kind: str, value: str) -> TokenRecord | None:
@@ -150,6 +175,7 @@ def set_token_state(tx: Tx, kind: str, value: str, state: str) -> None:
     ).rowcount
     if not changed:
         raise NotFound(f"no token of kind {kind} and this value")
+    _count_change(tx)
 
 
 def consume_token(tx: Tx, kind: str, value: str, session_id: str) -> bool:
@@ -166,6 +192,7 @@ def delete_token(tx: Tx, kind: str, value: str) -> None:
     """Delete a token; raise NotFound."""
     if not tx.execute(delete(_T).where(_T.c.kind == kind, _T.c.value == value)).rowcount:
         raise NotFound(f"no token of kind {kind} and this value")
+    _count_change(tx)
 
 
 # --- credentials ---------------------------------------------------------------------------------
@@ -174,6 +201,7 @@ def delete_token(tx: Tx, kind: str, value: str) -> None:
 def upsert_credential(tx: Tx, credential: Credential) -> None:
     """Store a claim, replacing the one of the same id."""
     tx.upsert(_C, ["credential_id"], asdict(credential))
+    _count_change(tx)
 
 
 def credentials_of(tx: Tx, subject: str) -> list[Credential]:
@@ -197,6 +225,7 @@ def set_credential_status(tx: Tx, credential_id: str, status: str) -> None:
     ).rowcount
     if not changed:
         raise NotFound(f"no credential {credential_id}")
+    _count_change(tx)
 
 
 def use_allowance(tx: Tx, credential_id: str, energy_kwh: float) -> None:
@@ -208,12 +237,14 @@ def use_allowance(tx: Tx, credential_id: str, energy_kwh: float) -> None:
     ).rowcount
     if not changed:
         raise NotFound(f"no credential {credential_id}")
+    _count_change(tx)
 
 
 def delete_credential(tx: Tx, credential_id: str) -> None:
     """Delete a claim; raise NotFound."""
     if not tx.execute(delete(_C).where(_C.c.credential_id == credential_id)).rowcount:
         raise NotFound(f"no credential {credential_id}")
+    _count_change(tx)
 
 
 # --- vehicles ------------------------------------------------------------------------------------

@@ -8,10 +8,14 @@ from typing import Any
 from sqlalchemy import delete, func, select
 
 from csms.core.local_list import ListEntry, ListLimits
+from csms.core.model import LinkState, Station
+from csms.store import stations, tables
 from csms.store.desk_tables import local_list as _L
 from csms.store.desk_tables import local_list_entry as _E
 from csms.store.statements import Tx
 
+_S = tables.station
+IN_STEP, BEHIND, REFUSED, NOT_SUPPORTED = "in step", "behind", "refused", "not supported"
 NO_LIMITS = ListLimits()
 
 
@@ -46,10 +50,37 @@ def find(tx: Tx, station_id: str) -> LocalList | None:
     return None if row is None else _list(row._mapping)
 
 
-def all_lists(tx: Tx) -> dict[str, LocalList]:
-    """Return every station's list, without its entries."""
-    found = tx.execute(select(*(_L.c[n] for n in (*_PLAIN, *_LIMITS))))
-    return {row.station_id: _list(row._mapping) for row in found}
+def of_linked(tx: Tx, *, all_of_them: bool) -> list[tuple[Station, LocalList | None]]:
+    """Return the linked stations that lists are kept for, each with its list.
+
+    Unless all are asked for, only those whose list is not in step or was looked at on an earlier
+    link, or that had none with another firmware: nearly always nobody.
+    """
+    statement = (
+        select(_S.c.station_id, *(_L.c[n].label(f"list_{n}") for n in (*_PLAIN, *_LIMITS)))
+        .select_from(_S.outerjoin(_L, _L.c.station_id == _S.c.station_id))
+        .where(
+            _S.c.link_state == LinkState.ONLINE,
+            _S.c.automation.is_(True),
+            _S.c.registration == "Accepted",
+        )
+        .order_by(_S.c.station_id)
+    )
+    if not all_of_them:
+        has_none = _L.c.state == NOT_SUPPORTED
+        statement = statement.where(
+            _L.c.station_id.is_(None)
+            | (has_none & (_L.c.firmware_version != _S.c.firmware_version))
+            | (~has_none & ((_L.c.link_id != _S.c.link_id) | (_L.c.state != IN_STEP)))
+        )
+    rows = tx.execute(statement).all()
+    return [(stations.get_station(tx, row.station_id), _joined(row._mapping)) for row in rows]
+
+
+def _joined(row: Any) -> LocalList | None:
+    if row["list_station_id"] is None:
+        return None
+    return _list({name: row[f"list_{name}"] for name in (*_PLAIN, *_LIMITS)})
 
 
 def keep(tx: Tx, found: LocalList) -> None:

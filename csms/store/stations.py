@@ -6,14 +6,13 @@ the one that counts everywhere else.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, literal_column, or_, select, update
 
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
-from csms.core.masking import MASK, is_secret_setting
 from csms.core.messages import StationBooted, StatusChanged
 from csms.core.model import Evse, LinkState, OcppVersion, Site, Station, StationLimits
 from csms.store import tables
@@ -24,22 +23,11 @@ _SITE = tables.site
 _CONFIGURED = tables.site_configuration
 _S = tables.station
 _E = tables.evse
-_V = tables.device_variable
 
 _STATION_NAMES = tuple(f.name for f in fields(Station))
 _STATION_COLUMNS = [_S.c[name] for name in _STATION_NAMES]
 _EVSE_NAMES = tuple(f.name for f in fields(Evse))
 _EVSE_COLUMNS = [_E.c[name] for name in _EVSE_NAMES]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceVariable:
-    """One configuration value as read; `name` is a 1.6 key or "Component.Variable"."""
-
-    name: str
-    value: str | None
-    is_readonly: bool
-    read_at: datetime
 
 
 # --- sites ---------------------------------------------------------------------------------------
@@ -473,36 +461,3 @@ def set_guard_kw(tx: Tx, station_id: str, evse_id: int, guard_kw: float | None) 
     """Store the limit a station holds without us; raise NotFound for an unknown EVSE."""
     if not tx.run(_GUARD, (guard_kw, station_id, evse_id)):
         raise NotFound(f"station {station_id} has no EVSE {evse_id}")
-
-
-# --- configuration as read -----------------------------------------------------------------------
-
-
-def put_variables(
-    tx: Tx, station_id: str, values: Mapping[str, tuple[str | None, bool]], *, at: datetime
-) -> None:
-    """Store configuration as read: name to (value, is read-only)."""
-    tx.upsert_all(
-        _V,
-        ["station_id", "name"],
-        [
-            {
-                "station_id": station_id,
-                "name": name,
-                "value": MASK if value and is_secret_setting(name) else value,
-                "is_readonly": is_readonly,
-                "read_at": at,
-            }
-            for name, (value, is_readonly) in values.items()
-        ],
-    )
-
-
-def get_variables(tx: Tx, station_id: str) -> dict[str, DeviceVariable]:
-    """Return a station's configuration as last read, by name."""
-    found = tx.execute(
-        select(_V.c.name, _V.c.value, _V.c.is_readonly, _V.c.read_at)
-        .where(_V.c.station_id == station_id)
-        .order_by(_V.c.name)
-    )
-    return {row.name: DeviceVariable(**row._mapping) for row in found}

@@ -163,20 +163,11 @@ unknown_station = Table(
     instant_column("last_at", index=True),
 )
 
-device_variable = Table(
-    "device_variable",
+counter = Table(
+    "counter",
     metadata,
-    Column(
-        "station_id",
-        Text,
-        ForeignKey("station.station_id", ondelete="CASCADE"),
-        nullable=False,
-    ),
-    text_column("name"),
-    nullable_column("value", Text),
-    flag_column("is_readonly"),
-    instant_column("read_at"),
-    PrimaryKeyConstraint("station_id", "name"),
+    text_column("name", primary_key=True),
+    int_column("value"),
 )
 
 # --- what was asked of stations and what they said ---------------------------------------------

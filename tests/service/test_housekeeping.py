@@ -9,8 +9,19 @@ from csms.core.model import AuthorizationStatus, Event, OcppVersion, Price
 from csms.service.housekeeping import Housekeeping
 from csms.service.offers import OfferBook
 from csms.settings import RetentionSettings
-from csms.store import access, journal, links, plans, samples, series, sessions
+from csms.store import (
+    access,
+    alerts,
+    boots,
+    journal,
+    links,
+    plans,
+    samples,
+    series,
+    sessions,
+)
 from csms.store.access import Decision, KeptResponse
+from csms.store.boots import Boot
 from csms.store.database import Store
 from csms.store.statements import Tx
 from tests.service.field import NOW, HandClock
@@ -78,6 +89,26 @@ def connected(tx: Tx, at: datetime) -> None:
     links.close_link(tx, "CS1", link_id, at=at, reason="")
 
 
+def booted(tx: Tx, at: datetime) -> None:
+    boots.add_boot(tx, "CS1", Boot(at=at, reason="", firmware_version="1.0", status="Accepted"))
+
+
+def alerted(tx: Tx, at: datetime) -> None:
+    place = {"station_id": "CS1", "subject": "Connector.Problem"}
+    alerts.open_alert(tx, site_id="depot", at=at, **place)
+    alerts.close_alert(tx, at=at, **place)
+
+
+async def test_an_alert_that_is_open_stays(store: Store) -> None:
+    def change(tx: Tx) -> None:
+        add_station(tx, "CS1")
+        alerts.open_alert(tx, site_id="depot", station_id="CS1", subject="Boot.Loop", at=NOW)
+
+    await store.write(change)
+    assert (await housekeeping(store, at=NOW + timedelta(days=10_000)).purge())["alerts"] == 0
+    assert len((await store.read(lambda tx: alerts.list_alerts(tx))).items) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "days", "keep"),
     [
@@ -89,6 +120,8 @@ def connected(tx: Tx, at: datetime) -> None:
         ("series", DEFAULT.series_days, priced),
         ("forecasts", DEFAULT.forecasts_days, foreseen),
         ("links", DEFAULT.links_days, connected),
+        ("boots", DEFAULT.devices_days, booted),
+        ("alerts", DEFAULT.devices_days, alerted),
     ],
 )
 async def test_each_kind_goes_when_its_time_is_over(

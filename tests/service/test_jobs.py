@@ -3,6 +3,9 @@
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+import structlog
+
 from csms.clock import Clock
 from csms.service.background import Background
 from csms.service.jobs import Jobs
@@ -86,3 +89,39 @@ async def test_background_work_runs_once_more_for_all_calls_that_came_meanwhile(
         await second.wait()
     await background.stop()
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize(("speed", "is_told"), [(1.0, True), (900.0, False)])
+async def test_a_job_that_overruns_runs_once_at_a_time_and_says_so_in_real_time_only(
+    speed: float, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock() if speed == 1.0 else Clock(start=START, speed=speed)
+    jobs = Jobs(clock=clock, metrics=Metrics())
+    at_work, most, beats = 0, 0, 0
+    go_on, enough = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await go_on.wait()
+        at_work -= 1
+
+    async def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 4:
+            enough.set()
+
+    jobs.every("slow", slow, period_s=0.25 * speed)
+    jobs.every("beat", beat, period_s=0.25 * speed)
+    with structlog.testing.capture_logs() as told:
+        jobs.start()
+        async with asyncio.timeout(10):
+            await enough.wait()
+        go_on.set()
+        jobs.stop()
+    assert most == 1
+    words = {(entry["event"], entry.get("job")) for entry in told}
+    assert (("job takes longer than its period", "slow") in words) is is_told
+    assert "maximum number of running instances" not in caplog.text

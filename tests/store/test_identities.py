@@ -1,5 +1,6 @@
 """Holders, tokens, credentials, vehicles; API tokens, decisions, kept answers."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -311,3 +312,27 @@ async def test_the_first_answer_to_a_key_stays(store: Store) -> None:
     assert await store.read(lambda tx: access.find_response(tx, "other")) is None
     assert await store.write(lambda tx: access.purge_responses(tx, before=later(1))) == 1
     assert await store.read(lambda tx: access.find_response(tx, "caller key")) is None
+
+
+async def test_each_change_of_who_may_charge_is_counted_and_a_used_token_is_not(
+    store: Store,
+) -> None:
+    holder, token, credential = a_holder(), a_token(), a_credential()
+    steps: list[Callable[[Tx], object]] = [
+        lambda tx: identities.upsert_holder(tx, holder),
+        lambda tx: identities.upsert_token(tx, token),
+        lambda tx: identities.upsert_credential(tx, credential),
+        lambda tx: identities.set_token_state(tx, token.kind, token.value, "blocked"),
+        lambda tx: identities.set_credential_status(tx, credential.credential_id, "revoked"),
+        lambda tx: identities.delete_token(tx, token.kind, token.value),
+        lambda tx: identities.delete_credential(tx, credential.credential_id),
+        lambda tx: identities.delete_holder(tx, holder.did),
+    ]
+    assert await store.read(identities.changes) == 0
+    for done, step in enumerate(steps, start=1):
+        await store.write(step)
+        assert await store.read(identities.changes) == done
+    await store.write(lambda tx: identities.upsert_token(tx, token))
+    before = await store.read(identities.changes)
+    await store.write(lambda tx: identities.consume_token(tx, token.kind, token.value, "s1"))
+    assert await store.read(identities.changes) == before

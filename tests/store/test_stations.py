@@ -162,17 +162,15 @@ async def test_what_operators_set_is_stored(store: Store) -> None:
     assert found.heartbeat_interval_s == 300
 
 
-async def test_removing_a_station_takes_its_evses_and_configuration(store: Store) -> None:
+async def test_removing_a_station_takes_its_evses(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx)
         stations.upsert_evse(tx, Evse(station_id="CS1", evse_id=1, max_kw=11.0))
-        stations.put_variables(tx, "CS1", {"A": ("1", False)}, at=NOON)
         stations.remove(tx, "CS1")
 
     await store.write(change)
     assert await store.read(lambda tx: stations.find_station(tx, "CS1")) is None
     assert await store.read(lambda tx: stations.evses_of_site(tx, "depot")) == []
-    assert await store.read(lambda tx: stations.get_variables(tx, "CS1")) == {}
     with pytest.raises(UnknownStation):
         await store.write(lambda tx: stations.remove(tx, "CS1"))
 
@@ -345,20 +343,6 @@ async def test_evse_0_is_the_station_and_not_among_its_evses(store: Store) -> No
     assert [(e.station_id, e.evse_id) for e in of_site] == [("CS1", 1), ("CS1", 2), ("CS2", 1)]
     with pytest.raises(NotFound):
         await store.write(lambda tx: stations.set_guard_kw(tx, "CS1", 9, 1.0))
-
-
-async def test_configuration_is_kept_as_last_read(store: Store) -> None:
-    def change(tx: Tx) -> None:
-        add_station(tx)
-        stations.put_variables(tx, "CS1", {"A": ("1", False), "B": (None, True)}, at=NOON)
-        stations.put_variables(tx, "CS1", {"A": ("2", False)}, at=later(1))
-        stations.put_variables(tx, "CS1", {}, at=later(2))
-
-    await store.write(change)
-    found = await store.read(lambda tx: stations.get_variables(tx, "CS1"))
-    assert list(found) == ["A", "B"]
-    assert (found["A"].value, found["A"].read_at) == ("2", later(1))
-    assert (found["B"].value, found["B"].is_readonly) == (None, True)
 
 
 # --- commands, records, vendor data, events ------------------------------------------------------
