@@ -46,6 +46,7 @@ from csms.service.notices import Notices
 from csms.service.offering import Offering
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
+from csms.service.priority import USE_PRIORITY, Priority
 from csms.service.push import Pusher
 from csms.service.read_back import ReadBack
 from csms.service.readiness import ReadinessDesk
@@ -131,7 +132,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         wait_s=settings.gateway.command_timeout_s,
     )
     waiting = WaitingRoom(store=store, clock=clock, devices=devices)
-    care = _care(settings, store, devices, clock, background)
+    care = _care(settings, store, devices, clock, waiting, background)
     reservations = Reservations(store=store, clock=clock, devices=devices)
     passwords = Passwords(bus=bus, devices=devices)
     certificates = Certificates(
@@ -165,11 +166,13 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     replanner = _replanner(
         settings, store, clock, devices, forecasting, metrics, notices.show, offering, background
     )
+    contracts = security.contracts(settings)
     authorizer = Authorizer(
         store=store,
         policies=settings.access_policies(),
         keys=keys,
         master_organisation=settings.identity.master_organisation,
+        contracts=contracts,
     )
     costs = Costs(settings.told_tariffs())
     remote = RemoteStarts(store=store, clock=clock)
@@ -190,6 +193,9 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     charging = Charging(store=store, authorizer=authorizer, costs=costs, changed=changed)
     terms = TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch)
     devices.watchers.append(terms)
+    devices.preparers[USE_PRIORITY] = Priority(
+        store=store, devices=devices, touch=replanner.touch, planned=replanner.settled
+    )
     dynamics = Dynamics(store=store, clock=clock, devices=devices)
     read_back = ReadBack(
         store=store,
@@ -224,6 +230,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         dynamics=dynamics,
         read_back=read_back,
         certificates=certificates,
+        contracts=contracts,
         background=background,
         touch=replanner.touch,
         notify=notices.show,
@@ -309,13 +316,19 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
 
 
 def _care(
-    settings: Settings, store: Store, devices: Devices, clock: Clock, background: Background
+    settings: Settings,
+    store: Store,
+    devices: Devices,
+    clock: Clock,
+    waiting: WaitingRoom,
+    background: Background,
 ) -> Care:
     given = settings.transfers
     return care_for(
         store=store,
         devices=devices,
         clock=clock,
+        waiting=waiting,
         background=background,
         policy=LocationPolicy(
             schemes=given.schemes,

@@ -3,11 +3,16 @@
 import ssl
 import stat
 from pathlib import Path
+from typing import Any
 
 from csms.core.errors import ConfigError, InvalidInput
 from csms.gateway.config import GatewayConfig
 from csms.gateway.tls import server_context
+from csms.identity.certificates import certificates_in
+from csms.providers.fetch import Fetcher
+from csms.providers.ocsp import OcspResponders
 from csms.service.authority import STATION_ROOT, LocalAuthority
+from csms.service.contracts import Contracts
 from csms.settings import Settings
 
 
@@ -19,6 +24,24 @@ def local_authority(settings: Settings) -> LocalAuthority | None:
     return LocalAuthority(
         folder=security.ca_folder, operator=security.operator, days=security.certificate_days
     )
+
+
+def contracts(settings: Settings) -> Contracts:
+    """Return who checks contract certificates; raises ConfigError."""
+    security = settings.security
+    trusted: list[Any] = []
+    file = security.contract_roots_file
+    if file is not None:
+        try:
+            trusted = certificates_in(file.read_text(encoding="ascii"))
+        except (OSError, UnicodeError, InvalidInput) as error:
+            raise ConfigError(
+                f"security.contract_roots_file is {file}: {error}; it must hold certificates in PEM"
+            ) from error
+    source = OcspResponders(
+        hosts=security.ocsp_hosts, fetcher=Fetcher(), allow_local=security.ocsp_allow_local
+    )
+    return Contracts(source=source, trusted=tuple(trusted))
 
 
 def station_ca_files(settings: Settings) -> list[Path]:
@@ -56,6 +79,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 def check(settings: Settings) -> None:
     """Raise ConfigError if our certificate authority cannot be used or its keys lie open."""
+    contracts(settings)
     authority = local_authority(settings)
     if authority is None:
         return

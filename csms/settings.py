@@ -75,6 +75,12 @@ class SecuritySettings(Section):
     """How long a certificate is valid that we sign for a station."""
     renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
     """An end that is nearer raises an alarm, and is renewed where automation is on."""
+    contract_roots_file: Path | None = None
+    """PEM file of the authorities whose contract certificates (ISO 15118) count."""
+    ocsp_hosts: tuple[str, ...] = ()
+    """Hosts of OCSP responders that are asked; a responder elsewhere never is."""
+    ocsp_allow_local: bool = False
+    """Permit those hosts on loopback and any port: for tests and development."""
 
 
 class StoreSettings(Section):

@@ -1,6 +1,7 @@
 """One thing asked of many stations, with a result per station (K7)."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -10,20 +11,21 @@ from csms.api.auth import GuardedRoute
 from csms.api.parts import Cursor, Limit, Operator, P, Viewer
 from csms.api.payload import members
 from csms.api.routes_device_jobs import FirmwareBody, LogBody
-from csms.api.routes_stations import body_text, call_from
+from csms.api.routes_stations import body_text, call_from, expires_in
 from csms.api.views import Body, Id, Name, listed, plain
 from csms.core.errors import InvalidInput
+from csms.core.messages import Outcome
 from csms.core.model import OcppVersion
 from csms.service.bulk import Pace, StationFilter
 from csms.service.locations import masked_location
-from csms.store import bulks
-from csms.store.bulks import Bulk
+from csms.store import bulks, commands
+from csms.store.bulks import Bulk, BulkItem
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["bulk"])
 
 _OWN = ("stations", "filter", "at_once", "stop_after_failures")
-_COMMAND = ("action", "payload", "version", "wait_s")
+_COMMAND = ("action", "payload", "version", "wait_s", "expires_s")
 
 
 class FilterBody(Body):
@@ -79,7 +81,7 @@ async def command_many(request: Request, caller: Operator, parts: P) -> object:
     """Send one raw command to many stations; the campaign it makes tells each one's outcome.
 
     The body is that of a station's command with `stations` (ids) or `filter`, `at_once` and
-    `stop_after_failures`.
+    `stop_after_failures`. With `expires_s` it waits that long for each station that is away.
     """
     body = members(await body_text(request))
     unknown = [name for name in body if name not in (*_OWN, *_COMMAND)]
@@ -101,6 +103,7 @@ async def command_many(request: Request, caller: Operator, parts: P) -> object:
         payload=call.payload_json,
         wait_s=call.wait_s,
         version=call.version,
+        expires_s=expires_in(body),
         pace=order.pace(),
         by=caller.name,
     )
@@ -142,7 +145,8 @@ async def one_campaign(bulk_id: int, _: Viewer, parts: P) -> object:
 
     def work(tx: Tx) -> dict[str, object]:
         shown = _campaign(tx, bulks.get_bulk(tx, bulk_id))
-        return {**shown, "stations": plain(bulks.list_items(tx, bulk_id))}
+        items = [_latest(tx, item) for item in bulks.list_items(tx, bulk_id)]
+        return {**shown, "stations": plain(items)}
 
     return await parts.store.read(work)
 
@@ -152,6 +156,15 @@ async def cancel_campaign(bulk_id: int, _: Operator, parts: P) -> object:
     """Begin with no further station; what is under way ends by itself."""
     await parts.care.bulk.cancel(bulk_id)
     return await parts.store.read(lambda tx: _campaign(tx, bulks.get_bulk(tx, bulk_id)))
+
+
+def _latest(tx: Tx, item: BulkItem) -> BulkItem:
+    """Return a station's part with what has become of a command that waited for it."""
+    if item.outcome != Outcome.WAITING or item.command_id is None:
+        return item
+    record = commands.get_command(tx, item.command_id)
+    outcome = item.outcome if record.outcome is None else str(record.outcome)
+    return replace(item, outcome=outcome, status=record.status, error=record.error)
 
 
 def _campaign(tx: Tx, bulk: Bulk) -> dict[str, object]:

@@ -193,16 +193,24 @@ async def _wait(
     parts: Parts, command: RawCall, body: dict[str, str], *, by: str
 ) -> dict[str, object]:
     """Let a command wait for its station if it may; raise Problem if it may not."""
-    expires_s = json.loads(body.get("expires_s", "null"))
+    expires_s = expires_in(body)
     if expires_s is None:
         raise _not_sent("offline", command.station_id)
-    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float):
-        raise InvalidInput(f"expires_s is {expires_s!r:.40}; it must be a number of seconds")
     record = await parts.waiting.keep(command, asked_by=by, wait=timedelta(seconds=expires_s))
     return {
         **outcome(record.command_id, CommandResult(outcome=Outcome.WAITING)),
         "expires_at": plain(record.expires_at),
     }
+
+
+def expires_in(body: dict[str, str]) -> float | None:
+    """Return how long a command may wait for its station, seconds; None if it may not."""
+    expires_s = json.loads(body.get("expires_s", "null"))
+    if expires_s is None:
+        return None
+    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float):
+        raise InvalidInput(f"expires_s is {expires_s!r:.40}; it must be a number of seconds")
+    return float(expires_s)
 
 
 def answered(command_id: int, result: CommandResult, station_id: str) -> dict[str, object]:
@@ -242,6 +250,10 @@ def _not_sent(why: str, station_id: str) -> Problem:
         return Problem(409, why.replace(" ", "-"), "Not sent", f"station {station_id}: {why}")
     if why == "offline":
         return Problem(409, "station-offline", "Not sent", f"station {station_id} is not connected")
+    if why == "others not lowered":
+        return Problem(
+            409, "no-room", "Not sent", f"station {station_id}: {why}; the site has no room for it"
+        )
     if why in ("queue full", "busy"):
         type_ = why.replace(" ", "-")
         return Problem(503, type_, "Not sent", f"station {station_id}: {why}; try again")

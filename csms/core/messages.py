@@ -20,7 +20,7 @@ from csms.core.model import (
     OcppVersion,
     StationLimits,
 )
-from csms.core.security import ListedCertificate
+from csms.core.security import ListedCertificate, OcspQuestion
 from csms.core.terms import Abilities, Particulars, TransactionLimit
 
 R = TypeVar("R", covariant=True)
@@ -85,6 +85,8 @@ class TokenReply:
 
     authorization: Authorization
     tariff: Mapping[str, object] | None = None
+    certificate_status: str = ""
+    """What holds of the contract certificate that was shown, "" where none was."""
     allowed_modes: tuple[str, ...] = ()
     """Energy transfer modes the driver may use, empty where nothing is said (2.1)."""
 
@@ -206,10 +208,15 @@ class StatusChanged(Report[Noted]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPresented(Report[TokenReply]):
-    """Authorize."""
+    """Authorize.
+
+    A contract certificate comes as a chain in PEM or as the hashes of its chain (2.x, C07).
+    """
 
     id_token: IdToken
     version: OcppVersion
+    certificate: str = ""
+    hash_data: tuple[OcspQuestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,3 +34,11 @@ class ListedCertificate:
     kind: str
     hash_data: HashData
     children: tuple[HashData, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcspQuestion:
+    """A certificate whose state somebody wants to know, and who can tell."""
+
+    certificate: HashData
+    responder_url: str

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from csms.core.messages import Command, Noted, Report
 from csms.core.model import OcppVersion
-from csms.core.security import HashData
+from csms.core.security import HashData, OcspQuestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,20 @@ class CertificateAsked(Report[CertificateReply]):
 
     request: str
     kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReply:
+    """A responder's answer, base64 of DER; "" where there is none."""
+
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusAsked(Report[StatusReply]):
+    """GetCertificateStatus."""
+
+    question: OcspQuestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from csms.core.messages import Command, CommandResult, Outcome
 from csms.core.model import OcppVersion
-from csms.core.security import HashData, ListedCertificate
+from csms.core.security import HashData, ListedCertificate, OcspQuestion
 from csms.core.security_messages import (
     CertificateAsked,
     CertificateReply,
@@ -17,6 +17,8 @@ from csms.core.security_messages import (
     ListCertificates,
     SecurityEventReported,
     SendCertificate,
+    StatusAsked,
+    StatusReply,
 )
 from csms.gateway.adapter import (
     Exchange,
@@ -32,6 +34,8 @@ from csms.gateway.frames import Call
 from csms.gateway.values import instant
 
 _STATION = "ChargingStationCertificate"
+_MAX_RESULT = 5_500
+"""Characters of an OCSP response that every version of 2.x takes."""
 _NAMES_16: Mapping[str, str] = {
     "CSMSRootCertificate": "CentralSystemRootCertificate",
     "ManufacturerRootCertificate": "ManufacturerRootCertificate",
@@ -51,6 +55,31 @@ def asked(call: Call, origin: Origin) -> Exchange:
         kind=call.payload.get("certificateType", _STATION),
     )
     return Exchange(report, _asked_answer)
+
+
+def status_asked(call: Call, origin: Origin) -> Exchange:
+    """Return GetCertificateStatus as a question."""
+    report = StatusAsked(**origin._asdict(), question=question(call.payload["ocspRequestData"]))
+    return Exchange(report, _status_answer)
+
+
+def _status_answer(reply: StatusReply) -> Payload:
+    if not 0 < len(reply.result) <= _MAX_RESULT:
+        return {"status": "Failed"}
+    return {"status": "Accepted", "ocspResult": reply.result}
+
+
+def question(data: Payload) -> OcspQuestion:
+    """Return an OCSPRequestDataType."""
+    return OcspQuestion(
+        certificate=HashData(
+            hash_algorithm=data["hashAlgorithm"],
+            issuer_name_hash=data["issuerNameHash"],
+            issuer_key_hash=data["issuerKeyHash"],
+            serial_number=data["serialNumber"],
+        ),
+        responder_url=data["responderURL"],
+    )
 
 
 def _asked_answer(reply: CertificateReply) -> Payload:

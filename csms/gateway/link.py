@@ -8,12 +8,20 @@ the reader goes on, because the answer we wait for may stand behind further call
 """
 
 import asyncio
+import json
 import logging
 from collections import deque
 
 from websockets.exceptions import ConnectionClosed
 
-from csms.core.messages import BootReply, Command, CommandResult, LinkReply, StationSeen
+from csms.core.messages import (
+    BootReply,
+    Command,
+    CommandResult,
+    LinkReply,
+    RecordReceived,
+    StationSeen,
+)
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Origin
@@ -254,6 +262,7 @@ class Link:
                 "our answer was not understood",
                 extra={"station_id": self.station_id, "code": frame.code[:100]},
             )
+            await self._keep_complaint(frame)
             return "noted"
         problem = self._adapter.codec.check_sent(frame.action, frame.payload)
         if problem is not None or not self.is_accepted:
@@ -275,6 +284,25 @@ class Link:
             )
             return "failed"
         return "kept"
+
+    async def _keep_complaint(self, frame: frames.ResultError) -> None:
+        """Keep that the station cannot read an answer of ours, beside what it reported."""
+        if not self.is_accepted:
+            return
+        told = {
+            "messageId": frame.message_id[: frames.MAX_ID_CHARACTERS],
+            "errorCode": frame.code[:100],
+            "errorDescription": frame.description[:255],
+        }
+        report = RecordReceived(
+            station_id=self.station_id,
+            link_id=self.link_id,
+            received_at=self._around.clock.now(),
+            version=self.version,
+            action="CALLRESULTERROR",
+            payload=json.dumps(told),
+        )
+        await self._around.ask(report)
 
     async def _decided(self, call: frames.Call) -> dict[str, object]:
         now = self._around.clock.now()

@@ -106,12 +106,19 @@ def _authorize(call: Call, origin: Origin) -> Exchange:
         **origin._asdict(),
         id_token=IdToken(value=token["idToken"], kind=token["type"]),
         version=OcppVersion.V201,
+        certificate=call.payload.get("certificate", ""),
+        hash_data=tuple(
+            certificates.question(d) for d in call.payload.get("iso15118CertificateHashData", ())
+        ),
     )
     return Exchange(report, _authorize_answer)
 
 
 def _authorize_answer(reply: TokenReply) -> Payload:
-    return {"idTokenInfo": id_token_info(reply.authorization)}
+    answer: Payload = {"idTokenInfo": id_token_info(reply.authorization)}
+    if reply.certificate_status:
+        answer["certificateStatus"] = reply.certificate_status
+    return answer
 
 
 def id_token_info(authorization: Authorization) -> Payload:
@@ -253,9 +260,9 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "DataTransfer": _vendor,
     "SignCertificate": certificates.asked,
     "SecurityEventNotification": certificates.security_event(OcppVersion.V201),
-    # No contract provider and no OCSP responder are attached: an honest no.
+    # No contract provider is attached: an honest no.
     "Get15118EVCertificate": record({"status": "Failed", "exiResponse": ""}),
-    "GetCertificateStatus": record({"status": "Failed"}),
+    "GetCertificateStatus": certificates.status_asked,
 } | {
     action: record({})
     for action in (

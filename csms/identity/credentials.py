@@ -47,6 +47,7 @@ class Reason(StrEnum):
     SITE_REFUSED = "site_refused"
     EVSE_REFUSED = "evse_refused"
     MASTER_STARTS_NOTHING = "master_starts_nothing"
+    CERTIFICATE_REFUSED = "certificate_refused"
     TIME_REFUSED = "time_refused"
     ALLOWANCE_USED = "allowance_used"
     ASSURANCE_LOW = "assurance_low"

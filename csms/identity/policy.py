@@ -376,6 +376,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     Reason.TIME_REFUSED: "You may not charge at this time",
     Reason.ALLOWANCE_USED: "Your energy allowance is used up",
     Reason.CONCURRENT: "You are charging elsewhere already",
+    Reason.CERTIFICATE_REFUSED: "The contract of your vehicle could not be verified",
     Reason.MASTER_STARTS_NOTHING: "This card only stops charging",
 }
 

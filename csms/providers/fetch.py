@@ -12,10 +12,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
@@ -30,6 +30,7 @@ FAILURES_BEFORE_REST: Final = 5
 REST_S: Final = 60.0
 MAX_REST_S: Final = 3600.0
 
+T = TypeVar("T")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IANA special-purpose registries. `is_global` is not used: Python 3.11 calls NAT64 of loopback,
@@ -65,7 +66,18 @@ class Access:
     allow_http: bool = False
     """Plain http, to loopback only: for tests and development."""
     allow_private: bool = False
+    allow_plain: bool = False
+    """Plain http to public addresses: for answers that carry a signature of their own."""
     ports: tuple[int, ...] = (443,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What goes out: `content` None is a GET."""
+
+    headers: Mapping[str, str]
+    content: bytes | None = None
+    accept: str = "application/json"
 
 
 @dataclass(slots=True)
@@ -98,7 +110,7 @@ def is_loopback(address: Address) -> bool:
 
 
 class Fetcher:
-    """Fetches JSON. One object per process, so that its limits per host hold for all sources."""
+    """Fetches JSON, and posts. One per process, so that its limits per host hold for all."""
 
     def __init__(
         self,
@@ -125,6 +137,35 @@ class Fetcher:
         GET, or POST of `body`. Raises ProviderError (RateLimited for 429) for everything else;
         after five failures in a row the host rests, for a time that doubles with each further one.
         """
+        content, given = None, dict(headers or {})
+        if body is not None:
+            content = json.dumps(body).encode()
+            given["Content-Type"] = "application/json"
+        ask = _Ask(headers=given, content=content)
+        return await self._whole(
+            url, provider, access, ask, lambda data: parsed_json(data, provider=provider)
+        )
+
+    async def posted(
+        self,
+        url: str,
+        *,
+        provider: str,
+        access: Access,
+        content: bytes,
+        content_type: str,
+        accept: str,
+    ) -> bytes:
+        """Return the answer to a POST of `content`, as it is; raises as `json` does."""
+        ask = _Ask(headers={"Content-Type": content_type}, content=content, accept=accept)
+        data = await self._whole(url, provider, access, ask, bytes)
+        if data is None:
+            raise ProviderError(f"{provider}: {_url(url, provider).host} has no answer")
+        return data
+
+    async def _whole(
+        self, url: str, provider: str, access: Access, ask: _Ask, read: Callable[[bytes], T]
+    ) -> T | None:
         host = _url(url, provider).host
         state = self._hosts.setdefault(host, _Host())
         left_s = state.rests_until - self._monotonic()
@@ -132,7 +173,8 @@ class Fetcher:
             raise ProviderError(f"{provider}: {host} is left alone for {left_s:.0f} s more")
         try:
             async with state.turn, asyncio.timeout(WHOLE_S):
-                answer = await self._get(url, provider, access, dict(headers or {}), body)
+                data = await self._get(url, provider, access, ask)
+                answer = None if data is None else read(data)
         except RateLimited as error:
             wait_s = (error.retry_at - datetime.now(UTC)).total_seconds()
             state.rests_until = self._monotonic() + max(0.0, min(wait_s, 24 * MAX_REST_S))
@@ -157,22 +199,15 @@ class Fetcher:
         if beyond >= 0:
             state.rests_until = self._monotonic() + min(REST_S * 2 ** min(beyond, 10), MAX_REST_S)
 
-    async def _get(
-        self,
-        url: str,
-        provider: str,
-        access: Access,
-        headers: dict[str, str],
-        body: Mapping[str, object] | None,
-    ) -> object | None:
+    async def _get(self, url: str, provider: str, access: Access, ask: _Ask) -> bytes | None:
         target = await checked_target(url, provider=provider, access=access)
-        status, answer_headers, data = await self._exchange(target, provider, headers, body)
-        if status in (301, 302, 303, 307, 308) and body is None:
+        status, answer_headers, data = await self._exchange(target, provider, ask)
+        if status in (301, 302, 303, 307, 308) and ask.content is None:
             onward = target.url.join(answer_headers.get("location", ""))
             # Secrets are for the host they were configured for.
-            kept = headers if onward.host == target.host else {}
+            kept = ask if onward.host == target.host else replace(ask, headers={})
             target = await checked_target(str(onward), provider=provider, access=access)
-            status, answer_headers, data = await self._exchange(target, provider, kept, body)
+            status, answer_headers, data = await self._exchange(target, provider, kept)
         if status == 204:
             return None
         if status == 429:
@@ -183,30 +218,21 @@ class Fetcher:
             )
         if status != 200:
             raise ProviderError(f"{provider}: {target.host} answered {status}; it must be 200")
-        return parsed_json(data, provider=provider)
+        return data
 
     async def _exchange(
-        self,
-        target: _Target,
-        provider: str,
-        headers: Mapping[str, str],
-        body: Mapping[str, object] | None,
+        self, target: _Target, provider: str, ask: _Ask
     ) -> tuple[int, httpx.Headers, bytes]:
         """Ask the first of the target's addresses that takes a connection."""
         for address in target.addresses[:-1]:
             try:
-                return await self._ask(target, address, provider, headers, body)
+                return await self._ask(target, address, provider, ask)
             except httpx.ConnectError:
                 continue
-        return await self._ask(target, target.addresses[-1], provider, headers, body)
+        return await self._ask(target, target.addresses[-1], provider, ask)
 
     async def _ask(
-        self,
-        target: _Target,
-        address: str,
-        provider: str,
-        headers: Mapping[str, str],
-        body: Mapping[str, object] | None,
+        self, target: _Target, address: str, provider: str, ask: _Ask
     ) -> tuple[int, httpx.Headers, bytes]:
         if self._tls is None:
             # Reading the certificate authorities takes long enough to be felt in the loop.
@@ -220,17 +246,17 @@ class Fetcher:
                 timeout=httpx.Timeout(WHOLE_S, connect=CONNECT_S),
             ) as client,
             client.stream(
-                "GET" if body is None else "POST",
+                "GET" if ask.content is None else "POST",
                 target.url.copy_with(host=address, port=target.port),
                 headers={
-                    **headers,
+                    **ask.headers,
                     "Host": netloc,
-                    "Accept": "application/json",
+                    "Accept": ask.accept,
                     # Nothing compressed: a small answer must not unfold into a large one.
                     "Accept-Encoding": "identity",
                     "User-Agent": "tasco",
                 },
-                json=body,
+                content=ask.content,
                 extensions={"sni_hostname": target.host},
             ) as response,
         ):
@@ -260,7 +286,8 @@ async def checked_target(url: str, *, provider: str, access: Access) -> _Target:
         raise ProviderError(f"{provider}: {parsed.host} cannot be resolved: {error}") from error
     addresses = [ipaddress.ip_address(info[4][0]) for info in found]
     is_local = all(is_loopback(address) for address in addresses)
-    if parsed.scheme == "http" and not (access.allow_http and is_local):
+    is_plain = access.allow_plain and not is_local
+    if parsed.scheme == "http" and not (is_plain or (access.allow_http and is_local)):
         raise ProviderError(
             f"{provider}: url is {url!r:.80}; it must be https (http is for loopback, "
             f"with allow_http)"

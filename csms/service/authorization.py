@@ -20,14 +20,27 @@ from csms.core.model import (
     Station,
     TokenRecord,
 )
-from csms.identity import alias, policy
+from csms.identity import alias, contract, policy
+from csms.identity.credentials import Reason
 from csms.identity.policy import UnknownTokenLimiter, decide
+from csms.service.contracts import Contracts
 from csms.store import access, identities, journal, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 from csms.telemetry import token_hint
 
 log = structlog.get_logger(__name__)
+
+_MOST_REFUSED = 10_000
+_CONTRACT_ENDED = frozenset(
+    {
+        AuthorizationStatus.BLOCKED,
+        AuthorizationStatus.EXPIRED,
+        AuthorizationStatus.INVALID,
+        AuthorizationStatus.UNKNOWN,
+    }
+)
+"""Refusals of a token that end its contract for a vehicle (OCPP 2.0.1 errata, C07.FR.14)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +87,8 @@ def new_session_token() -> str:
 class Authorizer:
     """Decides on presented tokens from what the store holds, and keeps each decision.
 
-    Nothing here waits for the network: DID documents are stored at enrolment.
+    DID documents are stored at enrolment, so that nothing here waits for the network; only a
+    contract certificate that comes with a token is asked about, for seconds at most.
     """
 
     def __init__(
@@ -84,8 +98,14 @@ class Authorizer:
         policies: Mapping[str, AccessPolicy],
         keys: TenantKeys,
         master_organisation: str = "",
+        contracts: Contracts | None = None,
     ) -> None:
-        """Tokens of `master_organisation` are master passes: they stop what others started."""
+        """Tokens of `master_organisation` are master passes: they stop what others started.
+
+        Without `contracts` no certificate that comes with a token counts.
+        """
+        self.contracts = contracts
+        self._refused: dict[tuple[str, str], str] = {}
         self.master_organisation = master_organisation
         self.store = store
         self.policies = policies
@@ -94,6 +114,7 @@ class Authorizer:
 
     async def presented(self, report: TokenPresented) -> TokenReply:
         """Answer Authorize. Whatever fails in here refuses: identity fails closed."""
+        shown = await self._certificate(report)
         authorization = await self.store.write(
             lambda tx: self.decide(
                 tx,
@@ -107,7 +128,28 @@ class Authorizer:
         )
         if authorization.reason == "token_unknown":
             self._unknown.unknown(report.station_id, report.received_at)
-        return TokenReply(authorization=authorization)
+        if shown == contract.ACCEPTED and authorization.status in _CONTRACT_ENDED:
+            shown = contract.CANCELLED
+        return TokenReply(authorization=authorization, certificate_status=shown)
+
+    async def _certificate(self, report: TokenPresented) -> str:
+        """Return what holds of the certificate that came along, "" where none did.
+
+        One that is not good keeps its token refused at that station, also in what follows without
+        a certificate, until a good one is shown.
+        """
+        if not report.certificate and not report.hash_data:
+            return ""
+        found = contract.UNCHECKED
+        if self.contracts is not None:
+            found = await self.contracts.status_of(report)
+        place = (report.station_id, report.id_token.value)
+        self._refused.pop(place, None)
+        if found != contract.ACCEPTED:
+            if len(self._refused) >= _MOST_REFUSED:
+                del self._refused[next(iter(self._refused))]
+            self._refused[place] = found
+        return found
 
     def decide(
         self,
@@ -145,6 +187,12 @@ class Authorizer:
                 Event(at=now, kind="decision failed", level="warning", station_id=station_id),
             )
             authorization = Authorization(status=AuthorizationStatus.INVALID, reason="internal")
+        if authorization.is_accepted and (station_id, id_token.value) in self._refused:
+            authorization = Authorization(
+                status=AuthorizationStatus.INVALID,
+                reason=Reason.CERTIFICATE_REFUSED,
+                holder_did=authorization.holder_did,
+            )
         if not authorization.is_accepted:
             authorization = replace(authorization, message=policy.message_of(authorization.reason))
         access.add_decision(

@@ -7,7 +7,7 @@ way without an id of its own is not sent twice, it counts as failed.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from csms.service.devices import Devices
 from csms.service.firmware import Firmware, FirmwareOrder
 from csms.service.locations import masked_location
 from csms.service.logs import LogOrder, Logs
+from csms.service.waiting import WaitingRoom, check_wait
 from csms.store import bulks, requests, stations
 from csms.store.bulks import Bulk, BulkItem
 from csms.store.database import Store
@@ -76,6 +77,7 @@ class BulkRunner:
         devices: Devices,
         firmware: Firmware,
         logs: Logs,
+        waiting: WaitingRoom,
         background: Background,
     ) -> None:
         self.store = store
@@ -83,6 +85,7 @@ class BulkRunner:
         self.devices = devices
         self.firmware = firmware
         self.logs = logs
+        self.waiting = waiting
         self.background = background
         self._watched: dict[int, asyncio.Event] = {}
 
@@ -115,9 +118,18 @@ class BulkRunner:
         version: OcppVersion | None,
         pace: Pace,
         by: str,
+        expires_s: float | None = None,
     ) -> int:
-        """Send one raw command to many stations; return the order's id."""
+        """Send one raw command to many stations; return the order's id.
+
+        With `expires_s` it waits that long for each station that is away. Raises InvalidInput for
+        a command that may not wait.
+        """
         options: dict[str, object] = {"wait_s": wait_s, "version": version}
+        if expires_s is not None:
+            call = RawCall(station_id="", action=action, payload_json=payload)
+            check_wait(call, timedelta(seconds=expires_s))
+            options["expires_s"] = expires_s
         return await self._begin("command", station_ids, pace, options, by, action, payload)
 
     async def update_firmware(
@@ -283,11 +295,24 @@ class BulkRunner:
             version=None if version is None else OcppVersion(str(version)),
             wait_s=float(str(wait_s)),
         )
+        if "expires_s" in bulk.options and await self._is_away(item.station_id):
+            wait = timedelta(seconds=float(str(bulk.options["expires_s"])))
+            record = await self.waiting.keep(call, asked_by=bulk.asked_by, wait=wait)
+            # Its turn is over: what becomes of it is the command's own story.
+            return {
+                "state": "done",
+                "outcome": str(Outcome.WAITING),
+                "command_id": record.command_id,
+            }
         command_id, result = await self.devices.run(call, asked_by=bulk.asked_by)
         found = {"command_id": command_id, "outcome": str(result.outcome), "status": result.status}
         if result.outcome in _GOOD:
             return {**found, "state": "done"}
         return {**found, **_failed(result)}
+
+    async def _is_away(self, station_id: str) -> bool:
+        station = await self.store.read(lambda tx: stations.get_station(tx, station_id))
+        return station.link_state is not LinkState.ONLINE
 
     def _job(
         self, bulk: Bulk, item: BulkItem

@@ -14,6 +14,7 @@ from csms.service.firmware import Firmware
 from csms.service.locations import LocationPolicy
 from csms.service.logs import Logs, UploadOptions
 from csms.service.silence import Silence
+from csms.service.waiting import WaitingRoom
 from csms.store.database import Store
 
 
@@ -41,6 +42,7 @@ def care_for(
     store: Store,
     devices: Devices,
     clock: Clock,
+    waiting: WaitingRoom,
     background: Background,
     policy: LocationPolicy,
     uploads: UploadOptions,
@@ -56,6 +58,7 @@ def care_for(
         devices=devices,
         firmware=firmware,
         logs=logs,
+        waiting=waiting,
         background=background,
     )
     return Care(

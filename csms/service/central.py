@@ -36,13 +36,14 @@ from csms.core.messages import (
     VendorReply,
 )
 from csms.core.model import OcppVersion
-from csms.core.security_messages import CertificateAsked, SecurityEventReported
+from csms.core.security_messages import CertificateAsked, SecurityEventReported, StatusAsked
 from csms.core.smart import LimitNotified, ProfilesReported, ScheduleProposed
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
 from csms.service.background import Background
 from csms.service.certificates import Certificates
 from csms.service.charging import Charging
+from csms.service.contracts import Contracts
 from csms.service.device_desk import DeviceDesk
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
@@ -86,6 +87,7 @@ class Central:
         dynamics: Dynamics,
         read_back: ReadBack,
         certificates: Certificates,
+        contracts: Contracts,
         background: Background,
         touch: Callable[[str, str], None],
         notify: Callable[[Notice], None],
@@ -102,6 +104,7 @@ class Central:
         self.dynamics = dynamics
         self.read_back = read_back
         self.certificates = certificates
+        self.contracts = contracts
         self.background = background
         self.touch = touch
         self.notify = notify
@@ -114,6 +117,7 @@ class Central:
             LinkClosed: self._closed,
             SecurityNoticed: links.noticed,
             CertificateAsked: certificates.asked,
+            StatusAsked: contracts.asked,
             SecurityEventReported: certificates.security_event,
             StationSeen: links.seen,
             StationBooted: self._booted,

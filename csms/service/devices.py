@@ -19,6 +19,7 @@ from csms.core.messages import (
     ClearSchedule,
     Command,
     CommandResult,
+    Outcome,
     RawCall,
     ReadLimits,
     Schedule,
@@ -62,6 +63,18 @@ class CommandWatcher(Protocol):
         ...
 
 
+class CommandPreparer(Protocol):
+    """Sees to what has to hold before a command goes out, and to what it leaves behind."""
+
+    async def prepare(self, command: Command) -> str:
+        """Make ready for `command`; return why it must not be sent, "" if it may."""
+        ...
+
+    async def settled(self, command: Command, result: CommandResult) -> None:
+        """Undo what was prepared for `command` if nothing came of it."""
+        ...
+
+
 class Devices:
     """Sends commands and keeps their outcomes; settles stations that come up."""
 
@@ -85,6 +98,8 @@ class Devices:
         self.watchers: list[CommandWatcher] = [DialectWatcher()]
         """Told of every command and its outcome."""
         self.fits = GuardFits(store)
+        self.preparers: dict[str, CommandPreparer] = {}
+        """By the action of raw calls."""
 
     async def run(self, command: Command, *, asked_by: str) -> tuple[int, CommandResult]:
         """Send `command`, keep what came of it, return its record's id and the result."""
@@ -110,9 +125,17 @@ class Devices:
 
     async def send(self, command: Command) -> CommandResult:
         """Send a command that is on record and keep what came of it."""
-        result = await self.bus.command(command)
+        action = command.action if isinstance(command, RawCall) else ""
+        preparer = self.preparers.get(action)
+        why = "" if preparer is None else await preparer.prepare(command)
+        if why:
+            result = CommandResult(outcome=Outcome.NOT_SENT, why_not_sent=why)
+        else:
+            result = await self.bus.command(command)
         finished_at = self.clock.now()
         await self.store.write(lambda tx: self.note_ended(tx, command, result, at=finished_at))
+        if preparer is not None:
+            await preparer.settled(command, result)
         return result
 
     def note_asked(self, tx: Tx, command: Command, *, at: datetime) -> None:

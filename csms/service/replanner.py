@@ -5,9 +5,10 @@ touches during a run cause one more. A plan that fails leaves the last accepted 
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -62,6 +63,8 @@ class _SiteState:
     held: set[str] = field(default_factory=set)
     cars: set[str] = field(default_factory=set)
     hanging: asyncio.Future[tuple[Plan, float]] | None = None
+    waiters: list[asyncio.Future[bool]] = field(default_factory=list)
+    """Who waits for the next run's outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,13 @@ class Replanner:
             state.why.append(why)
         self._work.set()
 
+    async def settled(self, site_id: str, why: str) -> bool:
+        """Plan a site and return, once the plan is in force, whether it keeps the limit."""
+        self.touch(site_id, why)
+        waiter = asyncio.get_running_loop().create_future()
+        self._sites[site_id].waiters.append(waiter)
+        return bool(await waiter)
+
     def slot_begins(self, site_id: str) -> None:
         """Make a site due: a slot is about to begin. Stations that failed are tried again."""
         state = self._sites.setdefault(site_id, _SiteState())
@@ -175,7 +185,9 @@ class Replanner:
             while state.why:
                 await self.clock.sleep(self.options.collect_s)
                 why, state.why = state.why, []
-                await self._plan_and_push(site_id, state, ", ".join(why))
+                waiting, state.waiters = state.waiters, []
+                with _told(waiting) as outcome:
+                    outcome.append(await self._plan_and_push(site_id, state, ", ".join(why)))
         except StoreUnavailable as error:
             log.error("site not planned", site_id=site_id, why=str(error))
         except Exception:
@@ -297,7 +309,7 @@ class Replanner:
         made, cpu_s = await asyncio.to_thread(timed, lambda of: fallback(of, why=why))
         return made, cpu_s, why
 
-    async def _plan_and_push(self, site_id: str, state: _SiteState, why: str) -> None:
+    async def _plan_and_push(self, site_id: str, state: _SiteState, why: str) -> bool:
         found = await self._plan(site_id)
         known, case, made, cpu_s = found.known, found.case, found.made, found.cpu_s
         events = tuple(self._events)
@@ -353,6 +365,7 @@ class Replanner:
                 },
             )
         )
+        return not (pushed.failed or pushed.withheld) and _fits(case, made)
 
     def _told(self, session_id: str, row: InForce | None) -> None:
         """Follow a schedule from its acceptance on; one that is on its way leaves it open."""
@@ -372,6 +385,24 @@ class Replanner:
             # A held car is not sent to again before the next slot, and what a refusal teaches makes
             # the next schedule smaller: this comes to an end.
             self.touch(site_id, "a station did not take its schedule")
+
+
+def _fits(case: PlanningCase, made: Plan) -> bool:
+    """Return whether a plan keeps the site's limit now, cars that cannot be controlled included."""
+    drawn_kw = sum(s.power_kw[0] for s in made.sessions) + case.base_load_kw[0] + case.idle_guard_kw
+    return drawn_kw <= case.limit_kw[0] + 1e-6
+
+
+@contextlib.contextmanager
+def _told(waiting: list[asyncio.Future[bool]]) -> Iterator[list[bool]]:
+    """Tell whoever waits for a run what came of it: no, unless the run says otherwise."""
+    outcome: list[bool] = []
+    try:
+        yield outcome
+    finally:
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(all(outcome) and bool(outcome))
 
 
 def _late(running: asyncio.Future[tuple[Plan, float]]) -> None:

@@ -25,3 +25,11 @@ class CarbonSource(Protocol):
     async def intensity(self, start: datetime, until: datetime) -> Sequence[CarbonIntensity]:
         """Return what is known of [start, until), in order, without overlap."""
         ...
+
+
+class OcspSource(Protocol):
+    """OCSP responders."""
+
+    async def ask(self, url: str, question: bytes) -> bytes:
+        """Return what the responder at `url` answers to `question`, both DER (RFC 6960)."""
+        ...

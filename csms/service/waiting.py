@@ -45,21 +45,7 @@ class WaitingRoom:
         Raises InvalidInput for a time that is not above 0 and at most 30 days, or for a charging
         profile; Conflict where too many wait already.
         """
-        if not timedelta(0) < wait <= MAX_WAIT:
-            raise InvalidInput(
-                f"expires_s is {wait.total_seconds():g}; it must be above 0 and at most "
-                f"{MAX_WAIT.total_seconds():g}"
-            )
-        payload = json.loads(command.payload_json)
-        if holds_secret(command.payload_json):
-            raise InvalidInput(
-                f"{command.action} with a password cannot wait: it would have to be kept in clear"
-            )
-        if command.action in _SCHEDULES or _PROFILE_MEMBERS & payload.keys():
-            raise InvalidInput(
-                f"{command.action} with a charging profile cannot wait: it would be sent when its "
-                "plan is old"
-            )
+        check_wait(command, wait)
         now = self.clock.now()
 
         def work(tx: Tx) -> CommandRecord:
@@ -150,6 +136,25 @@ class WaitingRoom:
 
         await self.store.write(work)
         return Noted()
+
+
+def check_wait(command: RawCall, wait: timedelta) -> None:
+    """Raise InvalidInput for a command that may not wait, or not so long."""
+    if not timedelta(0) < wait <= MAX_WAIT:
+        raise InvalidInput(
+            f"expires_s is {wait.total_seconds():g}; it must be above 0 and at most "
+            f"{MAX_WAIT.total_seconds():g}"
+        )
+    payload = json.loads(command.payload_json)
+    if holds_secret(command.payload_json):
+        raise InvalidInput(
+            f"{command.action} with a password cannot wait: it would have to be kept in clear"
+        )
+    if command.action in _SCHEDULES or _PROFILE_MEMBERS & payload.keys():
+        raise InvalidInput(
+            f"{command.action} with a charging profile cannot wait: it would be sent when its "
+            "plan is old"
+        )
 
 
 def _call(record: CommandRecord) -> RawCall:

@@ -442,3 +442,30 @@ async def test_one_command_goes_to_many_stations_with_an_outcome_each(lab: Lab) 
     assert page["items"][0]["command_id"] == found["stations"][1]["command_id"]
     assert found["counts"] == {"done": 1, "failed": 2}
     assert (nobody.status_code, both.status_code) == (422, 422)
+
+
+async def test_a_command_to_many_waits_for_those_that_are_away(lab: Lab) -> None:
+    async with lab.station("2.0.1", "CS-1", automation=False) as first:
+        await lab.world.register("CS-2")
+        await lab.world.register("CS-3")
+        for station_id in ("CS-2", "CS-3"):
+            change = lab.world.system.enrolment.change_station
+            await change(station_id, {"automation": False}, by="test")
+        order = {"action": "ClearCache", "payload": {}, "filter": {}, "expires_s": 3600}
+        made = await do(lab, "POST", "commands", **order)
+        await campaign(lab, made["bulk_id"], "done")
+        assert (await first.called("ClearCache")).payload == {}
+        lab._registered |= {"CS-2", "CS-3"}
+        async with lab.station("1.6", "CS-2", automation=False) as second:
+            assert (await second.called("ClearCache")).payload == {}
+            waits = await lab.get("stations/CS-3/commands", action="ClearCache")
+            assert (waits["items"][0]["outcome"], waits["total"]) == ("waiting", 1)
+
+            async def outcomes() -> bool:
+                found = await lab.get(f"campaigns/{made['bulk_id']}")
+                told = [(s["state"], s["outcome"]) for s in found["stations"]]
+                return told == [("done", "accepted"), ("done", "accepted"), ("done", "waiting")]
+
+            await eventually(outcomes, "the command that waited has no outcome")
+        profile = {"action": "SetChargingProfile", "payload": {}, "filter": {}, "expires_s": 60}
+        await do(lab, "POST", "commands", status=422, **profile)

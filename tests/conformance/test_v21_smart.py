@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from csms.planning.dynamic import limit_at
-from csms.store import plans
+from csms.store import plans, sessions
+from csms.store.statements import Tx as Unit
 from tests.conformance.conftest import Lab
 from tests.conformance.journey21 import Tx, energy, told
 from tests.conformance.raw import CallError, RawStation
@@ -123,6 +125,7 @@ async def test_v29_needs_with_v2x_parameters_are_followed_by_a_profile_that_only
         assert (await station.call("NotifyEVChargingNeeds", NEEDS))["status"] == "Accepted"
         await eventually(lambda: profiles(station), "no profile", within_s=60)
         assert time.monotonic() - began < 60
+        await eventually(lambda: in_force(lab), "its profile is not in force")
         (schedule,) = profiles(station)[-1]["chargingSchedule"]
         modes = {p.get("operationMode", "ChargingOnly") for p in schedule["chargingSchedulePeriod"]}
         assert modes == {"ChargingOnly"}
@@ -148,13 +151,6 @@ async def test_v30_priority_charging_leaves_the_others_what_the_site_has_left(la
         await lab.world.guarded("CS-1")
         hurried = await charging(lab, station, 1)
         other = await charging(lab, station, 2, evse_id=2)
-        outcome = await lab.command(
-            "UsePriorityCharging", {"transactionId": hurried.transaction_id, "activate": True}
-        )
-        assert outcome["outcome"] == "accepted"
-        told_on = {"transactionId": hurried.transaction_id, "activated": True}
-        assert await station.call("NotifyPriorityCharging", told_on) == {}
-        assert (await terms_of(lab, hurried))["is_prioritised"] is True
 
         def least() -> float:
             mine = [p for p in profiles(station) if p["transactionId"] == other.transaction_id]
@@ -164,12 +160,49 @@ async def test_v30_priority_charging_leaves_the_others_what_the_site_has_left(la
             # The last one is the guard behind the horizon.
             return max(float(p["limit"]) for p in periods[:-1] or periods)
 
-        # 15 kW less the 11 kW of the one in a hurry are 4 kW: 5.7 A, less than a car takes.
-        await eventually(lambda: least() < 5.8, "the other was not planned again")
+        await eventually(lambda: least() < 99.0, "the other has no profile")
+        at_start: list[float] = []
+
+        def take(_: dict[str, Any]) -> dict[str, str]:
+            at_start.append(least())
+            return {"status": "Accepted"}
+
+        station.answers["UsePriorityCharging"] = take
+        outcome = await lab.command(
+            "UsePriorityCharging", {"transactionId": hurried.transaction_id, "activate": True}
+        )
+        assert outcome["outcome"] == "accepted"
+        # 15 kW less the 11 kW of the one in a hurry are 4 kW: 5.7 A, less than a car takes. The
+        # other was lowered to that before the first one was let go.
+        assert len(at_start) == 1
+        assert at_start[0] < 5.8
+        told_on = {"transactionId": hurried.transaction_id, "activated": True}
+        assert await station.call("NotifyPriorityCharging", told_on) == {}
+        assert (await terms_of(lab, hurried))["is_prioritised"] is True
+
+        assert least() < 5.8
         told_off = {"transactionId": hurried.transaction_id, "activated": False}
         assert await station.call("NotifyPriorityCharging", told_off) == {}
         assert (await terms_of(lab, hurried))["is_prioritised"] is False
         await eventually(lambda: least() > 5.9, "the other got nothing back")
+
+
+@pytest.mark.case("V30")
+async def test_priority_is_not_begun_where_the_others_do_not_make_room(lab: Lab) -> None:
+    await site_limit(lab, 15.0)
+    async with lab.station("2.1", evses=2, answers={"GetVariables": PRIORITY}) as station:
+        await lab.world.guarded("CS-1")
+        hurried = await charging(lab, station, 1)
+        await charging(lab, station, 2, evse_id=2)
+        await eventually(lambda: len({p["transactionId"] for p in profiles(station)}) == 2)
+        use = {"transactionId": hurried.transaction_id, "activate": True}
+        station.answers["SetChargingProfile"] = {"status": "Rejected"}
+        body = {"action": "UsePriorityCharging", "payload": use, "wait_s": 10}
+        found = await lab.api.post("/api/v1/stations/CS-1/commands", json=body)
+        assert found.status_code == 409
+        assert "others not lowered" in found.text
+        assert station.seen("UsePriorityCharging") == []
+        assert (await terms_of(lab, hurried))["is_prioritised"] is False
 
 
 @contextlib.asynccontextmanager
@@ -311,21 +344,51 @@ async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> No
     async with asking(lab) as (station, _), contextlib.AsyncExitStack() as stack:
         others = []
         for number in range(500):
-            # The pulls matter here, not five hundred cars: each asks for a profile it has not.
             other = await stack.enter_async_context(lab.station("2.1", f"S-{number}", boots=False))
             others.append(other)
+        await eventually(lambda: in_force(lab), "no limit")
+        own_id, limit = profiles(station)[-1]["id"], await in_force(lab)
+        # Each of the others has a dynamic profile of its own, as the first one's is.
+        await lab.world.store.write(lambda tx: _live_profiles(tx, own_id, len(others)))
         newest = (await lab.world.newest_plan()).plan_id
-        profile_id = profiles(station)[-1]["id"]
 
-        async def pull(asked: RawStation) -> str:
+        async def pull(asked: RawStation, profile_id: int) -> dict[str, Any]:
             ask = {"chargingProfileId": profile_id}
-            return str((await asked.call("PullDynamicScheduleUpdate", ask))["status"])
+            return await asked.call("PullDynamicScheduleUpdate", ask)
 
         # The whole storm, stations included, takes less than a second of one processor: so does
         # each answer in it. Wall time would tell how busy the machine is.
         began = time.process_time()
-        found = await asyncio.gather(*(pull(s) for s in [station, *others]))
+        found = await asyncio.gather(
+            pull(station, own_id), *(pull(s, own_id + 1 + n) for n, s in enumerate(others))
+        )
         assert time.process_time() - began < 1.0
-        assert found.count("Accepted") == 1
-        assert found.count("Rejected") == 500
+        assert found == [{"status": "Accepted", "scheduleUpdate": {"limit": limit}}] * 501
         assert (await lab.world.newest_plan()).plan_id <= newest + 1
+
+
+def _live_profiles(tx: Unit, own_id: int, count: int) -> None:
+    """Give stations S-0 and on an open session each, with the dynamic profile of the first one."""
+    (model,) = sessions.open_sessions_of_site(tx, "main")
+    installed = plans.accepted_schedule(tx, model.session_id)
+    assert installed is not None
+    for number in range(count):
+        session = sessions.open_session(
+            tx,
+            replace(
+                model,
+                session_id=f"storm-{number}",
+                station_id=f"S-{number}",
+                transaction_id=f"storm-tx-{number}",
+            ),
+        )
+        profile_id = own_id + 1 + number
+        schedule = replace(installed.schedule, profile_id=profile_id)
+        mine = replace(
+            installed,
+            session_id=session.session_id,
+            profile_id=profile_id,
+            schedule=schedule,
+            command_id=None,
+        )
+        plans.insert_installed(tx, mine)

@@ -154,3 +154,11 @@ async def test_r31_a_callresulterror_of_the_station_is_noted_and_the_link_lives(
     async with world.station("ocpp2.1") as station:
         await station.send(*frame)
         assert "currentTime" in await station.ask("Heartbeat", {})
+    told = [(r.action, json.loads(r.payload)) for r in world.centre.of(RecordReceived)]
+    code = frame[2] if len(frame) > 2 else ""
+    if len(frame) > 1:
+        why = frame[3] if len(frame) > 3 else ""
+        complaint = {"messageId": frame[1], "errorCode": code, "errorDescription": why}
+        assert told == [("CALLRESULTERROR", complaint)]
+    else:
+        assert told == []
