@@ -46,6 +46,7 @@ from csms.service.cars import (
     usable_phases,
 )
 from csms.service.following import car_of
+from csms.service.outages import for_arrivals, outages
 from csms.service.outside import cap_kw, caps_of
 from csms.service.states import UNKNOWN_EVSE_KW
 from csms.service.wiring import step_a, with_idle_guards
@@ -100,6 +101,8 @@ class Snapshot:
     billed_peak_kw: float = 0.0
     wiring: Wiring = field(default_factory=Wiring)
     caps: tuple[Cap, ...] = ()
+    out: frozenset[tuple[str, int]] = frozenset()
+    """EVSEs that take nobody for now."""
     notes: tuple[str, ...] = ()
 
 
@@ -171,6 +174,7 @@ def snapshot(
         billed_peak_kw=_billed_peak_kw(tx, site, now) if demand_charge_eur_per_kw > 0 else 0.0,
         wiring=wires.wiring_of(tx, site_id, also=[c.evse for c in cars]),
         caps=tuple(kept.cap for kept in wires.caps_of(tx, site_id, now, until)),
+        out=outages(tx, evses, notes),
         notes=tuple(notes),
     )
 
@@ -249,7 +253,7 @@ def planning_case(
         edges_at=edges_at,
         limit_kw=(known.site.limit_kw,) * len(starts),
         base_load_kw=base_kw,
-        reserved_kw=reserve_series(surroundings.reserved_kw, edges_at),
+        reserved_kw=reserve_series(_for_arrivals(known, surroundings, now), edges_at),
         idle_guard_kw=idle_guard_kw(known, now=now),
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
@@ -266,6 +270,19 @@ def planning_case(
         ),
         caps=known.caps,
         notes=tuple(notes),
+    )
+
+
+def _for_arrivals(
+    known: Snapshot, surroundings: Surroundings, now: datetime
+) -> Mapping[datetime, float]:
+    sessions_here = (*(c.session for c in known.cars), *known.others)
+    return for_arrivals(
+        surroundings.reserved_kw,
+        known.evses,
+        out=known.out,
+        taken=frozenset((s.station_id, s.evse_id) for s in sessions_here),
+        now=now,
     )
 
 

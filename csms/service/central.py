@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from csms.core.device import Kind
 from csms.core.device_messages import (
     CustomerReported,
     EventsReported,
@@ -139,7 +140,7 @@ class Central:
             VariablesReported: device_desk.variables,
             MonitorsReported: device_desk.monitors,
             CustomerReported: device_desk.customer,
-            JobReported: device_desk.job,
+            JobReported: self._job,
             EventsReported: self._device_events,
         }
         self._keepers: Mapping[str, Callable[[Tx, RecordReceived], None]] = {
@@ -252,6 +253,13 @@ class Central:
 
         await self.store.write(work)
         return Noted()
+
+    async def _job(self, report: JobReported) -> Noted:
+        """Move a job on; a firmware update takes EVSEs out of service, which plans know."""
+        noted = await self.device_desk.job(report)
+        if report.kind is Kind.FIRMWARE:
+            self.touch(await self._site_of(report.station_id), "firmware update")
+        return noted
 
     async def _site_of(self, station_id: str) -> str:
         """Return the station's site, looked up once per link; "" if it is not registered."""

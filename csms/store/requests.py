@@ -157,6 +157,16 @@ def open_requests(tx: Tx, station_id: str, kind: Kind) -> list[DeviceRequest]:
     return [_request(row) for row in found]
 
 
+def running(tx: Tx, kind: Kind) -> dict[str, str]:
+    """Return the stations that have begun a request of `kind`, each with its last word on it."""
+    found = tx.execute(
+        select(_R.c.station_id, _R.c.status)
+        .where(_R.c.kind == str(kind), _R.c.state == "running")
+        .order_by(_R.c.request_key)
+    )
+    return {row.station_id: row.status for row in found}
+
+
 def change_request(tx: Tx, request_key: int, **values: Any) -> None:
     """Change columns of a request."""
     tx.execute(update(_R).where(_R.c.request_key == request_key).values(**values))

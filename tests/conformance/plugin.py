@@ -1,10 +1,40 @@
 """Pytest's part of the conformance table: which test carries which case, and what passed."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
 from tests.conformance import listing
+
+NEVER_TOLD = re.compile(
+    r"Traceback"
+    # A whole id token (tests.scenarios.world.card_of), a credential, a key, a stored hash.
+    r"|04A1B2C3D4E5[0-9A-F]{2}"
+    r"|Basic [A-Za-z0-9+/]{12,}"
+    r"|Bearer \S{12,}"
+    r"|PRIVATE KEY-----"
+    r"|\$argon2"
+)
+"""What no log may hold: rule 4 of every case."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where the log of a test that carries a case shows a fault or a secret."""
+    carries = any(key == "case" for key, _ in request.node.user_properties)
+    if not (carries or "tests/conformance/" in request.node.nodeid) or "capfd" in (
+        request.fixturenames
+    ):
+        yield
+        return
+    capsys = request.getfixturevalue("capsys")
+    caplog = request.getfixturevalue("caplog")
+    yield
+    told = capsys.readouterr()
+    for text in (told.out, told.err, caplog.text):
+        found = NEVER_TOLD.search(text)
+        assert found is None, f"the log tells {found and found[0]!r}: {text}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

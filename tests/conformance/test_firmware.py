@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from csms.core.units import slot_start
+from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.settings import TransferSettings
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import charge, do, end, evse, job_in, lab_with, status, when
@@ -176,7 +178,7 @@ async def test_l07_a_second_update_cancels_the_first(lab: Lab) -> None:
     ]
 
 
-async def test_a_download_that_waits_for_a_session_leaves_it_undisturbed(lab: Lab) -> None:
+async def test_l08_a_download_that_waits_for_a_session_leaves_it_undisturbed(lab: Lab) -> None:
     async with lab.station("2.0.1", automation=False, evses=2, answers=TAKES) as station:
         transaction_id = await charge(lab, station)
         asked = await update(lab, **SIGNED)
@@ -186,11 +188,38 @@ async def test_a_download_that_waits_for_a_session_leaves_it_undisturbed(lab: La
         (session,) = await lab.world.sessions()
         assert session.ended_at is None
         assert (await evse(lab, 2))["status"] == "Unavailable"
+        wanted = "CS-1 updates its firmware (DownloadScheduled): EVSE 2 takes nobody"
+        await eventually(lambda: noted(lab, wanted), "the plan does not know the outage")
+        # Nobody can arrive for an hour: the room that was kept for arrivals is free till then.
+        assert await kept_for_arrivals(lab) == {0.0, 30.0}
         await end(station, transaction_id, "EVDisconnected")
         await report(station, request_id, "Downloading", "Downloaded", "Installing", "Installed")
         await job_in(lab, asked["job"]["request_key"], "done")
+        await status(station, "Available", 2)
+        await eventually(lambda: not_noted(lab, wanted), "the plan does not know its end")
+        assert await kept_for_arrivals(lab) == {30.0}
         (session,) = await lab.world.sessions()
     assert (session.stop_reason, session.energy_wh) == ("EVDisconnected", 2000.0)
+
+
+async def noted(lab: Lab, note: str) -> bool:
+    plan = await lab.world.plan()
+    return plan is not None and note in plan[0].notes
+
+
+async def not_noted(lab: Lab, note: str) -> bool:
+    return not await noted(lab, note)
+
+
+async def kept_for_arrivals(lab: Lab) -> set[float]:
+    """Return the headroom of the next five hours where the forecast wants 30 kW in each."""
+    now = lab.world.clock.now()
+    known = await lab.world.store.read(
+        lambda tx: snapshot(tx, "main", now=now, horizon_h=4.0, carbon_id="default")
+    )
+    wanted = {slot_start(now) + n * timedelta(minutes=15): 30.0 for n in range(20)}
+    given = Surroundings(reserved_kw=wanted)
+    return set(planning_case(known, given, now=now, horizon_h=4.0, slot_s=900).reserved_kw)
 
 
 async def test_l09_an_image_that_does_not_match_its_checksum_is_not_published(lab: Lab) -> None:

@@ -1,5 +1,6 @@
 """Block V of the conformance cases: payment on OCPP 2.1 (V12-V15)."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -20,7 +21,9 @@ async def records(lab: Lab, action: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("evse", [{}, {"evseId": 1}])
 async def test_v12_a_vat_number_is_answered_at_once(lab: Lab, evse: dict[str, int]) -> None:
     async with lab.station("2.1") as station:
-        answer = await station.call("VatNumberValidation", {"vatNumber": "DE123456789", **evse})
+        async with asyncio.timeout(5):
+            told = {"vatNumber": "DE123456789", **evse}
+            answer = await station.call("VatNumberValidation", told)
         assert (answer["status"], answer["vatNumber"]) == ("Rejected", "DE123456789")
         assert answer.get("evseId") == evse.get("evseId")
         assert "company" not in answer

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from csms.settings import TransferSettings
 from tests.conformance.conftest import Lab
+from tests.conformance.devices import do, job_in, lab_with
 from tests.conformance.journey21 import Tx, instant
 from tests.conformance.raw import Answer
 from tests.conformance.test_v21_payment import records
@@ -17,28 +19,42 @@ async def test_v35_a_log_of_the_data_collector_is_asked_for_and_its_states_are_k
     lab: Lab,
 ) -> None:
     async with lab.station("2.1") as station:
-        log = {"remoteLocation": "https://example.org/logs"}
-        payload = {"requestId": 41, "logType": "DataCollectorLog", "log": log}
-        outcome = await lab.command("GetLog", payload)
-        assert outcome["outcome"] == "accepted"
-        assert (await station.called("GetLog")).payload == payload
+        asked = await do(lab, "POST", "stations/CS-1/logs", log_type="DataCollectorLog")
+        assert asked["outcome"] == "accepted"
+        payload = (await station.called("GetLog")).payload
+        assert payload["logType"] == "DataCollectorLog"
         for status in ("Uploading", "Uploaded"):
-            told = {"status": status, "requestId": 41}
+            told = {"status": status, "requestId": payload["requestId"]}
             assert await station.call("LogStatusNotification", told) == {}
+        job = await job_in(lab, asked["job"]["request_key"], "done")
+        assert [s["status"] for s in job["steps"]] == ["Uploading", "Uploaded"]
+        assert job["detail"]["log_type"] == "DataCollectorLog"
 
 
 async def test_v36_credentials_of_an_upload_are_in_the_frame_and_in_no_log(
-    lab: Lab, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret = "s3cretOfTheUpload"
+    place = f"https://user:{secret}@logs.example.org/in"
+    listed = TransferSettings(allowed_urls=("https://logs.example.org/in",), allow_unresolved=True)
     with caplog.at_level("DEBUG"):
-        async with lab.station("2.1") as station:
-            log = {"remoteLocation": f"https://user:{secret}@example.org/logs"}
-            payload = {"requestId": 42, "logType": "SecurityLog", "log": log}
-            assert (await lab.command("GetLog", payload))["outcome"] == "accepted"
-            assert (await station.called("GetLog")).payload == payload
-            told = {"status": "Uploaded", "requestId": 42}
-            assert await station.call("LogStatusNotification", told) == {}
+        async with lab_with(sqlite_url, transfers=listed) as lab, lab.station("2.1") as station:
+            asked = await do(
+                lab, "POST", "stations/CS-1/logs", log_type="SecurityLog", location=place
+            )
+            assert asked["outcome"] == "accepted"
+            payload = (await station.called("GetLog")).payload
+            assert payload["log"]["remoteLocation"] == place
+            for status in ("Uploading", "Uploaded"):
+                told = {"status": status, "requestId": payload["requestId"]}
+                assert await station.call("LogStatusNotification", told) == {}
+            job = await job_in(lab, asked["job"]["request_key"], "done")
+            assert [s["status"] for s in job["steps"]] == ["Uploading", "Uploaded"]
+            frames = "stations/CS-1/frames"
+            for path in ("jobs", "stations/CS-1/commands", "log", frames, "stations/CS-1/jobs"):
+                shown = await lab.api.get(f"/api/v1/{path}")
+                assert shown.is_success
+                assert secret not in shown.text, path
     assert secret not in caplog.text
     assert secret not in "".join(capsys.readouterr())
 

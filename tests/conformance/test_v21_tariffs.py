@@ -245,13 +245,30 @@ async def test_v20_costs_come_from_the_centre_or_from_the_station_never_from_bot
     }
     async with lab.station("2.1", evses=2, answers=answers) as station:
         await with_tariffs(lab)
-        enabled = {"component": {"name": "TariffCostCtrlr"}, "attributeValue": "true"}
-        for instance in ("Tariff", "Cost"):
-            variable = {"name": "Enabled", "instance": instance}
-            outcome = await lab.command(
-                "SetVariables", {"setVariableData": [{**enabled, "variable": variable}]}
-            )
-            assert outcome["outcome"] == "accepted"
+        # The switch: tariffs at the station and costs of its own, both on, then both off.
+        for value in ("false", "true"):
+            wanted = [
+                {
+                    "component": "TariffCostCtrlr",
+                    "variable": "Enabled",
+                    "variable_instance": part,
+                    "value": value,
+                }
+                for part in ("Tariff", "Cost")
+            ]
+            body = {"variables": wanted}
+            found = await lab.api.put("/api/v1/stations/CS-1/variables", json=body)
+            assert found.json()["outcome"] == "accepted", found.text
+            sent = station.seen("SetVariables")[-1].payload["setVariableData"]
+            told_parts = {i["variable"]["instance"]: i["attributeValue"] for i in sent}
+            assert told_parts == {"Tariff": value, "Cost": value}
+            shown = (await lab.get("stations/CS-1/variables"))["items"]
+            held = {
+                (v["variable"], v["variable_instance"]): v["value"]
+                for v in shown
+                if v["component"] == "TariffCostCtrlr" and v["variable"] == "Enabled"
+            }
+            assert held == {("Enabled", "Tariff"): value, ("Enabled", "Cost"): value}
         local = Tx(station, card)
         await local.started(info={"tariffId": "t-1"})
         answer = await local.say("Updated", "MeterValuePeriodic", meterValue=energy(2_000))
