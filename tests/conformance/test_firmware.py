@@ -217,7 +217,7 @@ async def kept_for_arrivals(lab: Lab) -> set[float]:
     known = await lab.world.store.read(
         lambda tx: snapshot(tx, "main", now=now, horizon_h=4.0, carbon_id="default")
     )
-    wanted = {slot_start(now) + n * timedelta(minutes=15): 30.0 for n in range(20)}
+    wanted = {slot_start(now) + n * timedelta(minutes=15): 30.0 for n in range(48)}
     given = Surroundings(reserved_kw=wanted)
     return set(planning_case(known, given, now=now, horizon_h=4.0, slot_s=900).reserved_kw)
 
