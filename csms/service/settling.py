@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from csms.core.errors import NotFound
+from csms.core.errors import NotFound, StoreUnavailable
 from csms.service.background import Background
 
 AT_ONCE: Final = 16
@@ -104,6 +104,9 @@ class Settling:
                 await self._settle(station_id, due)
             except NotFound:
                 log.info("station removed while it settled", station_id=station_id)
+            except StoreUnavailable as error:
+                # The link ends with it; the station is settled when it is back.
+                log.warning("station not settled", station_id=station_id, why=str(error))
             except Exception:
                 # The edge of a task; the line goes on.
                 log.exception("station not settled", station_id=station_id)
