@@ -33,6 +33,7 @@ from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
 from csms.service.push import Pusher
+from csms.service.read_back import ReadBack
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.service.reservations import Reservations
 from csms.service.terms import TermsDesk
@@ -174,6 +175,16 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         ),
         terms=TermsDesk(store=store, clock=clock, devices=devices, touch=replanner.touch),
         dynamics=Dynamics(store=store, clock=clock, devices=devices),
+        read_back=ReadBack(
+            store=store,
+            clock=clock,
+            devices=devices,
+            background=background,
+            touch=replanner.touch,
+            lost=replanner.follower.in_doubt,
+            after_s=30.0,
+            every_s=3600.0,
+        ),
         replanner=replanner,
         forecasting=forecasting,
         notices=notices,
