@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from csms.assembly import System
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.core.model import CarbonIntensity, Price, Session
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import slot_start

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request
 
 from csms.api.auth import Caller, operator, viewer
 from csms.clock import Clock
-from csms.core.messages import Command, CommandResult
+from csms.core.commands import Command, CommandResult
 from csms.core.plan import Plan, PlanningCase
 from csms.service.caps import CapDesk
 from csms.service.care import Care

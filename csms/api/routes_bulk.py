@@ -13,8 +13,8 @@ from csms.api.payload import members
 from csms.api.routes_device_jobs import FirmwareBody, LogBody
 from csms.api.routes_stations import body_text, call_from, expires_in
 from csms.api.views import Body, Id, Name, listed, plain
+from csms.core.commands import Outcome
 from csms.core.errors import InvalidInput
-from csms.core.messages import Outcome
 from csms.core.model import OcppVersion
 from csms.service.bulk import Pace, StationFilter
 from csms.service.locations import masked_location

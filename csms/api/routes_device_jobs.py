@@ -11,9 +11,9 @@ from csms.api.parts import Cursor, Limit, Operator, P, Viewer
 from csms.api.routes_devices import job, known, run
 from csms.api.routes_stations import answered
 from csms.api.views import Body, listed, plain
+from csms.core.commands import CommandResult
 from csms.core.device import Kind
 from csms.core.device_messages import UnpublishFirmware
-from csms.core.messages import CommandResult
 from csms.service.firmware import FirmwareOrder
 from csms.service.logs import LogOrder
 from csms.store import requests

@@ -9,6 +9,7 @@ from csms.api.auth import GuardedRoute
 from csms.api.parts import Cursor, Limit, Operator, P, Viewer
 from csms.api.routes_stations import answered
 from csms.api.views import Body, by_key, everything, listed, plain
+from csms.core.commands import Command, Reset
 from csms.core.device import KEYS, Kind, VariableName
 from csms.core.device_messages import (
     ReadModel,
@@ -17,7 +18,6 @@ from csms.core.device_messages import (
     SetNetworkProfile,
     WriteVariables,
 )
-from csms.core.messages import Command, Reset
 from csms.service.requests import progress_share
 from csms.store import boots, device_model, requests, stations
 from csms.store.device_model import StoredAttribute

@@ -10,6 +10,7 @@ from csms.api.parts import Cursor, Limit, Operator, P, Viewer
 from csms.api.routes_devices import VariableBody, job, known, run
 from csms.api.routes_stations import answered
 from csms.api.views import Body, everything, listed, plain
+from csms.core.commands import Command
 from csms.core.device import Kind, Monitor
 from csms.core.device_messages import (
     ClearMonitors,
@@ -20,7 +21,6 @@ from csms.core.device_messages import (
     SetMonitors,
 )
 from csms.core.errors import InvalidInput
-from csms.core.messages import Command
 from csms.store import alerts, device_model, requests, stations
 from csms.store.statements import Tx
 from csms.telemetry import token_hint

@@ -10,7 +10,7 @@ from csms.api.auth import GuardedRoute
 from csms.api.parts import Operator, P, Parts, Viewer
 from csms.api.routes_stations import answered
 from csms.api.views import everything, plain
-from csms.core.messages import RawCall
+from csms.core.commands import RawCall
 from csms.store import display_messages, stations
 from csms.store.display_messages import DisplayMessage
 from csms.store.statements import Tx

@@ -10,8 +10,8 @@ from csms.api.parts import Cursor, Limit, Operator, P, Parts, Viewer
 from csms.api.payload import members
 from csms.api.routes_stations import answered, send_raw
 from csms.api.views import Closing, everything, listed, plain, transaction
+from csms.core.commands import StopCharging
 from csms.core.errors import Conflict, InvalidInput, UnknownSession
-from csms.core.messages import StopCharging
 from csms.core.model import Event, OcppVersion, Session, SessionState
 from csms.core.readings import Reading, readings
 from csms.service import live

@@ -11,8 +11,8 @@ from csms.api.parts import Cursor, Limit, Operator, P, Parts, Viewer
 from csms.api.payload import members
 from csms.api.problems import Problem
 from csms.api.views import StationBody, StationChange, everything, listed, outcome, plain
+from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.errors import InvalidInput, NotFound
-from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import Event, Evse, LinkState, OcppVersion, Station
 from csms.core.readings import readings
 from csms.service.circuits import PlaceChange

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from csms.core.commands import CommandResult
 from csms.core.errors import InvalidInput
-from csms.core.messages import CommandResult
 from csms.core.model import Session, Strategy, TokenRecord
 from csms.core.session import is_final
 from csms.store.pages import Page

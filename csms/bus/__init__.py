@@ -2,7 +2,8 @@
 
 from typing import Protocol, TypeVar
 
-from csms.core.messages import Command, CommandResult, Notice, Report
+from csms.core.commands import Command, CommandResult
+from csms.core.messages import Notice, Report
 
 R = TypeVar("R")
 

@@ -6,17 +6,9 @@ The ends are attached after construction, because gateway and centre each need t
 import logging
 from typing import TypeVar
 
+from csms.core.commands import Command, CommandResult, Outcome
 from csms.core.errors import BusError
-from csms.core.messages import (
-    Command,
-    CommandHandler,
-    CommandResult,
-    Notice,
-    NoticeHandler,
-    Outcome,
-    Report,
-    ReportHandler,
-)
+from csms.core.messages import CommandHandler, Notice, NoticeHandler, Report, ReportHandler
 
 R = TypeVar("R")
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from csms.core.commands import Command
 from csms.core.device import Attribute, Kind, Monitor, StationEvent, VariableName
-from csms.core.messages import Command, RecordReceived
+from csms.core.messages import RecordReceived
 
 # --- reports -------------------------------------------------------------------------------------
 

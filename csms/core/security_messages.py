@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from csms.core.messages import Command, Noted, Report
+from csms.core.commands import Command
+from csms.core.messages import Noted, Report
 from csms.core.model import OcppVersion
 from csms.core.security import HashData, OcspQuestion
 

@@ -6,7 +6,8 @@ They are kinds of csms.core.messages' Report and Command, in a module of their o
 from dataclasses import dataclass
 from datetime import datetime
 
-from csms.core.messages import Command, NeedReply, Noted, Report, Schedule, SchedulePeriod
+from csms.core.commands import Command, Schedule, SchedulePeriod
+from csms.core.messages import NeedReply, Noted, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

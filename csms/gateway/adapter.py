@@ -13,16 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from csms.core.messages import (
-    BootReply,
-    Command,
-    CommandResult,
-    Noted,
-    Outcome,
-    RawCall,
-    Report,
-    VendorReply,
-)
+from csms.core.commands import Command, CommandResult, Outcome, RawCall
+from csms.core.messages import BootReply, Noted, Report, VendorReply
 from csms.core.model import OcppVersion
 from csms.gateway.codec import Codec
 from csms.gateway.facts import FACTS

@@ -6,7 +6,7 @@ ChargingStation and CSMS, ExtendedTriggerMessage for TriggerMessage.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from csms.core.messages import Command, CommandResult, Outcome
+from csms.core.commands import Command, CommandResult, Outcome
 from csms.core.model import OcppVersion
 from csms.core.security import HashData, ListedCertificate, OcspQuestion
 from csms.core.security_messages import (

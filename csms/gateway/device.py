@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from csms.core.commands import Command
 from csms.core.device import KEYS, Attribute, Kind, Monitor, StationEvent, VariableName
 from csms.core.device_messages import (
     ClearMonitors,
@@ -31,7 +32,6 @@ from csms.core.device_messages import (
     VariablesReported,
     WriteVariables,
 )
-from csms.core.messages import Command
 from csms.core.model import OcppVersion
 from csms.gateway.adapter import Exchange, Origin, Payload, Step, Unsendable, nothing, step
 from csms.gateway.facts import open_value, variable_name

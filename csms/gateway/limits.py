@@ -7,7 +7,7 @@ source is "asked" as soon as it told one thing that matters, and "assumed" other
 from collections.abc import Mapping
 from dataclasses import replace
 
-from csms.core.messages import CommandResult, Outcome
+from csms.core.commands import CommandResult, Outcome
 from csms.core.model import Evse, StationLimits
 from csms.gateway.adapter import Payload, listed, numbers
 

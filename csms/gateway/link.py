@@ -14,14 +14,8 @@ from collections import deque
 
 from websockets.exceptions import ConnectionClosed
 
-from csms.core.messages import (
-    BootReply,
-    Command,
-    CommandResult,
-    LinkReply,
-    RecordReceived,
-    StationSeen,
-)
+from csms.core.commands import Command, CommandResult
+from csms.core.messages import BootReply, LinkReply, RecordReceived, StationSeen
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Origin

@@ -13,8 +13,9 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from csms.core.commands import Command, CommandResult, Outcome, SetSchedule
 from csms.core.device import Fact
-from csms.core.messages import Command, CommandAnswered, CommandResult, Outcome, SetSchedule
+from csms.core.messages import CommandAnswered
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Step, Unsendable

@@ -22,19 +22,8 @@ from websockets.typing import Subprotocol
 
 from csms.bus import Bus
 from csms.clock import Clock
-from csms.core.messages import (
-    CALM,
-    FLAPPING,
-    Command,
-    CommandResult,
-    EndLink,
-    LinkClosed,
-    LinkOffered,
-    LinkReply,
-    Outcome,
-    RawCall,
-    SecurityNoticed,
-)
+from csms.core.commands import Command, CommandResult, EndLink, Outcome, RawCall
+from csms.core.messages import CALM, FLAPPING, LinkClosed, LinkOffered, LinkReply, SecurityNoticed
 from csms.gateway.adapter import Adapter
 from csms.gateway.admission import Admission, Flaps
 from csms.gateway.config import GatewayConfig

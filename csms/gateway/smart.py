@@ -10,15 +10,8 @@ from typing import Any
 
 import orjson
 
-from csms.core.messages import (
-    CommandResult,
-    NeedReply,
-    NeedReported,
-    Noted,
-    Outcome,
-    Schedule,
-    SchedulePeriod,
-)
+from csms.core.commands import CommandResult, Outcome, Schedule, SchedulePeriod
+from csms.core.messages import NeedReply, NeedReported, Noted
 from csms.core.smart import (
     LimitNotified,
     ProfilesReported,

@@ -7,29 +7,31 @@ refused: the station will send a StopTransaction all the same.
 
 from collections.abc import Callable, Sequence
 
-from csms.core.messages import (
+from csms.core.commands import (
     ClearSchedule,
     Command,
     CommandResult,
     Configure,
-    MeterReported,
     RawCall,
     ReadLimits,
     Reset,
+    SetGuard,
+    SetSchedule,
+    StartCharging,
+    StopCharging,
+    Trigger,
+    Unlock,
+)
+from csms.core.messages import (
+    MeterReported,
     SessionEnded,
     SessionReply,
     SessionStarted,
     SessionUpdated,
-    SetGuard,
-    SetSchedule,
-    StartCharging,
     StationBooted,
     StatusChanged,
-    StopCharging,
     TokenPresented,
     TokenReply,
-    Trigger,
-    Unlock,
     VendorMessage,
 )
 from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion

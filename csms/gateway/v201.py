@@ -11,29 +11,31 @@ from typing import Any
 
 import orjson
 
-from csms.core.messages import (
+from csms.core.commands import (
     ClearSchedule,
     Command,
     Configure,
-    MeterReported,
     RawCall,
     ReadLimits,
-    RecordReceived,
     Reset,
+    SetGuard,
+    SetSchedule,
+    StartCharging,
+    StopCharging,
+    Trigger,
+    Unlock,
+)
+from csms.core.messages import (
+    MeterReported,
+    RecordReceived,
     SessionEnded,
     SessionReply,
     SessionStarted,
     SessionUpdated,
-    SetGuard,
-    SetSchedule,
-    StartCharging,
     StationBooted,
     StatusChanged,
-    StopCharging,
     TokenPresented,
     TokenReply,
-    Trigger,
-    Unlock,
     VendorMessage,
 )
 from csms.core.model import Authorization, IdToken, OcppVersion

@@ -8,19 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from csms.core.messages import (
+from csms.core.commands import (
     Command,
     CommandResult,
-    DynamicPulled,
-    DynamicReply,
     Outcome,
-    PriorityChanged,
     ReadAbilities,
-    RecordReceived,
     Schedule,
-    SessionReply,
     SetPriority,
     SetSchedule,
+)
+from csms.core.messages import (
+    DynamicPulled,
+    DynamicReply,
+    PriorityChanged,
+    RecordReceived,
+    SessionReply,
     TokenReply,
 )
 from csms.core.model import OcppVersion

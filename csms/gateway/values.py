@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from csms.core.messages import Schedule, SchedulePeriod
+from csms.core.commands import Schedule, SchedulePeriod
 from csms.core.units import floor_tenth
 from csms.gateway.codec import Code, Refused, is_instant
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from csms.core.messages import Schedule, SchedulePeriod
+from csms.core.commands import Schedule, SchedulePeriod
 
 SOON_S = 60
 """A change that comes within this time is part of what is told now: plans are made shortly before

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil, floor
 
-from csms.core.messages import Schedule, SchedulePeriod
+from csms.core.commands import Schedule, SchedulePeriod
 from csms.core.model import StationLimits
 from csms.core.units import MIN_CURRENT_A, a_from_w, floor_to, w_from_a
 

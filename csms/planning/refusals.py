@@ -7,8 +7,8 @@ demand on the station than the one before, so that it comes to an end.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from csms.core.commands import CommandResult, Outcome, Schedule
 from csms.core.dialect import ASKED, LEARNED, OPERATOR, Lesson
-from csms.core.messages import CommandResult, Outcome, Schedule
 from csms.core.model import StationLimits
 
 TRIED = "tried after "

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from csms.core.messages import Schedule
+from csms.core.commands import Schedule
 from csms.core.model import CarbonIntensity, Need, Price, StationLimits, Strategy
 from csms.core.plan import Plan, PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start, w_from_a

@@ -12,7 +12,7 @@ import structlog
 
 from csms.clock import Clock
 from csms.core import session as folds
-from csms.core.messages import CommandResult, Configure, RawCall
+from csms.core.commands import CommandResult, Configure, RawCall
 from csms.core.model import Event, OcppVersion, Session, SessionState, Station
 from csms.service.background import Background
 from csms.service.charging import Effect

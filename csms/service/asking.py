@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult, Outcome, RawCall
 from csms.core.device import Kind
-from csms.core.messages import Command, CommandResult, Outcome, RawCall
 from csms.service import requests
 from csms.service.device_desk import keep_fact
 from csms.service.devices import Devices

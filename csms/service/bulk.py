@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.errors import InvalidInput, TascoError
 from csms.core.masking import masked_text
-from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import LinkState, OcppVersion, Station
 from csms.service.background import Background
 from csms.service.devices import Devices

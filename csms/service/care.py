@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from csms.clock import Clock
-from csms.core.messages import Trigger
+from csms.core.commands import Trigger
 from csms.core.model import Station
 from csms.service.asking import Asking
 from csms.service.background import Background

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from math import isfinite
 
-from csms.core.messages import Schedule
+from csms.core.commands import Schedule
 from csms.core.model import Evse, Holder, Session, Site, Station, Trip, Vehicle
 from csms.planning.learning import STALE
 from csms.planning.profile import row_of

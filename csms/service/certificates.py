@@ -14,8 +14,9 @@ import structlog
 
 from csms.bus import Bus
 from csms.clock import Clock
+from csms.core.commands import CommandResult, EndLink, Outcome, Trigger
 from csms.core.errors import InvalidInput, ProviderError
-from csms.core.messages import CommandResult, EndLink, Noted, Outcome, RecordReceived, Trigger
+from csms.core.messages import Noted, RecordReceived
 from csms.core.model import Event, LinkState, OcppVersion, Station
 from csms.core.security import HashData, ListedCertificate
 from csms.core.security_messages import (

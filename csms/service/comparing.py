@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from csms.core.messages import Schedule
+from csms.core.commands import Schedule
 from csms.core.units import w_from_a
 from csms.planning.profile import GUARD_PROFILE_ID, PLAN_PROFILE_ID, is_ours
 from csms.service.outside import EXTERNAL, limit_at, schedules_in

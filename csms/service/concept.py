@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult, StartCharging, StopCharging
 from csms.core.errors import Conflict, IdentityError, UnknownSession
-from csms.core.messages import Command, CommandResult, StartCharging, StopCharging
 from csms.core.model import (
     AccessPolicy,
     AuthorizationStatus,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
-from csms.core.messages import Schedule
+from csms.core.commands import Schedule
 from csms.core.model import Evse, Holder, Offer, Site, Station, Trip, Vehicle
 from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A

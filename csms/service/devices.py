@@ -14,7 +14,7 @@ import structlog
 
 from csms.bus import Bus
 from csms.clock import Clock
-from csms.core.messages import (
+from csms.core.commands import (
     DEFAULT_WAIT_S,
     ClearSchedule,
     Command,

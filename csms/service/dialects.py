@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult, Outcome, ReadLimits, SetGuard, SetSchedule
 from csms.core.dialect import (
     ASKED,
     ASSUMED,
@@ -24,7 +25,6 @@ from csms.core.dialect import (
     winners,
 )
 from csms.core.errors import InvalidInput
-from csms.core.messages import Command, CommandResult, Outcome, ReadLimits, SetGuard, SetSchedule
 from csms.core.model import Event, Session, SessionState, Station, StationLimits
 from csms.planning.refusals import TRIED, lessons
 from csms.store import dialects, journal, plans, sessions, stations

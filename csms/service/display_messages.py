@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from csms.core.messages import Command, CommandResult, RawCall, RecordReceived
+from csms.core.commands import Command, CommandResult, RawCall
+from csms.core.messages import RecordReceived
 from csms.store import display_messages
 from csms.store.display_messages import DisplayMessage
 from csms.store.statements import Tx

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from csms.clock import Clock
+from csms.core.commands import CommandResult, Schedule, SchedulePeriod, SetPriority
 from csms.core.errors import Conflict, InvalidInput
-from csms.core.messages import (
-    CommandResult,
-    DynamicPulled,
-    DynamicReply,
-    Schedule,
-    SchedulePeriod,
-    SetPriority,
-)
+from csms.core.messages import DynamicPulled, DynamicReply
 from csms.core.model import Evse, OcppVersion, Site, Station
 from csms.core.terms import Abilities
 from csms.core.units import a_from_w, floor_to

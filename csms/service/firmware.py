@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult
 from csms.core.device import Kind
 from csms.core.device_messages import PublishFirmware, UpdateFirmware
 from csms.core.errors import InvalidInput
-from csms.core.messages import Command, CommandResult
 from csms.service.asking import Asking
 from csms.service.locations import LocationPolicy, masked_location
 from csms.store.requests import DeviceRequest

@@ -1,6 +1,6 @@
 """What a station should hold: the guards it accepted, and the plans of its open sessions."""
 
-from csms.core.messages import Outcome, Schedule
+from csms.core.commands import Outcome, Schedule
 from csms.core.model import Evse, OcppVersion, Session, Site, Station
 from csms.planning.profile import plan_profile_id
 from csms.service.comparing import Given

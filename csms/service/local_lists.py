@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.local_list import ListEntry, ListLimits, ListUpdate, changes, updates
-from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import (
     AccessPolicy,
     AuthorizationStatus,

@@ -18,10 +18,10 @@ from pathlib import Path
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult
 from csms.core.device import Kind
 from csms.core.device_messages import UploadLog
 from csms.core.errors import InvalidInput, NotFound
-from csms.core.messages import Command, CommandResult
 from csms.core.model import Event
 from csms.service.asking import Asking
 from csms.service.locations import LocationPolicy, masked_location

@@ -7,7 +7,8 @@ what its profile allows is refused, and a new profile follows by itself.
 from collections.abc import Callable
 from datetime import timedelta
 
-from csms.core.messages import NeedReply, NeedReported, Outcome, Schedule
+from csms.core.commands import Outcome, Schedule
+from csms.core.messages import NeedReply, NeedReported
 from csms.core.model import Session
 from csms.core.smart import ScheduleProposed
 from csms.core.units import w_from_a

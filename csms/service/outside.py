@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from csms.core.messages import Schedule, SchedulePeriod
+from csms.core.commands import Schedule, SchedulePeriod
 from csms.core.model import Session, Site
 from csms.core.units import w_from_a
 from csms.service.cars import Car

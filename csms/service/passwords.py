@@ -23,16 +23,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from csms.bus import Bus
+from csms.core.commands import Command, CommandResult, Configure, EndLink, Outcome, RawCall
 from csms.core.errors import Conflict
 from csms.core.masking import MASK, is_secret_setting, masked_text
-from csms.core.messages import (
-    Command,
-    CommandResult,
-    Configure,
-    EndLink,
-    Outcome,
-    RawCall,
-)
 from csms.core.model import Event, LinkState, OcppVersion, Station
 from csms.service.devices import Devices
 from csms.store import journal, links, stations

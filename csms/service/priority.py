@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from csms.core.messages import Command, CommandResult, RawCall
+from csms.core.commands import Command, CommandResult, RawCall
 from csms.core.model import LinkState, Session
 from csms.core.terms import Terms
 from csms.service.devices import Devices

@@ -14,7 +14,7 @@ from math import ceil
 import structlog
 
 from csms.clock import Clock
-from csms.core.messages import ClearSchedule, CommandResult, Outcome, Schedule, SetSchedule
+from csms.core.commands import ClearSchedule, CommandResult, Outcome, Schedule, SetSchedule
 from csms.core.model import LinkState, OcppVersion, Site, StationLimits
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce

@@ -17,14 +17,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import ClearSchedule, Command, CommandResult, Outcome, RawCall
 from csms.core.errors import UnknownStation
-from csms.core.messages import (
-    ClearSchedule,
-    Command,
-    CommandResult,
-    Outcome,
-    RawCall,
-)
 from csms.core.model import Event, LinkState, OcppVersion, Station
 from csms.core.smart import ProfilesReported, ReadComposite, ReadProfiles
 from csms.service.background import Background

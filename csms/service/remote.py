@@ -5,16 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from csms.clock import Clock
-from csms.core.messages import (
-    Command,
-    CommandResult,
-    Outcome,
-    RawCall,
-    SessionReport,
-    SessionStarted,
-    StartCharging,
-    StatusChanged,
-)
+from csms.core.commands import Command, CommandResult, Outcome, RawCall, StartCharging
+from csms.core.messages import SessionReport, SessionStarted, StatusChanged
 from csms.core.model import OcppVersion, Session
 from csms.store import remote_starts
 from csms.store.database import Store

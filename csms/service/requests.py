@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
+from csms.core.commands import Command, CommandResult, Outcome, RawCall
 from csms.core.device import Kind, RequestFact
 from csms.core.device_messages import JobReported, PartReceived
-from csms.core.messages import Command, CommandResult, Outcome, RawCall
 from csms.core.model import Event
 from csms.store import journal, requests
 from csms.store.requests import DeviceRequest, Part, RequestStep

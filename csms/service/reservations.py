@@ -12,17 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from csms.clock import Clock
+from csms.core.commands import Command, CommandResult, Outcome, RawCall
 from csms.core.errors import Conflict, InvalidInput
-from csms.core.messages import (
-    Command,
-    CommandResult,
-    Outcome,
-    RawCall,
-    RecordReceived,
-    SessionReport,
-    SessionStarted,
-    StatusChanged,
-)
+from csms.core.messages import RecordReceived, SessionReport, SessionStarted, StatusChanged
 from csms.core.model import Authorization, Event, IdToken, OcppVersion, Session, Station
 from csms.core.reservation import Reservation, ReservationState
 from csms.service.devices import Devices

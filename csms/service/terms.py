@@ -12,15 +12,12 @@ from typing import Any
 
 from csms.clock import Clock
 from csms.core import tariff as tariffs
+from csms.core.commands import Command, CommandResult, RawCall, ReadAbilities
 from csms.core.messages import (
-    Command,
-    CommandResult,
     NeedReply,
     NeedReported,
     Noted,
     PriorityChanged,
-    RawCall,
-    ReadAbilities,
     RecordReceived,
     SessionReply,
     SessionReport,

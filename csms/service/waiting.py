@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import Outcome, RawCall
 from csms.core.errors import Conflict, InvalidInput
 from csms.core.masking import holds_secret
-from csms.core.messages import CommandAnswered, Noted, Outcome, RawCall
+from csms.core.messages import CommandAnswered, Noted
 from csms.core.model import Event
 from csms.service.devices import Devices
 from csms.store import commands, journal, stations

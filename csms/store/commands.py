@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Update, and_, select, update
 
+from csms.core.commands import CommandResult, Outcome
 from csms.core.errors import NotFound
 from csms.core.masking import masked_text
-from csms.core.messages import CommandResult, Outcome
 from csms.store import tables
 from csms.store.columns import json_text, us_from, us_or_none
 from csms.store.pages import Page, newest_first

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from csms.core.messages import Outcome, Schedule
+from csms.core.commands import Outcome, Schedule
 from csms.store import commands
 from csms.store.columns import us_from
 from csms.store.reported import schedule_from

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, PrimaryKeyConstraint, Table
 
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.store.columns import (
     Instant,
     JsonObject,

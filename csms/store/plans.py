@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
+from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.errors import NotFound
-from csms.core.messages import Outcome, Schedule, SchedulePeriod
 from csms.core.model import SessionState
 from csms.core.plan import Plan, PlanningCase
 from csms.store import plan_tables as tables

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from csms.core.messages import Schedule, SchedulePeriod
+from csms.core.commands import Schedule, SchedulePeriod
 from csms.core.smart import LimitNotified, ProfilesReported
 from csms.store import bounds
 from csms.store import smart_tables as tables

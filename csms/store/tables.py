@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.core.model import (
     Assurance,
     AuthorizationStatus,

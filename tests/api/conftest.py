@@ -15,7 +15,7 @@ from csms.api.app import create_app
 from csms.api.auth import new_token, token_hash, token_prefix
 from csms.bus.local import LocalBus
 from csms.clock import Clock
-from csms.core.messages import Command, CommandResult, Outcome
+from csms.core.commands import Command, CommandResult, Outcome
 from csms.core.model import Evse, OcppVersion, Site, Station
 from csms.service.authorization import TenantKeys
 from csms.service.background import Background

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from csms.core.messages import CommandResult, Outcome, StartCharging
+from csms.core.commands import CommandResult, Outcome, StartCharging
 from csms.core.model import CarbonIntensity, IdToken, Price, Site
 from csms.store import identities, series, sessions, stations, trips
 from csms.store.statements import Tx

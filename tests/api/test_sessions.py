@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from csms.core.messages import RawCall, StopCharging
+from csms.core.commands import RawCall, StopCharging
 from csms.core.model import (
     AuthorizationStatus,
     Holder,

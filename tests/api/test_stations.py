@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csms.api.payload import compact, members
+from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.errors import InvalidInput
-from csms.core.messages import CommandResult, Outcome, RawCall
 from csms.core.model import OcppVersion
 from csms.store import links, stations
 from tests.api.conftest import Operator, link

@@ -6,17 +6,9 @@ from typing import Any
 import pytest
 
 from csms.bus.local import LocalBus
+from csms.core.commands import Command, CommandResult, Outcome, Reset
 from csms.core.errors import BusError, StoreUnavailable
-from csms.core.messages import (
-    Command,
-    CommandResult,
-    Noted,
-    Notice,
-    Outcome,
-    Report,
-    Reset,
-    StationSeen,
-)
+from csms.core.messages import Noted, Notice, Report, StationSeen
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SEEN = StationSeen(station_id="CS-1", received_at=NOON)

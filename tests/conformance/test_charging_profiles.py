@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import Schedule, SchedulePeriod, StartCharging
+from csms.core.commands import Schedule, SchedulePeriod, StartCharging
 from csms.core.model import IdToken
 from csms.settings import GatewaySettings, PlannerSettings
 from tests.conformance.conftest import Lab

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from tests.conformance.conftest import Lab
 from tests.conformance.raw import CallError, RawStation
 from tests.scenarios.world import card_of, eventually

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.core.model import LinkState
 from csms.store import stations
 from tests.conformance.conftest import Lab

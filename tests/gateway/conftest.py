@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from csms.bus.local import LocalBus
 from csms.clock import Clock
-from csms.core.messages import CommandResult
+from csms.core.commands import CommandResult
 from csms.gateway.config import GatewayConfig
 from csms.gateway.server import Gateway
 from tests.gateway.centre import NOW, Centre

@@ -7,23 +7,18 @@ from typing import Any
 
 import pytest
 
+from csms.core.commands import Configure, Outcome, RawCall, ReadLimits, StartCharging, StopCharging
 from csms.core.messages import (
-    Configure,
     MeterReported,
     NeedReported,
-    Outcome,
-    RawCall,
-    ReadLimits,
     RecordReceived,
     Report,
     SessionEnded,
     SessionReply,
     SessionStarted,
     SessionUpdated,
-    StartCharging,
     StationBooted,
     StatusChanged,
-    StopCharging,
     TokenPresented,
     TokenReply,
     VendorMessage,

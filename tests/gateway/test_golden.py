@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import (
+from csms.core.commands import (
     ClearSchedule,
     Command,
     CommandResult,

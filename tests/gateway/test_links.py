@@ -11,26 +11,28 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from csms.core.messages import (
+from csms.core.commands import (
     ClearSchedule,
     CommandResult,
     Configure,
-    LinkClosed,
-    LinkOffered,
     Outcome,
     RawCall,
-    Report,
     Reset,
     Schedule,
     SchedulePeriod,
+    SetSchedule,
+    StopCharging,
+    Trigger,
+)
+from csms.core.messages import (
+    LinkClosed,
+    LinkOffered,
+    Report,
     SecurityNoticed,
     SessionStarted,
-    SetSchedule,
     StationBooted,
     StationSeen,
     StatusChanged,
-    StopCharging,
-    Trigger,
 )
 from csms.core.model import OcppVersion
 from tests.gateway.centre import NOW, PASSWORD

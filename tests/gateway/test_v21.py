@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import RawCall, RecordReceived, SessionUpdated
+from csms.core.commands import RawCall
+from csms.core.messages import RecordReceived, SessionUpdated
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Origin

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csms.core.messages import Schedule
+from csms.core.commands import Schedule
 from csms.core.model import StationLimits
 from csms.planning.profile import TAIL_S, row_of, same_schedule, schedule
 from tests.planning.cases import NOW, at

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from csms.core.commands import CommandResult, Outcome, Schedule, SchedulePeriod
 from csms.core.dialect import ASKED, ASSUMED, LEARNED, OPERATOR, DialectItem, limits_of, winners
-from csms.core.messages import CommandResult, Outcome, Schedule, SchedulePeriod
 from csms.core.model import Station, StationLimits
 from csms.planning.refusals import TRIED, is_unsent_again, lessons
 

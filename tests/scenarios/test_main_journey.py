@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from csms import cli
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.core.model import SessionState
 from csms.store import plans, sessions, stations
 from simulators.battery import Vehicle

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from csms.core.messages import Outcome
+from csms.core.commands import Outcome
 from csms.settings import GatewaySettings
 from csms.store import stations
 from simulators.battery import Vehicle

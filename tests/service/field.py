@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from csms.bus.local import LocalBus
 from csms.clock import Clock
-from csms.core.messages import (
+from csms.core.commands import (
     ClearSchedule,
     Command,
     CommandResult,
@@ -19,8 +19,8 @@ from csms.core.messages import (
     Schedule,
     SetGuard,
     SetSchedule,
-    StationBooted,
 )
+from csms.core.messages import StationBooted
 from csms.core.model import (
     AuthorizationStatus,
     Evse,

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from csms.core.circuit import Wiring
-from csms.core.messages import ClearSchedule, Command, CommandResult, Outcome, SetGuard
+from csms.core.commands import ClearSchedule, Command, CommandResult, Outcome, SetGuard
 from csms.core.model import Evse, Site, Station, StationLimits
 from csms.core.wiring import CircuitSetup, PlaceSetup
 from csms.planning.planner import plan

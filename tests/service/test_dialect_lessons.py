@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from csms.core.messages import CommandResult, Outcome, Schedule, SchedulePeriod, SetSchedule
+from csms.core.commands import CommandResult, Outcome, Schedule, SchedulePeriod, SetSchedule
 from csms.core.model import Session, SessionState, StationLimits
 from csms.service.dialects import DialectWatcher
 from csms.store import plans, sessions, stations

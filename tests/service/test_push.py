@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from csms.core.commands import Outcome, SetSchedule
 from csms.core.errors import StoreUnavailable
-from csms.core.messages import Outcome, SetSchedule
 from csms.core.model import AuthorizationStatus, Session
 from csms.core.session import closed_administratively
 from csms.planning.learning import Observed

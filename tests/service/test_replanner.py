@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from csms.core.messages import Outcome, Schedule, SchedulePeriod
+from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce, closed_administratively
 from csms.planning.learning import Observed

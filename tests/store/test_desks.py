@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from csms.core.commands import CommandResult, Outcome
 from csms.core.errors import NotFound
 from csms.core.local_list import ListEntry, ListLimits
-from csms.core.messages import CommandResult, Outcome
 from csms.core.model import AuthorizationStatus, IdToken
 from csms.core.reservation import Reservation, ReservationState
 from csms.store import commands, display_messages, local_lists, reservations

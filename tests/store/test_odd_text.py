@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from csms.core.messages import CommandResult, Outcome
+from csms.core.commands import CommandResult, Outcome
 from csms.core.model import Event
 from csms.store import commands, journal
 from csms.store.database import Store

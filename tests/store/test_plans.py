@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.errors import Conflict, NotFound
-from csms.core.messages import Outcome, Schedule, SchedulePeriod
 from csms.core.model import CarbonIntensity, Offer, Price, Strategy, Trip
 from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession
 from csms.store import leases, plans, series, sessions, trips

@@ -7,15 +7,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from csms.core.commands import CommandResult, Outcome
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
-from csms.core.messages import (
-    CommandResult,
-    Outcome,
-    RecordReceived,
-    StationBooted,
-    StatusChanged,
-    VendorMessage,
-)
+from csms.core.messages import RecordReceived, StationBooted, StatusChanged, VendorMessage
 from csms.core.model import (
     Event,
     Evse,
