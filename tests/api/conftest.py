@@ -150,6 +150,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         planned=lambda *_: None,
     )
     background = Background()
+    waiting = WaitingRoom(store=store, clock=clock, devices=devices)
     app = create_app(
         store=store,
         clock=clock,
@@ -160,10 +161,11 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
             devices=devices,
             clock=clock,
             background=background,
+            waiting=waiting,
             policy=LocationPolicy(),
             uploads=UploadOptions(folder=tmp_path / "files", public_url="http://127.0.0.1"),
         ),
-        waiting=WaitingRoom(store=store, clock=clock, devices=devices),
+        waiting=waiting,
         reservations=Reservations(store=store, clock=clock, devices=devices),
         frames=FrameDesk(clock, None),
         local_lists=LocalLists(

@@ -116,7 +116,7 @@ async def test_h01_s35_a_reservation_is_kept_from_sending_on_and_used_up(
 
 async def test_h02_the_station_says_that_a_reservation_expired(lab: Lab) -> None:
     async with lab.station("2.0.1") as station:
-        number = (await reserve(lab, card_of(1), evse_id=1, expires_at=later(2)))["reservation"][
+        number = (await reserve(lab, card_of(1), evse_id=1, expires_at=later(60)))["reservation"][
             "reservation_id"
         ]
         await status(station, "Reserved")

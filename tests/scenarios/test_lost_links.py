@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from csms.core.model import LinkState, SessionState
+from csms.settings import GatewaySettings
 from csms.store import stations
 from simulators.battery import Vehicle
 from simulators.clock import iso
@@ -174,7 +175,9 @@ async def test_links_that_break_at_random_lose_and_double_nothing(
     version: str, sqlite_url: str
 ) -> None:
     faults = FaultPlan(drop_share=0.15, outage_s=60.0, duplicate_new_id_share=0.1)
-    async with living(settings(sqlite_url), speed=600) as world:
+    # At this speed a link that breaks once an hour looks like one that flaps.
+    quick = GatewaySettings(port=0, links_per_minute=10_000)
+    async with living(settings(sqlite_url, gateway=quick), speed=600) as world:
         for number in range(1, 5):
             await world.register(f"c{number}")
             await world.driver(number, departs_in=timedelta(hours=5), energy_kwh=20.0)
