@@ -1,6 +1,6 @@
 """A station's variables, monitors and states: what it said last, and what was last asked of it."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -296,11 +296,3 @@ _OFFSET = Hot(
     lambda insert: select(_T.c.offset_s).where(_T.c.station_id == parameter(_T.c.station_id)),
     ("station_id",),
 )
-
-
-def clock_offsets(tx: Tx, station_ids: Iterable[str]) -> Mapping[str, float]:
-    """Return the offsets that are known of `station_ids`."""
-    found = tx.execute(
-        select(_T.c.station_id, _T.c.offset_s).where(_T.c.station_id.in_(list(station_ids)))
-    )
-    return {row.station_id: float(row.offset_s) for row in found}

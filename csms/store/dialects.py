@@ -81,11 +81,6 @@ def items_of_models(tx: Tx) -> list[DialectItem]:
     return [_item_from(row) for row in found]
 
 
-def forget_station(tx: Tx, station_id: str) -> None:
-    """Drop what is kept of a station that is removed."""
-    tx.execute(delete(_D).where(_D.c.station_id == station_id))
-
-
 def resolve(tx: Tx, station: Station) -> StationLimits:
     """Store and return what the rest of the system goes by for a station."""
     found = limits_of(winners(items_for(tx, station), station))

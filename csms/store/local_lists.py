@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from csms.core.local_list import ListEntry, ListLimits
 from csms.core.model import LinkState, Station
@@ -106,12 +106,6 @@ def entries(tx: Tx, station_id: str) -> dict[tuple[str, str], ListEntry]:
         for row in found
     )
     return {entry.key: entry for entry in held}
-
-
-def count_entries(tx: Tx, station_id: str) -> int:
-    """Return how many entries a station holds."""
-    counted = select(func.count()).select_from(_E).where(_E.c.station_id == station_id)
-    return int(tx.execute(counted).scalar_one())
 
 
 def put_entries(

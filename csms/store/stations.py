@@ -419,11 +419,6 @@ _RATINGS = Hot(
 )
 
 
-def evse_ratings(tx: Tx, site_id: str) -> list[EvseRating]:
-    """Return what `evses_of_site` does without the states, at a tenth of its cost."""
-    return [EvseRating(*row) for row in tx.rows(_RATINGS, (site_id,))]
-
-
 def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
     """Store an EVSE's status and return it; one never seen is made like `default`.
 
