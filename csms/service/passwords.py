@@ -37,6 +37,8 @@ _FREE_ATTEMPTS = 5
 _FIRST_DELAY_S = 5.0
 _LONGEST_DELAY_S = 300.0
 _REMEMBERED = 50_000
+_SENT_REMEMBERED = 1_000
+"""Commands with a password whose answer may still come late."""
 
 KEY_BYTES = 20
 """Length of a generated 1.6 AuthorizationKey; the whitepaper asks for 16 to 20."""
@@ -224,6 +226,10 @@ class Passwords:
         self.bus = bus
         self.devices = devices
         self._hashes: dict[str, str] = {}
+        self._sent: OrderedDict[int, str] = OrderedDict()
+        """The hash of what each command carries, until its station's word on it: the record of
+        a command is masked, and a late answer is about its own password only. No answer comes
+        late over a restart, since links end with it."""
 
     def asked(self, tx: Tx, command: Command, *, at: datetime) -> None:
         """Put a password on record before it is sent."""
@@ -231,6 +237,9 @@ class Passwords:
         if password is not None:
             pending = self._hashes.get(password) or hash_password(password)
             links.add_pending_credential(tx, command.station_id, pending)
+            self._sent[command.command_id] = pending
+            while len(self._sent) > _SENT_REMEMBERED:
+                self._sent.popitem(last=False)
 
     def ended(self, tx: Tx, command: Command, result: CommandResult, *, at: datetime) -> None:
         """Put a password in force that the station took, forget one that it refused."""
@@ -239,17 +248,20 @@ class Passwords:
             stations.ask_profile(tx, command.station_id, profile)
         if not _carries_password(command):
             return
+        if result.outcome in _UNCERTAIN:
+            # Nobody knows: until it is used either one works.
+            return
         status = _status_of_password(result)
         is_later = isinstance(command, RawCall) and command.action == "SetNetworkProfile"
-        if status == "RebootRequired" or result.outcome in _UNCERTAIN:
-            # It takes effect later, or nobody knows: until it is used either one works.
-            return
-        pending = links.newest_pending(tx, command.station_id)
-        if not pending or (is_later and status == "Accepted"):
+        pending = self._sent.pop(command.command_id, "")
+        if not pending or status == "RebootRequired" or (is_later and status == "Accepted"):
+            # It takes effect later, and then it is used.
             return
         is_in_force = status == "Accepted"
         if is_in_force:
-            links.confirm_credential(tx, command.station_id, pending)
+            if not links.confirm_credential(tx, command.station_id, pending):
+                # A newer one has taken its place.
+                return
         else:
             links.drop_pending_credential(tx, command.station_id, pending)
         journal.add_event(

@@ -245,16 +245,16 @@ def add_pending_credential(tx: Tx, station_id: str, pending_hash: str) -> None:
     _set(tx, station_id, pending_hash="\n".join(pending[-_PENDING:]))
 
 
-def newest_pending(tx: Tx, station_id: str) -> str:
-    """Return the hash of the password that was sent last and not used yet, "" without one."""
-    return next(reversed(get_credential(tx, station_id).pending_hashes), "")
-
-
 def confirm_credential(tx: Tx, station_id: str, pending_hash: str) -> bool:
-    """Put a pending hash in force, and it alone; return False if it is not pending by now."""
-    if pending_hash not in get_credential(tx, station_id).pending_hashes:
+    """Put a pending hash in force; return False if it is not pending by now.
+
+    What was sent after it stays pending: of that nothing was heard yet.
+    """
+    pending = get_credential(tx, station_id).pending_hashes
+    if pending_hash not in pending:
         return False
-    _set(tx, station_id, credential_hash=pending_hash, pending_hash="")
+    newer = pending[pending.index(pending_hash) + 1 :]
+    _set(tx, station_id, credential_hash=pending_hash, pending_hash="\n".join(newer))
     return True
 
 

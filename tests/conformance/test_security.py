@@ -448,6 +448,56 @@ async def test_a_password_that_the_station_refuses_never_works(lab: Lab, version
         assert await _may_connect(lab, version, old)
 
 
+async def test_a_late_word_on_one_password_is_no_word_on_a_newer_one(
+    lab: Lab, version: str
+) -> None:
+    old, first, second = (f"{n}123456789abcdef0123456789abcdef" for n in "abc")
+    action, _ = _new_password(version, first)
+    async with lab.station(version, password=old, answers={action: SILENCE}) as station:
+        for new in (first, second):
+            assert (await lab.command(*_new_password(version, new), wait_s=1))["outcome"] == (
+                "no_answer"
+            )
+        calls = station.seen(action)
+        assert [_sent(version, c.payload) for c in calls] == [first, second]
+        await station.send([3, calls[0].message_id, _accepted(version, calls[0].payload)])
+
+        async def changes() -> list[Any]:
+            return await lab.world.events("password changed")
+
+        await eventually(changes, "the late answer is not kept")
+        # The station has the first one, and perhaps the second: nobody has heard.
+        assert await _may_connect(lab, version, first)
+        assert not await _may_connect(lab, version, old)
+        assert await _may_connect(lab, version, second)
+        assert not await _may_connect(lab, version, first)
+
+
+async def test_a_late_no_to_one_password_leaves_a_newer_one_as_it_is(
+    lab: Lab, version: str
+) -> None:
+    old, first, second = (f"{n}123456789abcdef0123456789abcdef" for n in "abc")
+    action, _ = _new_password(version, first)
+    async with lab.station(version, password=old, answers={action: SILENCE}) as station:
+        for new in (first, second):
+            await lab.command(*_new_password(version, new), wait_s=1)
+        calls = station.seen(action)
+        await station.send([4, calls[0].message_id, "InternalError", "", {}])
+        await eventually(
+            lambda: lab.world.events("password refused by station"), "the late answer is not kept"
+        )
+        assert not await _may_connect(lab, version, first)
+        assert await _may_connect(lab, version, old)
+        assert await _may_connect(lab, version, second)
+
+
+def _accepted(version: str, payload: dict[str, Any]) -> dict[str, Any]:
+    if version == "1.6":
+        return {"status": "Accepted"}
+    result = {k: payload["setVariableData"][0][k] for k in ("component", "variable")}
+    return {"setVariableResult": [{"attributeStatus": "Accepted", **result}]}
+
+
 async def test_a_password_that_waits_for_a_reboot_leaves_the_old_one_in_force(lab: Lab) -> None:
     old, new = "an old password....", "0123456789abcdef0123456789abcdef"
     action, payload = _new_password("1.6", new)

@@ -237,19 +237,22 @@ async def test_a_pending_credential_becomes_the_one_in_force_when_used(store: St
     def change(tx: Tx) -> None:
         add_station(tx)
         links.set_credential(tx, "CS1", "old")
-        links.add_pending_credential(tx, "CS1", "newer")
-        links.add_pending_credential(tx, "CS1", "new")
+        for pending in ("older", "new", "newer"):
+            links.add_pending_credential(tx, "CS1", pending)
 
     await store.write(change)
     both_hashes = await store.read(lambda tx: links.get_credential(tx, "CS1"))
     assert both_hashes.credential_hash == "old"
-    assert both_hashes.pending_hashes == ("newer", "new")
-    assert await store.read(lambda tx: links.newest_pending(tx, "CS1")) == "new"
+    assert both_hashes.pending_hashes == ("older", "new", "newer")
     assert not await store.write(lambda tx: links.confirm_credential(tx, "CS1", "stale"))
     assert not await store.write(lambda tx: links.confirm_credential(tx, "CS1", ""))
     assert await store.write(lambda tx: links.confirm_credential(tx, "CS1", "new"))
     now = await store.read(lambda tx: links.get_credential(tx, "CS1"))
-    assert (now.credential_hash, now.pending_hashes) == ("new", ())
+    assert (now.credential_hash, now.pending_hashes) == ("new", ("newer",))
+    assert await store.write(lambda tx: links.confirm_credential(tx, "CS1", "newer"))
+    assert not await store.write(lambda tx: links.confirm_credential(tx, "CS1", "older"))
+    now = await store.read(lambda tx: links.get_credential(tx, "CS1"))
+    assert (now.credential_hash, now.pending_hashes) == ("newer", ())
 
 
 async def test_a_refused_pending_credential_is_forgotten(store: Store) -> None:
