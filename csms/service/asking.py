@@ -9,7 +9,7 @@ from csms.core.device import Kind
 from csms.service import requests
 from csms.service.device_desk import keep_fact
 from csms.service.devices import Devices
-from csms.store import commands
+from csms.store import commands, stations
 from csms.store import requests as kept
 from csms.store.database import Store
 from csms.store.requests import DeviceRequest
@@ -65,9 +65,11 @@ class Asking:
         """Keep what call and answer said together, and how a request was taken."""
         if result.outcome is Outcome.SENT:
             return
-        by = commands.get_command(tx, command.command_id).asked_by if result.facts else ""
-        for fact in result.facts:
-            keep_fact(tx, command.station_id, fact, by=by, at=at)
+        if result.facts and stations.find_station(tx, command.station_id) is not None:
+            # One that was removed while it answered has no place to keep its facts in.
+            by = commands.get_command(tx, command.command_id).asked_by
+            for fact in result.facts:
+                keep_fact(tx, command.station_id, fact, by=by, at=at)
         request_key = requests.key_of(tx, command)
         if request_key is not None:
             requests.answered(tx, request_key, result, command_id=command.command_id, at=at)

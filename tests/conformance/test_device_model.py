@@ -1,9 +1,14 @@
 """Block B of the conformance cases: variables and reports, one view for all versions."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from csms.core.commands import CommandResult, Outcome, RawCall
+from csms.core.device import VariableFact, VariableName
+from csms.store import commands
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import do, job_in, variable, when
 
@@ -262,3 +267,22 @@ async def test_b19_parts_are_merged_in_any_order_and_an_unknown_request_is_logge
         kinds = [e.event for e in await lab.world.events("report on unknown request")]
     assert [e.detail["request_id"] for e in kinds] == [4711]
     assert {v["variable"] for v in values} == {"V0", "V1", "V2", "V9"}
+
+
+async def test_what_a_station_tells_while_it_is_removed_is_dropped(lab: Lab) -> None:
+    world, now = lab.world, lab.world.clock.now()
+    await world.register("CS-1")
+    call = RawCall(station_id="CS-1", action="GetVariables", payload_json="{}")
+    command_id = await world.store.write(
+        lambda tx: commands.insert_command(
+            tx, "CS-1", kind=call.action, payload=call.payload_json, asked_by="test", at=now
+        )
+    )
+    assert (await lab.api.delete("/api/v1/stations/CS-1")).status_code == 204
+    fact = VariableFact(name=VariableName(component="C", variable="V"), status="Accepted")
+    told = CommandResult(outcome=Outcome.ACCEPTED, facts=(fact,))
+    devices = world.system.waiting.devices
+    note = partial(devices.note_ended, command=replace(call, command_id=command_id))
+    await world.store.write(lambda tx: note(tx, result=told, at=now))
+    (record,) = await world.commands("CS-1", "GetVariables")
+    assert record.outcome == "accepted"
