@@ -228,11 +228,11 @@ def is_clean(verdict: Verdict) -> None:
 
 
 async def test_x04_a_server_that_is_killed_loses_and_doubles_nothing(
-    sqlite_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
     dice = random.Random(SEED)
     print(f"TASCO_TEST_SEED={SEED} TASCO_TEST_KILLS={KILLS}")  # noqa: T201
-    async with serving(tmp_path, sqlite_url) as server:
+    async with serving(tmp_path, database_url) as server:
         async with under_load(server) as load:
             for _ in range(KILLS):
                 await asyncio.sleep(dice.uniform(0.1, 1.0))
@@ -251,11 +251,15 @@ async def test_x04_a_server_that_is_killed_loses_and_doubles_nothing(
         assert "Traceback" not in server.said()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("version", "database_url"),
+    [*((v, "sqlite") for v in VERSIONS), ("2.0.1", "postgresql")],
+    indirect=["database_url"],
+)
 async def test_outage_f03_a_server_that_is_asked_to_stop_ends_in_order(
-    version: str, sqlite_url: str, tmp_path: Path
+    version: str, database_url: str, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, sqlite_url) as server:
+    async with serving(tmp_path, database_url) as server:
         async with under_load(server) as load:
             code = await _stopped(server, version)
             began = time.monotonic()

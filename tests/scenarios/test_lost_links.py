@@ -63,8 +63,8 @@ async def is_clean(world: World) -> None:
         assert not station.link.errors, station.link.errors
 
 
-async def test_what_happened_offline_is_replayed_and_adds_up(version: str, sqlite_url: str) -> None:
-    async with living(settings(sqlite_url), speed=600) as world:
+async def test_what_happened_offline_is_replayed_and_adds_up(version: str, database_url: str) -> None:
+    async with living(settings(database_url), speed=600) as world:
         station = await charging(world, version, boots=True)
         station.cut()
         gone_at = world.clock.now()
@@ -90,9 +90,9 @@ async def test_what_happened_offline_is_replayed_and_adds_up(version: str, sqlit
 
 
 async def test_a_session_that_began_and_ended_offline_is_kept_whole(
-    version: str, sqlite_url: str
+    version: str, database_url: str
 ) -> None:
-    async with living(settings(sqlite_url), speed=600) as world:
+    async with living(settings(database_url), speed=600) as world:
         await world.register("c1")
         card = await world.driver(1)
         station = world.station("c1", version, boots=True)
@@ -118,16 +118,16 @@ async def test_a_session_that_began_and_ended_offline_is_kept_whole(
 
 
 async def test_a_restart_finds_its_sessions_and_plans_them_again(
-    version: str, sqlite_url: str
+    version: str, database_url: str
 ) -> None:
-    async with living(settings(sqlite_url)) as world:
+    async with living(settings(database_url)) as world:
         station = await charging(world, version, boots=True)
         number = (await world.session()).transaction_id
         world.stations.clear()
         sent = len(station.received)
         port = world.system.gateway.port
     assert not station.is_online
-    given = settings(sqlite_url)
+    given = settings(database_url)
     gateway = given.gateway.model_copy(update={"port": port})
     async with living(given.model_copy(update={"gateway": gateway})) as world:
         world.stations.append(station)
@@ -149,9 +149,9 @@ async def test_a_restart_finds_its_sessions_and_plans_them_again(
         await is_clean(world)
 
 
-async def test_repeats_and_broken_frames_change_nothing(version: str, sqlite_url: str) -> None:
+async def test_repeats_and_broken_frames_change_nothing(version: str, database_url: str) -> None:
     faults = FaultPlan(duplicate_share=0.3, duplicate_new_id_share=0.3, malformed_share=0.1)
-    async with living(settings(sqlite_url), speed=300) as world:
+    async with living(settings(database_url), speed=300) as world:
         station = await charging(world, version, faults=faults, boots=True, seed=11)
         for _ in range(3):
             if station.station.evse(1).transaction is None:

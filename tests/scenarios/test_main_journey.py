@@ -45,12 +45,16 @@ def tx_profiles(received: list[Received]) -> list[dict[str, object]]:
     return found
 
 
-@pytest.mark.parametrize("unit", ["A", "W"])
+@pytest.mark.parametrize(
+    ("unit", "database_url"),
+    [("A", "sqlite"), ("W", "sqlite"), ("A", "postgresql")],
+    indirect=["database_url"],
+)
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_car_is_charged_as_planned_from_handshake_to_unplug(
-    version: str, unit: str, sqlite_url: str, tmp_path: Path
+    version: str, unit: str, database_url: str, tmp_path: Path
 ) -> None:
-    given = settings(sqlite_url, limit_kw=9.0)
+    given = settings(database_url, limit_kw=9.0)
     async with living(given, speed=600) as world:
         await world.register("c1", password=PASSWORD, max_kw=11.0)
         card = await world.driver(1, departs_in=timedelta(hours=2), energy_kwh=20.0)

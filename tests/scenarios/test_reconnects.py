@@ -19,8 +19,8 @@ CONFIGURATION = {
 
 
 @pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with living(settings(sqlite_url)) as found:
+async def world(database_url: str) -> AsyncIterator[World]:
+    async with living(settings(database_url)) as found:
         await found.register("CS-1", evses=2)
         yield found
 
