@@ -150,7 +150,7 @@ _REGISTERS = frozenset({"meterStart", "meterStop"})
 
 
 def _bound_integers(schema: dict[str, Any], name: str = "") -> None:
-    """Give each integer of a call the bounds that no schema file states."""
+    """Give each integer a station says the bounds that no schema file states."""
     if schema.get("type") == "integer":
         bound = _REGISTER_BOUND if name in _REGISTERS else _INTEGER_BOUND
         schema.setdefault("minimum", -bound)
@@ -275,6 +275,14 @@ def codec(version: OcppVersion) -> Codec:
     return Codec(version, schemas(version))
 
 
+def _is_said_by_station(version: OcppVersion, name: str) -> bool:
+    said = _FROM_STATION[version] | _SENT.get(version, frozenset())
+    if name.endswith("Response"):
+        action = name.removesuffix("Response")
+        return action not in said or action == "DataTransfer"
+    return name.removesuffix(_REQUEST_ENDING[version]) in said
+
+
 def schemas(version: OcppVersion) -> dict[str, dict[str, Any]]:
     """Return the schema of each message by file name, loosened where stations need it."""
     # The data files only: importing the package's version modules would load its own validator.
@@ -286,7 +294,7 @@ def schemas(version: OcppVersion) -> dict[str, dict[str, Any]]:
             schema = orjson.loads(entry.read_bytes().removeprefix(b"\xef\xbb\xbf"))
             if loosen := _LOOSENED.get((version, name)):
                 loosen(schema)
-            if name.removesuffix(_REQUEST_ENDING[version]) in _FROM_STATION[version]:
+            if _is_said_by_station(version, name):
                 _bound_integers(schema)
             found[name] = schema
     return found

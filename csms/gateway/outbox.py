@@ -19,7 +19,7 @@ from csms.core.messages import CommandAnswered
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Step, Unsendable
-from csms.gateway.codec import Code
+from csms.gateway.codec import Code, Refused
 from csms.gateway.surroundings import CentreOut, Surroundings
 
 _LATE_REMEMBERED = 32
@@ -267,6 +267,13 @@ class Outbox:
             )
         try:
             return step.read(reply.payload)
+        except Refused as refused:
+            return CommandResult(
+                outcome=Outcome.INVALID_ANSWER,
+                error_code=self._adapter.codec.code(refused.code),
+                error_description=refused.why,
+                answer=raw,
+            )
         except (LookupError, TypeError, ValueError, AttributeError):
             log.exception("answer not understood", extra={"station_id": self._station_id})
             return CommandResult(outcome=Outcome.INVALID_ANSWER, answer=raw)

@@ -46,6 +46,7 @@ _AT_ONCE = 8
 """Stations that are brought into step at the same time."""
 _PER_ROUND = 200
 """Stations looked at in one round of the job."""
+_MOST_DIGITS = 9
 _LENGTH = {OcppVersion.V16: 20, OcppVersion.V201: 36, OcppVersion.V21: 255}
 
 _WIRE_KINDS = {
@@ -368,4 +369,6 @@ def _objects(items: object) -> list[Mapping[str, Any]]:
 
 
 def _count(text: object) -> int:
-    return int(text) if isinstance(text, str) and text.strip().isdecimal() else 0
+    """Return a limit that a station tells, 0 for none; one beyond any list is none."""
+    digits = text.strip() if isinstance(text, str) else ""
+    return int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else 0
