@@ -66,6 +66,8 @@ def _timetable(system: System) -> None:
     jobs.every("local lists", system.local_lists.refresh, period_s=60)
     jobs.every("remote starts", system.remote.expire, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
+    jobs.every("meters", system.meters.look, period_s=60)
+    jobs.every("old readings", system.meters.purge, period_s=86400)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:
         jobs.every("forecast", system.forecasting.refresh, period_s=900)

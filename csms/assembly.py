@@ -42,6 +42,7 @@ from csms.service.local_lists import LocalLists
 from csms.service.locations import LocationPolicy
 from csms.service.logs import UploadOptions
 from csms.service.market import Market
+from csms.service.metering import MeterDesk
 from csms.service.notices import Notices
 from csms.service.offering import Offering
 from csms.service.offers import OfferBook
@@ -100,6 +101,7 @@ class System:
     care: Care
     replanner: Replanner
     market: Market
+    meters: MeterDesk
     forecasting: Forecasting
     housekeeping: Housekeeping
     background: Background
@@ -242,6 +244,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     )
     bus.attach_gateway(gateway)
     market = _market(settings, store, clock, metrics, replanner)
+    meters = MeterDesk(store=store, clock=clock, touch=replanner.touch)
     enrolment = Enrolment(
         store=store, keys=keys, clock=clock, empty_sites=settings.identity.empty_sites
     )
@@ -265,6 +268,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         certificates=certificates,
         enrolment=enrolment,
         offers=book,
+        meters=meters,
         demo=settings.api.demo,
     )
     api = ApiServer(
@@ -303,6 +307,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         care=care,
         replanner=replanner,
         market=market,
+        meters=meters,
         forecasting=forecasting,
         housekeeping=housekeeping,
         background=background,

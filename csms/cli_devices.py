@@ -38,7 +38,8 @@ TokenOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
-def _client(url: str, token_file: Path | None) -> httpx.Client:
+def api_client(url: str, token_file: Path | None) -> httpx.Client:
+    """Return a client of the API at `url`, or where config.toml says; raise InvalidInput."""
     if not url:
         config = Path("config.toml")
         settings: Settings = load(config if config.is_file() else None)
@@ -54,7 +55,8 @@ def _client(url: str, token_file: Path | None) -> httpx.Client:
     return httpx.Client(base_url=f"{url.rstrip('/')}/api/v1/", headers=headers, timeout=70.0)
 
 
-def _asked(client: httpx.Client, method: str, path: str, body: object = None) -> dict[str, Any]:
+def ask(client: httpx.Client, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """Return what the API answers; raise InvalidInput with what it says is wrong."""
     try:
         answer = client.request(method, path, json=body)
     except httpx.HTTPError as error:
@@ -79,8 +81,8 @@ def _followed(client: httpx.Client, campaign: dict[str, Any], *, as_json: bool) 
     key = campaign["bulk_id"]
     while campaign["state"] not in _ENDED:
         time.sleep(_POLL_S)
-        campaign = _asked(client, "GET", f"campaigns/{key}")
-    campaign = _asked(client, "GET", f"campaigns/{key}")
+        campaign = ask(client, "GET", f"campaigns/{key}")
+    campaign = ask(client, "GET", f"campaigns/{key}")
     if as_json:
         typer.echo(json.dumps(campaign))
     else:
@@ -116,8 +118,8 @@ def command(
         "at_once": at_once,
         "stop_after_failures": stop_after,
     }
-    with _client(url, token_file) as client:
-        _followed(client, _asked(client, "POST", "commands", body), as_json=as_json)
+    with api_client(url, token_file) as client:
+        _followed(client, ask(client, "POST", "commands", body), as_json=as_json)
 
 
 def firmware(
@@ -139,8 +141,8 @@ def firmware(
         "at_once": at_once,
         "stop_after_failures": stop_after,
     }
-    with _client(url, token_file) as client:
-        made = _asked(client, "POST", "campaigns/firmware", body)
+    with api_client(url, token_file) as client:
+        made = ask(client, "POST", "campaigns/firmware", body)
         _followed(client, made, as_json=as_json)
 
 
@@ -161,8 +163,8 @@ def logs(
         "log": {"log_type": log_type},
         "at_once": at_once,
     }
-    with _client(url, token_file) as client:
-        made = _asked(client, "POST", "campaigns/logs", body)
+    with api_client(url, token_file) as client:
+        made = ask(client, "POST", "campaigns/logs", body)
         _followed(client, made, as_json=as_json)
 
 
@@ -176,15 +178,15 @@ def variables(
     as_json: JsonOption = False,
 ) -> None:
     """List a station's variables as last read and set; 1.6 keys are variables too."""
-    with _client(url, token_file) as client:
+    with api_client(url, token_file) as client:
         if read:
-            asked = _asked(client, "POST", f"stations/{station_id}/reports", {})
+            asked = ask(client, "POST", f"stations/{station_id}/reports", {})
             _until_done(client, asked["job"])
         found: list[dict[str, Any]] = []
         cursor: str | None = ""
         while cursor is not None:
             path = f"stations/{station_id}/variables?limit=200&cursor={cursor}"
-            page = _asked(client, "GET", path)
+            page = ask(client, "GET", path)
             found += page["items"]
             cursor = page["cursor"]
     if as_json:
@@ -201,6 +203,6 @@ def _until_done(client: httpx.Client, job: dict[str, Any]) -> None:
     until = time.monotonic() + 60.0
     while job["state"] in ("asked", "accepted", "running") and time.monotonic() < until:
         time.sleep(_POLL_S)
-        job = _asked(client, "GET", f"jobs/{job['request_key']}")
+        job = ask(client, "GET", f"jobs/{job['request_key']}")
     if job["state"] != "done":
         raise InvalidInput(f"the station's report is {job['state']}: {job['status']}")

@@ -30,7 +30,7 @@ from csms.providers.registry import carbon_source, tariff_source
 from csms.providers.tables import DATASETS
 from csms.service.reports import max_power_kw
 from csms.settings import Settings
-from csms.store import identities, series, sessions, stations
+from csms.store import identities, metering, series, sessions, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 from simulators.realday import Stay, real_day, recorded
@@ -355,7 +355,9 @@ async def _of_store(store: Store, settings: Settings, asked: Asked) -> Past:
             visit = _visit_of_session(session, vehicle, max_power_kw(evse, vehicle))
             if visit is not None:
                 visits.append(visit)
-        base = dict(series.loads(tx, asked.site, starts_at, until + _LOOK_AHEAD))
+        span = ((starts_at, until + _LOOK_AHEAD),)
+        building = metering.quarters(tx, asked.site, site.meter, span) if site.meter else []
+        base = {quarter.starts_at: quarter.most_kw for quarter in building}
         before = [
             PastStay(
                 site_id=asked.site,

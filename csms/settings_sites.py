@@ -32,6 +32,8 @@ class CircuitSettings(Section):
     load_a: Amperes | None = None
     """What draws here besides EVSEs and circuits below; also part of the site's base_load_kw."""
     load_kw: Number | None = None
+    meter: Annotated[str, Field(max_length=60)] = ""
+    """What measures that load (see docs/metering.md); load_a or load_kw is then its most."""
     voltage_v: Annotated[float, Field(ge=100, le=480)] | None = None
     evses: tuple[Annotated[str, Field(min_length=1, max_length=60)], ...] = ()
     """Stations ("CP-1", "HALL-*") and EVSEs ("TWIN-1/2") that hang here."""
@@ -46,6 +48,17 @@ class SiteSettings(Section):
     time_zone: str = "UTC"
     limit_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 22.0
     base_load_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The building's load; the most it ever is where a meter measures it."""
+    meter: Annotated[str, Field(max_length=60)] = ""
+    """What measures the building's load, EVSEs not included (see docs/metering.md)."""
+    solar_meter: Annotated[str, Field(max_length=60)] = ""
+    """What measures the site's own generation."""
+    meter_stale_s: Annotated[float, Field(ge=10, le=86400)] = 300.0
+    """A meter that told nothing for so long is silent: the most that its load may be counts."""
+    load_quantile: Annotated[float, Field(ge=0.5, le=1)] = 0.9
+    """Quantile of past weeks' loads that is planned with where nobody forecasts them."""
+    export_eur_per_kwh: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """What a kWh of own generation earns that nobody uses."""
     voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
     guard_share: Share = 0.2
     strategy: Strategy = Strategy.OPTIMAL
@@ -76,9 +89,19 @@ class SiteSettings(Section):
                 load_kw=c.load_kw,
                 voltage_v=c.voltage_v or self.voltage_v,
                 evses=c.evses,
+                meter=c.meter,
             )
             for circuit_id, c in sorted(self.circuit.items())
         )
+
+    @model_validator(mode="after")
+    def _has_a_worst_case(self) -> "SiteSettings":
+        if self.meter and not self.base_load_kw:
+            raise ValueError(
+                "base_load_kw must say the most that the building draws where meter is set: it "
+                "counts while the meter is silent"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

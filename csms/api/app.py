@@ -29,6 +29,7 @@ from csms.api import (
     routes_frames,
     routes_imports,
     routes_local_lists,
+    routes_metering,
     routes_people,
     routes_plans,
     routes_profiles,
@@ -53,6 +54,7 @@ from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
+from csms.service.metering import MeterDesk
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
@@ -72,6 +74,7 @@ ROUTERS = (
     routes_events.router,
     routes_sites.router,
     routes_circuits.router,
+    routes_metering.router,
     routes_stations.router,
     routes_devices.router,
     routes_diagnostics.router,
@@ -128,6 +131,7 @@ def create_app(
     certificates: Certificates,
     enrolment: Enrolment,
     offers: OfferBook,
+    meters: MeterDesk,
     demo: bool = False,
     heartbeat_s: float = 1.0,
     web: Path = WEB,
@@ -165,6 +169,7 @@ def create_app(
         certificates=certificates,
         enrolment=enrolment,
         offers=offers,
+        meters=meters,
         concept=Concept(
             store=store, clock=clock, devices=devices, replanner=replanner, enrolment=enrolment
         ),

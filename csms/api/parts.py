@@ -20,6 +20,7 @@ from csms.service.dynamic import Dynamics
 from csms.service.enrolment import Enrolment
 from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
+from csms.service.metering import MeterDesk
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
@@ -98,6 +99,7 @@ class Parts:
     dialects: DialectBook
     circuits: CircuitDesk
     caps: CapDesk
+    meters: MeterDesk
     demo: bool
     heartbeat_s: float
 

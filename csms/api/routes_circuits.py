@@ -31,6 +31,7 @@ class CircuitBody(Body):
     load_a: Amperes | None = None
     load_kw: Kw | None = None
     voltage_v: Annotated[float, Field(ge=100, le=480)] = 230.0
+    meter: Annotated[str, Field(max_length=60)] = ""
     evses: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ()
 
 
@@ -63,7 +64,7 @@ def _tree(tree: ShownTree) -> dict[str, object]:
         "circuits": [
             {"circuit_id": c.circuit_id, "name": c.name, "parent": c.parent_id}
             | {k: plain(getattr(c, k)) for k in ("limit_a", "limit_kw", "load_a", "load_kw")}
-            | {"voltage_v": c.voltage_v, "evses": list(c.evses)}
+            | {"voltage_v": c.voltage_v, "meter": c.meter, "evses": list(c.evses)}
             for c in tree.circuits
         ],
         "evses": plain(tree.places),

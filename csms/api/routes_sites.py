@@ -10,6 +10,7 @@ from pydantic import AwareDatetime
 from csms.api.auth import GuardedRoute
 from csms.api.parts import Limit, Operator, P, Viewer
 from csms.api.views import SiteChange, everything, plain
+from csms.core.errors import InvalidInput
 from csms.core.model import Event, Site
 from csms.service import live
 from csms.service.challenger import RECENT, summary
@@ -29,10 +30,15 @@ async def list_sites(_: Viewer, parts: P) -> object:
 
 @router.get("/sites/{site_id}")
 async def one_site(site_id: str, _: Viewer, parts: P) -> object:
-    """Return a site as configured, its numbers now, and what each of its limits carries."""
+    """Return a site as configured, its numbers now, what each of its limits carries, its meters."""
     found = await parts.store.read(lambda tx: stations.get_site(tx, site_id))
     now = await live.site_now(parts.store, site_id, now=parts.clock.now())
-    return {"site": plain(found), "now": plain(now.site), "circuits": plain(now.circuits)}
+    return {
+        "site": plain(found),
+        "now": plain(now.site),
+        "circuits": plain(now.circuits),
+        "meters": plain(now.meters),
+    }
 
 
 @router.get("/sites/{site_id}/live")
@@ -50,6 +56,11 @@ async def change_site(site_id: str, body: SiteChange, caller: Operator, parts: P
     def work(tx: Tx) -> Site:
         before = stations.get_site(tx, site_id)
         after = replace(before, **changes)
+        if after.meter and not after.base_load_kw:
+            raise InvalidInput(
+                "base_load_kw is 0 and meter is set; say the most that the building draws, which "
+                "counts while the meter is silent"
+            )
         stations.upsert_site(tx, after)
         journal.add_event(
             tx,

@@ -95,6 +95,11 @@ class SiteChange(Body):
     name: Name | None = None
     limit_kw: Kw | None = None
     base_load_kw: Kw | None = None
+    meter: Annotated[str, Field(max_length=60)] | None = None
+    solar_meter: Annotated[str, Field(max_length=60)] | None = None
+    meter_stale_s: Annotated[float, Field(ge=10, le=86400)] | None = None
+    load_quantile: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    export_eur_per_kwh: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = None
     guard_share: Share | None = None
     strategy: Strategy | None = None
     revenue_per_kwh: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None

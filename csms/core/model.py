@@ -46,8 +46,11 @@ class Site:
     """A place with one grid connection.
 
     `limit_kw` holds for all its stations together and the building; `base_load_kw` is the
-    building's load where nothing better is known. `guard_share` (0..1) of what the building
-    leaves is kept for cars that arrive at stations which are cut off from the centre.
+    building's load where nothing better is known: the most it ever is, where `meter` names what
+    measures it. `solar_meter` measures own generation; `meter_stale_s` after its last reading a
+    meter counts as silent. `load_quantile` is the quantile of past loads that is planned with,
+    `export_eur_per_kwh` what a kWh earns that nobody uses. `guard_share` (0..1) of what the
+    building leaves is kept for cars that arrive at stations which are cut off from the centre.
     """
 
     site_id: str
@@ -55,6 +58,11 @@ class Site:
     time_zone: str = "UTC"
     limit_kw: float
     base_load_kw: float = 0.0
+    meter: str = ""
+    solar_meter: str = ""
+    meter_stale_s: float = 300.0
+    load_quantile: float = 0.9
+    export_eur_per_kwh: float = 0.0
     voltage_v: float = 230.0
     guard_share: float = 0.2
     strategy: Strategy = Strategy.OPTIMAL

@@ -94,6 +94,8 @@ class PlanningCase:
     co2_kg_per_kwh: tuple[float, ...]
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
+    base_load_a: tuple[tuple[float, ...], ...] = ()
+    """The building's current in L1, L2 and L3, (3, slots), or empty: its power evenly."""
     solar_kw: tuple[float, ...] = ()
     """The site's own generation, (slots,) or empty. It makes energy cheaper and clean where it
     exceeds the base load; it never raises what the limit leaves, since a cloud may take it."""

@@ -35,7 +35,8 @@ UNKNOWN = "Unknown"
 class CircuitSetup:
     """A circuit as configured; see Circuit. Currents are one number for all phases or three.
 
-    `limit_kw` and `load_kw` are None where nothing is said. `evses` are patterns of station ids
+    `limit_kw` and `load_kw` are None where nothing is said. `meter` names what measures the load
+    here; `load_a` and `load_kw` are then the most it ever is. `evses` are patterns of station ids
     ("CP-1", "HALL-*") or EVSEs ("TWIN-1/2") that hang here.
     """
 
@@ -48,6 +49,15 @@ class CircuitSetup:
     load_kw: float | None = None
     voltage_v: float = 230.0
     evses: tuple[str, ...] = ()
+    meter: str = ""
+
+    @property
+    def most_kw(self) -> float:
+        """The most that draws here besides EVSEs and circuits below, as configured, kW."""
+        if self.load_kw is not None:
+            return self.load_kw
+        phases = self.load_a * 3 if len(self.load_a) == 1 else self.load_a
+        return sum(phases) * self.voltage_v / 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +104,12 @@ def faults(setups: Sequence[CircuitSetup]) -> tuple[str, ...]:
     found += _cycles(parents)
     patterns = Counter(pattern for s in setups for pattern in s.evses)
     found += [f"{p!r} is on {n} circuits; on one only" for p, n in patterns.items() if n > 1]
+    meters = Counter(s.meter for s in setups if s.meter)
+    found += [
+        f"meter {m} is named by {n} circuits; its load would count {n} times"
+        for m, n in meters.items()
+        if n > 1
+    ]
     return tuple(found)
 
 
@@ -114,6 +130,11 @@ def _wrong(setup: CircuitSetup) -> list[str]:
         found.append(
             f"circuit {setup.circuit_id}: voltage_v is {setup.voltage_v:g}; it must be between "
             "50 and 1000, between a phase and neutral"
+        )
+    if setup.meter and not setup.most_kw > 0:
+        found.append(
+            f"circuit {setup.circuit_id}: meter is {setup.meter!r}, and load_a and load_kw say "
+            "nothing; say the most that draws here, which counts while the meter is silent"
         )
     return found
 

@@ -197,8 +197,8 @@ def _with_site(case: PlanningCase, kinds: set[tuple[str, str]]) -> tuple[Circuit
     """Return the circuits, and the site as one where a cap bounds its phases."""
     if ("", "A") not in kinds:
         return case.circuits
-    load = tuple(kw / (3 * 0.23) for kw in case.base_load_kw)
-    return (Circuit(circuit_id="", load_a=(load,), source="site"), *case.circuits)
+    load = case.base_load_a or (tuple(kw / (3 * 0.23) for kw in case.base_load_kw),)
+    return (Circuit(circuit_id="", load_a=load, source="site"), *case.circuits)
 
 
 def _per_a(case: PlanningCase) -> Floats:

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf, isfinite
-from zoneinfo import ZoneInfo
 
-from csms.core.circuit import Cap, Wiring
+from csms.core.circuit import Cap, Circuit, Wiring
 from csms.core.errors import NotFound
 from csms.core.model import (
     CarbonIntensity,
@@ -27,7 +26,6 @@ from csms.planning.slots import (
     carbon_series,
     days_left,
     edges,
-    highest,
     price_series,
     reserve_series,
 )
@@ -49,9 +47,9 @@ from csms.service.following import car_of
 from csms.service.outages import for_arrivals, outages
 from csms.service.outside import cap_kw, caps_of
 from csms.service.states import UNKNOWN_EVSE_KW
+from csms.service.unmanaged import Flows, billed_peak_kw, counted, flows_of, with_loads
 from csms.service.wiring import step_a, with_idle_guards
 from csms.store import (
-    energy,
     identities,
     plans,
     reported,
@@ -96,7 +94,7 @@ class Snapshot:
     others: tuple[Session, ...] = ()
     prices: Sequence[Price]
     carbon: Sequence[CarbonIntensity]
-    base_load_kw: Mapping[datetime, float]
+    flows: Flows
     demand_charge_eur_per_kw: float = 0.0
     billed_peak_kw: float = 0.0
     wiring: Wiring = field(default_factory=Wiring)
@@ -128,7 +126,8 @@ def snapshot(
     refused, wishes = plans.refused_schedules(tx, ids), reported.needs_of(tx, ids)
     habits = reported.habits_of(tx, [car_of(s) for s in present])
     caps = caps_of(tx, sorted({s.station_id for s in present}))
-    counts_phases = bool(wires.circuits_of(tx, site_id))
+    setups = wires.circuits_of(tx, site_id)
+    counts_phases = bool(setups)
     cars, others = [], []
     for session in present:
         station = known.get(session.station_id)
@@ -169,9 +168,11 @@ def snapshot(
         others=tuple(others),
         prices=series.prices(tx, site.tariff_id, start, until),
         carbon=series.carbon(tx, carbon_id, start, until),
-        base_load_kw=dict(series.loads(tx, site_id, start, until)),
+        flows=flows_of(tx, site, setups, now=now, horizon_h=horizon_h),
         demand_charge_eur_per_kw=demand_charge_eur_per_kw,
-        billed_peak_kw=_billed_peak_kw(tx, site, now) if demand_charge_eur_per_kw > 0 else 0.0,
+        billed_peak_kw=(
+            billed_peak_kw(tx, site, setups, now) if demand_charge_eur_per_kw > 0 else 0.0
+        ),
         wiring=wires.wiring_of(tx, site_id, also=[c.evse for c in cars]),
         caps=tuple(kept.cap for kept in wires.caps_of(tx, site_id, now, until)),
         out=outages(tx, evses, notes),
@@ -193,17 +194,6 @@ def _reported(evses: Sequence[Evse], notes: list[str]) -> list[Evse]:
         else:
             found.append(evse)
     return found
-
-
-def _billed_peak_kw(tx: Tx, site: Site, now: datetime) -> float:
-    """Return the highest quarter hour of the month so far, cars and building, kW."""
-    local = now.astimezone(ZoneInfo(site.time_zone))
-    month = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-    quarters = energy.energy_by_quarter(tx, site.site_id, month, now)
-    if not quarters:
-        return 0.0
-    base = dict(series.loads(tx, site.site_id, month, now))
-    return max(q.energy_kwh * 4.0 + base.get(q.starts_at, site.base_load_kw) for q in quarters)
 
 
 def _undescribed(session: Session, evses: Sequence[Evse]) -> Evse:
@@ -239,7 +229,7 @@ def planning_case(
     notes = list(known.notes)
     prices = price_series(known.prices, edges_at, notes)
     carbon = carbon_series(known.carbon, edges_at)
-    base_kw = highest(known.base_load_kw, edges_at, otherwise=known.site.base_load_kw)
+    loads = counted(known.flows, known.site, edges_at, now=now, notes=notes)
     cars = tuple(
         _planning_session(
             car, known.site, surroundings, wiring=known.wiring, edges_at=edges_at, now=now
@@ -252,7 +242,8 @@ def planning_case(
         strategy=known.site.strategy,
         edges_at=edges_at,
         limit_kw=(known.site.limit_kw,) * len(starts),
-        base_load_kw=base_kw,
+        base_load_kw=loads.site.power_kw,
+        base_load_a=loads.site.current_a,
         reserved_kw=reserve_series(_for_arrivals(known, surroundings, now), edges_at),
         idle_guard_kw=idle_guard_kw(known, now=now),
         price_eur_per_kwh=prices,
@@ -260,16 +251,25 @@ def planning_case(
         demand_charge_eur_per_kw=known.demand_charge_eur_per_kw,
         billed_peak_kw=known.billed_peak_kw,
         days_left=days_left(now, known.site.time_zone),
-        sessions=cars,
-        circuits=with_idle_guards(
-            known.wiring,
-            known.evses,
-            _idle_guards(known, now=now),
-            drawing=frozenset((s.station_id, s.evse_id) for s in known.others),
-            voltage_v=known.site.voltage_v,
+        solar_kw=loads.solar_kw,
+        export_eur_per_kwh=(
+            (known.site.export_eur_per_kwh,) * len(starts) if loads.solar_kw else ()
         ),
+        sessions=cars,
+        circuits=with_loads(_circuits(known, now=now), loads.circuits),
         caps=known.caps,
         notes=tuple(notes),
+    )
+
+
+def _circuits(known: Snapshot, *, now: datetime) -> tuple[Circuit, ...]:
+    """Return the tree with what EVSEs without a planned session may draw on it."""
+    return with_idle_guards(
+        known.wiring,
+        known.evses,
+        _idle_guards(known, now=now),
+        drawing=frozenset((s.station_id, s.evse_id) for s in known.others),
+        voltage_v=known.site.voltage_v,
     )
 
 

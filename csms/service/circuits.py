@@ -223,7 +223,8 @@ def _line(setup: CircuitSetup) -> str:
     if setup.load_a or setup.load_kw is not None:
         loads = ["/".join(f"{a:g}" for a in setup.load_a) + " A"] if setup.load_a else []
         loads += [f"{setup.load_kw:g} kW"] if setup.load_kw is not None else []
-        words.append("unmanaged " + ", ".join(loads))
+        told = f" at most, by meter {setup.meter}" if setup.meter else ""
+        words.append("unmanaged " + ", ".join(loads) + told)
     if setup.evses:
         words.append("<- " + ", ".join(setup.evses))
     return "  ".join(words)

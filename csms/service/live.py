@@ -9,6 +9,7 @@ from csms.core.plan import PlannedSession
 from csms.core.session import allowed_kw
 from csms.planning.guard import worst_case_kw
 from csms.service.circuit_load import CircuitNow, circuits_now
+from csms.service.metering import MeterNow, meters_now
 from csms.store import energy, identities, plans, rivals, sessions, stations, wiring
 from csms.store.database import Store
 from csms.store.plans import StoredPlan
@@ -107,6 +108,7 @@ class PlanNow:
     edges_at: tuple[datetime, ...]
     limit_kw: tuple[float, ...]
     base_load_kw: tuple[float, ...]
+    solar_kw: tuple[float, ...]
     price_eur_per_kwh: tuple[float, ...]
     sessions: tuple[PlannedSession, ...]
     peak_kw: float
@@ -134,6 +136,7 @@ class Live:
     plan: PlanNow | None
     measured: tuple[Measured, ...]
     circuits: tuple[CircuitNow, ...] = ()
+    meters: tuple[MeterNow, ...] = ()
 
 
 async def site_now(store: Store, site_id: str, *, now: datetime) -> Live:
@@ -161,6 +164,7 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
     opened = sessions.open_sessions_of_site(tx, site_id)
     cars = _cars(tx, opened, known, stored, now)
     planned = None if stored is None else (stored.case, stored.plan)
+    tree = wiring.tree_of(tx, site_id)
     return Live(
         at=now,
         site=_site(site, known, evses, cars, stored, now),
@@ -171,7 +175,8 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
             Measured(starts_at=q.starts_at, power_kw=q.energy_kwh * 4)
             for q in energy.energy_by_quarter(tx, site_id, now - HISTORY, now)
         ),
-        circuits=circuits_now(site, wiring.tree_of(tx, site_id), opened, planned, now=now),
+        circuits=circuits_now(site, tree, opened, planned, now=now),
+        meters=meters_now(tx, site, tree.setups, now=now),
     )
 
 
@@ -342,6 +347,7 @@ def _plan(stored: StoredPlan) -> PlanNow:
         edges_at=plan.edges_at,
         limit_kw=case.limit_kw,
         base_load_kw=case.base_load_kw,
+        solar_kw=case.solar_kw,
         price_eur_per_kwh=case.price_eur_per_kwh,
         sessions=plan.sessions,
         peak_kw=plan.peak_kw,

@@ -69,16 +69,6 @@ def _series(name: str, key: str, value: str) -> Table:
 price = _series("price", "tariff_id", "eur_per_kwh")
 carbon_intensity = _series("carbon_intensity", "zone", "kg_per_kwh")
 
-building_load = Table(
-    "building_load",
-    metadata,
-    text_column("site_id"),
-    instant_column("starts_at"),
-    float_column("load_kw"),
-    PrimaryKeyConstraint("site_id", "starts_at"),
-    sqlite_with_rowid=False,
-)
-
 forecast = Table(
     "forecast",
     metadata,

@@ -1,6 +1,6 @@
-"""Series from outside (prices, carbon intensity, building load), forecasts and their scores."""
+"""Series from outside (prices, carbon intensity), forecasts and their scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,6 @@ from csms.store.statements import Tx
 
 _P = tables.price
 _C = tables.carbon_intensity
-_B = tables.building_load
 _F = tables.forecast
 _S = tables.forecast_score
 
@@ -93,31 +92,9 @@ def carbon(tx: Tx, zone: str, since: datetime, until: datetime) -> list[CarbonIn
     return [CarbonIntensity(**row._mapping) for row in found]
 
 
-def upsert_loads(tx: Tx, site_id: str, loads: Iterable[tuple[datetime, float]]) -> None:
-    """Store a building's mean load (start of the quarter hour, kW), replacing the same starts."""
-    tx.upsert_all(
-        _B,
-        ["site_id", "starts_at"],
-        [
-            {"site_id": site_id, "starts_at": starts_at, "load_kw": load_kw}
-            for starts_at, load_kw in loads
-        ],
-    )
-
-
-def loads(tx: Tx, site_id: str, since: datetime, until: datetime) -> list[tuple[datetime, float]]:
-    """Return a building's load as (start, kW) for starts in [since, until)."""
-    found = tx.execute(
-        select(_B.c.starts_at, _B.c.load_kw)
-        .where(_B.c.site_id == site_id, _B.c.starts_at >= since, _B.c.starts_at < until)
-        .order_by(_B.c.starts_at)
-    )
-    return [(row.starts_at, row.load_kw) for row in found]
-
-
 def purge_series(tx: Tx, *, before: datetime) -> int:
-    """Delete prices, carbon intensities and loads that start before `before`; return how many."""
-    kept: tuple[Table, ...] = (_P, _C, _B)
+    """Delete prices and carbon intensities that start before `before`; return how many."""
+    kept: tuple[Table, ...] = (_P, _C)
     return sum(
         int(tx.execute(delete(table).where(table.c.starts_at < before)).rowcount) for table in kept
     )

@@ -33,6 +33,9 @@ _EVSE_COLUMNS = [_E.c[name] for name in _EVSE_NAMES]
 # --- sites ---------------------------------------------------------------------------------------
 
 
+_SITE_DEFAULTS = json.loads(json_text(asdict(Site(site_id="", limit_kw=0.0))))
+
+
 def upsert_site(tx: Tx, site: Site) -> None:
     """Store a site, replacing what was stored under its id."""
     tx.upsert(_SITE, ["site_id"], asdict(site))
@@ -48,7 +51,8 @@ def configure_site(tx: Tx, site: Site) -> bool:
     known = tx.execute(
         select(_CONFIGURED.c.configured).where(_CONFIGURED.c.site_id == site.site_id)
     ).scalar()
-    if known == configured:
+    # What a later version may say of a site was not said before: it had its default.
+    if known is not None and {**_SITE_DEFAULTS, **json.loads(known)} == json.loads(configured):
         return False
     upsert_site(tx, site)
     tx.upsert(_CONFIGURED, ["site_id"], {"site_id": site.site_id, "configured": configured})

@@ -1,5 +1,6 @@
 """A site's wiring as kept: its circuits, where EVSEs hang, caps for a time."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ _C = tables.circuit
 _K = tables.circuit_configuration
 _P = tables.evse_place
 _G = tables.grid_cap
+_CIRCUIT_DEFAULTS = json.loads(json_text(asdict(CircuitSetup(circuit_id=""))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +78,13 @@ def circuits_of(tx: Tx, site_id: str) -> tuple[CircuitSetup, ...]:
 
 def _setup(row: Any) -> CircuitSetup:
     values = dict(row._mapping)
-    del values["site_id"], values["meter"]
+    del values["site_id"]
     return CircuitSetup(**values)
 
 
 def put_circuit(tx: Tx, site_id: str, setup: CircuitSetup) -> None:
     """Store a circuit, replacing what was stored under its id."""
-    tx.upsert(_C, ["site_id", "circuit_id"], {"site_id": site_id, "meter": "", **asdict(setup)})
+    tx.upsert(_C, ["site_id", "circuit_id"], {"site_id": site_id, **asdict(setup)})
 
 
 def drop_circuit(tx: Tx, site_id: str, circuit_id: str) -> None:
@@ -100,7 +102,11 @@ def configure_circuits(tx: Tx, site_id: str, setups: Sequence[CircuitSetup]) -> 
     """
     configured = json_text([asdict(s) for s in setups])
     known = tx.execute(select(_K.c.configured).where(_K.c.site_id == site_id)).scalar()
-    if known == configured or (known is None and not setups):
+    if known is None and not setups:
+        return False
+    # What a later version may say of a circuit was not said before: it had its default.
+    told = [] if known is None else [{**_CIRCUIT_DEFAULTS, **c} for c in json.loads(known)]
+    if known is not None and told == json.loads(configured):
         return False
     tx.execute(delete(_C).where(_C.c.site_id == site_id))
     for setup in setups:

@@ -1,4 +1,4 @@
-"""The schema of a site's wiring: circuits, the places of EVSEs, caps, what flows besides cars."""
+"""The schema of a site's wiring: circuits, the places of EVSEs, caps."""
 
 from sqlalchemy import Column, Float, ForeignKey, Index, PrimaryKeyConstraint, Table, Text
 
@@ -68,30 +68,3 @@ grid_cap = Table(
     Index(None, "site_id", "until"),
     sqlite_autoincrement=True,
 )
-
-site_series = Table(
-    "site_series",
-    metadata,
-    text_column("site_id"),
-    text_column("kind"),
-    instant_column("starts_at"),
-    instant_column("until"),
-    float_column("value"),
-    PrimaryKeyConstraint("site_id", "kind", "starts_at"),
-    sqlite_with_rowid=False,
-)
-
-measured_load = Table(
-    "measured_load",
-    metadata,
-    text_column("site_id"),
-    text_column("circuit_id"),
-    instant_column("at"),
-    Column("load_a", Values, nullable=False),
-    float_column("load_kw"),
-    Column("total_a", Values, nullable=False),
-    float_column("total_kw"),
-    PrimaryKeyConstraint("site_id", "circuit_id", "at"),
-    sqlite_with_rowid=False,
-)
-"""What a circuit's meter showed, and what of it no car explains; circuit "" is the connection."""

@@ -47,6 +47,15 @@ function tile(label, value, more) {
     more ? el("span", { class: "more" }, more) : null);
 }
 
+function building(live) {
+  const words = [`building ${kw(live.site.building_load_kw)}`];
+  for (const meter of live.meters) {
+    if (meter.is_silent) words.push(`! meter ${meter.meter} is silent`);
+    else if (meter.kind === "solar") words.push(`sun ${kw(meter.counts_kw)}`);
+  }
+  return words.join(", ");
+}
+
 function tiles(live) {
   const site = live.site;
   const ready = live.sessions.filter((s) => ["ready", "on_track"].includes(s.readiness)).length;
@@ -55,7 +64,7 @@ function tiles(live) {
   const nextLow = cheapest >= 0 ? `${price(slot[cheapest])} at ${clock.time(live.plan.edges_at[cheapest])}` : "";
   $("tiles").replaceChildren(
     tile("Power now (cars)", kw(site.measured_kw), `planned ${kw(site.planned_kw)}`),
-    tile("Site limit", kw(site.limit_kw), `building ${kw(site.building_load_kw)}`),
+    tile("Site limit", kw(site.limit_kw), building(live)),
     tile("Planned peak", kw(site.peak_kw), `cut off at most ${kw(site.worst_case_cut_off_kw)}`),
     tile("Ready on time", `${ready} / ${live.sessions.length}`, site.shortfall_kwh > 0 ? `short ${kwh(site.shortfall_kwh)}` : ""),
     tile("Price now", price(slot[0]), nextLow),

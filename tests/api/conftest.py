@@ -29,6 +29,7 @@ from csms.service.frames import FrameDesk
 from csms.service.local_lists import LocalLists
 from csms.service.locations import LocationPolicy
 from csms.service.logs import UploadOptions
+from csms.service.metering import MeterDesk
 from csms.service.notices import Notices
 from csms.service.offers import OfferBook
 from csms.service.passwords import Passwords
@@ -202,6 +203,7 @@ async def operator(tmp_path: Path, blank_database: Path) -> AsyncIterator[Operat
         ),
         enrolment=Enrolment(store=store, keys=TenantKeys(key=b"k" * 32), clock=clock),
         offers=OfferBook(store=store, clock=clock),
+        meters=MeterDesk(store=store, clock=clock, touch=replanner.touch),
         demo=True,
         heartbeat_s=0.05,
     )

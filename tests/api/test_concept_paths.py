@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from csms.core.commands import CommandResult, Outcome, StartCharging
+from csms.core.metering import LOAD, Expected
 from csms.core.model import CarbonIntensity, IdToken, Price, Site
-from csms.store import identities, series, sessions, stations, trips
+from csms.store import identities, metering, series, sessions, stations, trips
 from csms.store.statements import Tx
 from tests.api.conftest import START, Operator, link
 from tests.api.test_sessions import stay
@@ -100,9 +101,15 @@ async def test_a_driver_who_waits_out_the_peak_is_offered_something(operator: Op
     def peak(tx: Tx) -> None:
         market(tx, cheap_from_h=3)
         load = [
-            (START + timedelta(minutes=15 * k), 80.0 if k < 12 else 10.0) for k in range(4 * 30)
+            Expected(
+                starts_at=START + timedelta(hours=begins),
+                until=START + timedelta(hours=ends),
+                power_kw=kw,
+                high_kw=kw,
+            )
+            for begins, ends, kw in ((0, 3, 80.0), (3, 27, 10.0), (27, 30, 10.0))
         ]
-        series.upsert_loads(tx, "depot", load)
+        metering.put_expected(tx, "depot", "", LOAD, load)
 
     await operator.store.write(peak)
     started = await start(operator, request(km=200, soc=20, kw=22))

@@ -237,15 +237,6 @@ async def test_carbon_intensity_is_kept_by_zone(store: Store) -> None:
     assert await store.read(lambda tx: series.carbon(tx, "DE", later(HOUR), later(9e4))) == []
 
 
-async def test_building_loads_are_read_by_start_and_purged_by_age(store: Store) -> None:
-    rows = [(later(900 * n), float(n)) for n in range(4)]
-    await store.write(lambda tx: series.upsert_loads(tx, "depot", rows))
-    await store.write(lambda tx: series.upsert_loads(tx, "depot", [(later(900), 9.0)]))
-    found = await store.read(lambda tx: series.loads(tx, "depot", later(900), later(2700)))
-    assert found == [(later(900), 9.0), (later(1800), 2.0)]
-    assert await store.write(lambda tx: series.purge_series(tx, before=later(900))) == 1
-
-
 async def test_the_newest_forecast_of_a_kind_is_found(store: Store) -> None:
     def change(tx: Tx) -> None:
         for number, kind in enumerate(("arrivals", "load", "load", "load")):

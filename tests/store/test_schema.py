@@ -13,6 +13,7 @@ from csms.store import (
     detail_tables,
     device_tables,
     filing_tables,
+    metering_tables,
     plan_tables,
     rival_tables,
     security_tables,
@@ -56,6 +57,7 @@ def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert detail_tables.meter_message.name in tables.metadata.tables
     assert terms_tables.session_terms.name in tables.metadata.tables
     assert smart_tables.dialect_item.name in tables.metadata.tables
+    assert metering_tables.meter_reading.name in tables.metadata.tables
     assert wiring_tables.circuit.name in tables.metadata.tables
     assert desk_tables.reservation.name in tables.metadata.tables
 
