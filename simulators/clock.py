@@ -49,8 +49,9 @@ class SimClock:
 
 
 def iso(at: datetime) -> str:
-    """Return `at` as stations write it: UTC, milliseconds, `Z`."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return `at` as stations write it: UTC, `Z`, milliseconds unless it is a whole second."""
+    timespec = "milliseconds" if at.microsecond else "seconds"
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def parse_iso(text: str) -> datetime:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+PURPOSES = ("ChargingStationMaxProfile", "TxDefaultProfile", "TxProfile")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "same_level": ("", "replace", "refuse", "keep_old"),
     "same_id": ("replace", "refuse"),
@@ -28,7 +29,9 @@ class Dialect:
     `unknown_transaction` "ignore" accepts a TxProfile for a transaction that is not there, without
     effect. `offset_start` is for a startSchedule that is not in UTC; one without a zone is then an
     error too. `accepts_disorder` takes periods that do not begin at 0 or rise. With
-    `whole_second_clock` a schedule is in force from the first whole second after its start.
+    `whole_second_clock` times have no fractions, and a schedule is in force from the first whole
+    second after its start. `refused_purposes` are those of which no profile is taken, in the words
+    of 2.0.1.
 
     A limit takes effect `effect_delay_s` late, in `whole_amperes` only, as nothing below `least_w`.
     `zero` "ends_session" ends the transaction at a limit of 0. `cascade` says which of the
@@ -50,6 +53,7 @@ class Dialect:
     whole_second_clock: bool = False
     supports_profiles: bool = True
     tells_limits: bool = True
+    refused_purposes: tuple[str, ...] = ()
     strict: bool = False
     accepts_disorder: bool = False
     same_level: str = ""
@@ -68,3 +72,7 @@ class Dialect:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; permitted: {permitted}")
         if not set(self.rate_units) <= {"A", "W"} or not self.rate_units:
             raise ValueError(f"rate_units is {self.rate_units}; permitted: A, W")
+        if not set(self.refused_purposes) <= set(PURPOSES):
+            raise ValueError(
+                f"refused_purposes is {self.refused_purposes}; permitted: {', '.join(PURPOSES)}"
+            )

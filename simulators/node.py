@@ -79,6 +79,7 @@ class StationNode(ABC):
         dialect = dialect or Dialect()
         if not dialect.same_level:
             dialect = replace(dialect, same_level=self.client.own_same_level)
+        self.dialect = dialect
         if isinstance(evses, int):
             evses = [
                 EvseSpec(evse_id=i + 1, max_kw=max_kw, phases=phases, current_type=current_type)
@@ -182,7 +183,8 @@ class StationNode(ABC):
 
     def now(self) -> datetime:
         """Return the time by the station's own clock, which a fault may have set wrong."""
-        return self.clock.now() + timedelta(seconds=self.faults.plan.clock_offset_s)
+        at = self.clock.now() + timedelta(seconds=self.faults.plan.clock_offset_s)
+        return at.replace(microsecond=0) if self.dialect.whole_second_clock else at
 
     @property
     def is_online(self) -> bool:

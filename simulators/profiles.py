@@ -251,6 +251,8 @@ class Installed:
         evses = set(evse_ids)
         if profile.evse_id != 0 and profile.evse_id not in evses:
             return "UnknownEvse"
+        if profile.purpose in dialect.refused_purposes:
+            return "InvalidProfile"
         if profile.unit not in dialect.rate_units:
             return "UnsupportedRateUnit"
         if len(profile.periods) > dialect.max_periods:

@@ -398,7 +398,7 @@ def _planning_session(
         carbon_weight_eur_per_kg=(
             CARBON_EUR_PER_KG if holder is not None and holder.carbon_conscious else 0.0
         ),
-        current_kw=in_force[0] if car.installed is not None else None,
+        current_kw=in_force[0] if _counts_as_begun(car) else None,
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),
@@ -410,6 +410,11 @@ def _planning_session(
         never_pause=seen.never_pause or car.station.limits.zero != "ok",
         max_periods=_max_periods(car),
     )
+
+
+def _counts_as_begun(car: Car) -> bool:
+    """Return whether a car charges by what it has now; where 0 A ends it, its guard is enough."""
+    return car.installed is not None or car.station.limits.zero == "ends_session"
 
 
 def _phases_used(car: Car, wiring: Wiring) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
 from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
+from csms.service import watching
 from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
 from csms.service.challenger import Challengers
 from csms.service.charging import Effect
@@ -112,6 +113,8 @@ class Replanner:
         self._sites: dict[str, _SiteState] = {}
         self._work = asyncio.Event()
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._ended: deque[Session] = deque(maxlen=MOST_EVENTS)
+        """Sessions whose end is still to be looked at for what it says of their station."""
 
     # --- what makes a site due -----------------------------------------------------------------
 
@@ -145,6 +148,7 @@ class Replanner:
         if effect.why == "session ended":
             self.follower.forget(session.session_id)
             state.held.discard(session.session_id)
+            self._ended.append(session)
         if why:
             self.touch(session.site_id, why)
 
@@ -206,7 +210,7 @@ class Replanner:
         return found.case, found.made
 
     async def _plan(self, site_id: str) -> _Found:
-        await self._keep_habits(self.clock.now())
+        await self._keep_learned(self.clock.now())
         known, asked = await self.case(site_id)
         state = self._sites.setdefault(site_id, _SiteState())
         case, planner = asked, self.planner
@@ -248,15 +252,18 @@ class Replanner:
         )
         return known, case
 
-    async def _keep_habits(self, now: datetime) -> None:
-        """Keep what was learned of cars, for this plan and for their next session."""
+    async def _keep_learned(self, now: datetime) -> None:
+        """Keep what was learned of cars and stations, for this plan and for their next session."""
         habits = tuple(self.follower.taken_habits(now).values())
-        if not habits:
+        over, self._ended = tuple(self._ended), deque(maxlen=MOST_EVENTS)
+        if not (habits or over):
             return
 
         def work(tx: Tx) -> None:
             for habit in habits:
                 reported.put_habit(tx, habit)
+            for session in over:
+                watching.ended(tx, session, at=now)
 
         await self.store.write(work)
 

@@ -107,6 +107,83 @@ async def test_four_dialects_end_at_the_wanted_amperes_under_one_limit(
         assert {s["source"] for s in items["max_periods"]["says"]} == {"asked", "learned"}
 
 
+ODD = {
+    "whole numbers": (Dialect(rate_units=("A",), fractions=False), {"step_a": 1.0}),
+    "an error for a level too high": (
+        Dialect(max_stack_level=0, level_error=True, tells_limits=False),
+        {"max_stack_level": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize(("dialect", "taught"), ODD.values(), ids=ODD)
+async def test_a_refusal_that_says_why_teaches_what_it_names(
+    version: str, dialect: Dialect, taught: dict[str, Any], sqlite_url: str
+) -> None:
+    # 8 kW are 11.59 A on each of three phases: no whole number, and nothing else is in the way.
+    async with living(quick(sqlite_url, 8.0), speed=60) as world:
+        station = await charging(world, 1, version, dialect)
+
+        async def is_as_planned() -> bool:
+            wanted = await planned_a(world, "c1")
+            offered = station.station.evse(1).offered
+            return wanted is not None and wanted - 1.0 <= offered <= wanted + 0.01 and offered > 10
+
+        await eventually(is_as_planned, "it is not at what was planned", within_s=60)
+        limits = asdict(await limits_of(world, "c1"))
+        assert {name: limits[name] for name in taught} == taught
+        refused = [c for c in await world.commands("c1") if c.outcome == "call_error"]
+        assert refused, "nothing was refused, so nothing was learned"
+        course = world.course()
+        assert seconds_above(course, 8000) == 0, [(s.start_at, s.power_w) for s in course][:9]
+
+
+async def test_a_station_that_ends_a_session_at_0_a_gets_none_again(
+    version: str, sqlite_url: str
+) -> None:
+    dear = {"starts": "16:00", "until": "20:00", "eur_per_kwh": 0.9}
+    tariff = {"type": "time_of_use", "eur_per_kwh": 0.05, "bands": (dear,)}
+    given = settings(sqlite_url, limit_kw=30.0, tariff={"default": tariff})
+    async with living(given, speed=60) as world:
+
+        async def is_priced() -> bool:
+            head = await world.newest_plan()
+            return head is not None and "new prices" in head.why
+
+        await eventually(is_priced, "no prices came")
+        dialect = Dialect(zero="ends_session")
+        await world.register("c1")
+        card = await world.driver(1, departs_in=timedelta(hours=10), energy_kwh=20.0)
+        station = world.station("c1", version, boots=True, dialect=dialect)
+        await station.power_up()
+        await station.ready()
+        await world.guarded("c1")
+        await station.plug_in(1, CAR, soc=0.2)
+        assert await station.present(card) == "Accepted"
+
+        async def has_learned() -> bool:
+            return (await limits_of(world, "c1")).zero == "ends_session"
+
+        await eventually(has_learned, "nothing was learned of the end", within_s=30)
+        await eventually(lambda: station.finished, "the session goes on")
+        (learned,) = await world.events("dialect learned")
+        assert learned.event.detail["item"] == "zero"
+        # The next car waits for the cheap hours at its least current.
+        await station.unplug(1)
+        await station.plug_in(1, CAR, soc=0.2)
+        assert await station.present(card) == "Accepted"
+
+        async def is_planned() -> bool:
+            rows = await planned_a(world, "c1")
+            return rows is not None and len(await world.sessions()) == 2
+
+        await eventually(is_planned, "the second car is not planned")
+        began_at = world.clock.now()
+        await eventually(lambda: world.clock.now() - began_at > timedelta(minutes=20), within_s=40)
+        assert len(station.finished) == 1
+        assert station.station.evse(1).offered == pytest.approx(6.0, abs=0.2)
+
+
 async def test_what_was_refused_is_never_sent_again_unchanged(
     version: str, sqlite_url: str
 ) -> None:

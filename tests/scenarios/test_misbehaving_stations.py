@@ -180,8 +180,13 @@ async def test_a_station_that_does_not_answer_keeps_nobody_waiting_for_long(
         Dialect(max_periods=2),
         Dialect(strict=True, max_periods=2),
         Dialect(same_level="refuse", message_ids="counter"),
+        Dialect(offset_start="error", same_level="keep_old", whole_second_clock=True),
+        Dialect(offset_start="never_active", accepts_disorder=True),
     ],
-    ids=["whole amperes", "watts only", "two periods", "strict", "one id per level"],
+    ids=[
+        *("whole amperes", "watts only", "two periods", "strict", "one id per level"),
+        *("UTC only and whole seconds", "silent about what it cannot read"),
+    ],
 )
 async def test_dialects_are_spoken_to_in_their_own_way(
     version: str, dialect: Dialect, sqlite_url: str
@@ -202,6 +207,57 @@ async def test_dialects_are_spoken_to_in_their_own_way(
             assert set(await outcomes(world, station_id, "SetGuard")) == {"accepted"}
         assert not first.link.errors
         assert not second.link.errors
+
+
+async def test_a_limit_that_is_felt_late_is_no_limit_that_is_ignored(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(settings(sqlite_url, limit_kw=LIMIT_KW), speed=120) as world:
+        late, late_card = await up(world, 1, version, dialect=Dialect(effect_delay_s=30.0))
+        good, good_card = await up(world, 2, version)
+        await charges(late, late_card)
+        await eventually(lambda: late.power_w(1) > 10_000)
+        await world.trip(2, departs_in=timedelta(hours=1), energy_kwh=10.0)
+        await charges(good, good_card)
+        await eventually(lambda: good.power_w(1) > 4000, "the other gets nothing")
+        await _lives_for(world, timedelta(minutes=8))
+        course = world.course()
+        # It answered at once and obeyed half a minute later: for so long both had what one had.
+        assert seconds_above(course, LIMIT_KW * 1000) < 45
+        assert seconds_above(course, 2 * 11_001) == 0
+        assert late.power_w(1) + good.power_w(1) <= LIMIT_KW * 1000 + 1
+        assert await world.events("schedule ignored") == []
+
+
+async def test_a_profile_for_a_transaction_that_is_over_is_no_profile_of_the_next(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(settings(sqlite_url, limit_kw=LIMIT_KW), speed=120) as world:
+        dialect = Dialect(unknown_transaction="ignore")
+        odd, odd_card = await up(world, 1, version, dialect=dialect)
+        good, good_card = await up(world, 2, version)
+        await charges(odd, odd_card)
+        await charges(good, good_card)
+        await eventually(lambda: min(odd.power_w(1), good.power_w(1)) > 4000, "not both charge")
+        odd.cut()
+        await odd.unplug(1)
+        odd.settings = replace(odd.settings, accepts_unknown_offline=True)
+        await odd.plug_in(1, CAR, soc=0.2)
+        second = await odd.start(1, odd_card)
+        before = len(odd.received)
+        await odd.reconnect()
+        # It takes what is meant for the first one, and says so: the second is not bound by it.
+        await odd.drained()
+
+        async def is_planned() -> bool:
+            profiles = [r for r in odd.received[before:] if r.action == "SetChargingProfile"]
+            held = [p.transaction_id for p in odd.station.installed.profiles]
+            return bool(profiles) and second.transaction_id in held
+
+        await eventually(is_planned, "the second transaction has no schedule of its own")
+        await _lives_for(world, timedelta(minutes=5))
+        holds(world.course())
+        assert len([s for s in await world.sessions() if s.station_id == "c1"]) == 2
 
 
 async def test_outage_f23_a_station_that_vanishes_is_counted_at_its_last_limit(

@@ -251,8 +251,11 @@ class World:
     async def _settled(self, station_id: str) -> bool:
         given = await self.commands(station_id, "SetGuard")
         station = await self.store.read(lambda tx: stations.get_station(tx, station_id))
+        evses = await self.store.read(lambda tx: stations.evses_of_station(tx, station_id))
+        # One that was refused is sent again before the next one's turn comes.
+        told = {json.loads(c.payload)["evse_id"] for c in given}
         # A station that says that it has no profiles is given none.
-        enough = len(given) > 1 or not station.limits.supports_profiles
+        enough = told >= {0, *(e.evse_id for e in evses)} or not station.limits.supports_profiles
         return enough and all(c.finished_at is not None for c in given)
 
     # --- judging
