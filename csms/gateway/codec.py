@@ -1,15 +1,17 @@
 """PURE: what each version lets a message say, and the error code for what it may not.
 
-Validators are compiled once from the schema files of the `ocpp` package; the keyword that failed
-chooses the CALLERROR code. Where stations are known to differ from the letter of a schema without
-losing meaning, the schema is loosened here, in one table, and nowhere else.
+Validators are compiled from the schema files of the `ocpp` package, each when it is first needed:
+a fleet speaks a few of almost 400 messages, and all of them would hold 20 MiB. The keyword that
+failed chooses the CALLERROR code. Where stations are known to differ from the letter of a schema
+without losing meaning, the schema is loosened here, in one table, and nowhere else.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property, partial
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
 
 import orjson
@@ -186,13 +188,21 @@ def is_instant(text: str) -> bool:
 class _Checker:
     """One schema. The strict validator decides; times it refuses get a second, looser look."""
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _strict(self) -> Draft6Validator:
+        return self._compiled()
+
+    @cached_property
+    def _lenient(self) -> Draft6Validator:
+        return self._compiled(formats={"date-time": is_instant})
+
+    def _compiled(self, **formats: Any) -> Draft6Validator:
         # Draft 6 whatever the file says: the 1.6 files claim draft 4, in which 1.0 is no integer.
-        schema = {k: v for k, v in schema.items() if k not in ("$schema", "$id", "id")}
-        self._strict = Draft6Validator(schema, validate_formats=True)
-        self._lenient = Draft6Validator(
-            schema, validate_formats=True, formats={"date-time": is_instant}
-        )
+        schema = {k: v for k, v in self._read().items() if k not in ("$schema", "$id", "id")}
+        return Draft6Validator(schema, validate_formats=True, **formats)
 
     def problem(self, payload: Any) -> Problem | None:
         # Not `validate`: building its error costs more than the whole check of a good payload.
@@ -220,17 +230,18 @@ def _problem(error: ValidationError) -> Problem:
 class Codec:
     """The messages of one version."""
 
-    def __init__(self, version: OcppVersion, schemas: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, version: OcppVersion) -> None:
         self.version = version
         self._codes = _CODES_V16 if version is OcppVersion.V16 else _CODES_V2
         ending = _REQUEST_ENDING[version]
         self._answers: dict[str, _Checker] = {}
         self._calls: dict[str, _Checker] = {}
-        for name, schema in schemas.items():
+        for name, file in _files(version).items():
+            checker = _Checker(partial(_schema, version, name, file))
             if name.endswith("Response"):
-                self._answers[name.removesuffix("Response")] = _Checker(schema)
+                self._answers[name.removesuffix("Response")] = checker
             else:
-                self._calls[name.removesuffix(ending)] = _Checker(schema)
+                self._calls[name.removesuffix(ending)] = checker
         self.actions = frozenset(self._calls)
         self.from_station = _FROM_STATION[version]
         self.sent_by_station = _SENT.get(version, frozenset())
@@ -271,8 +282,8 @@ class Codec:
 
 @cache
 def codec(version: OcppVersion) -> Codec:
-    """Return the codec of `version`; compiling its schemas takes some 30 ms, once."""
-    return Codec(version, schemas(version))
+    """Return the codec of `version`."""
+    return Codec(version)
 
 
 def _is_said_by_station(version: OcppVersion, name: str) -> bool:
@@ -285,16 +296,23 @@ def _is_said_by_station(version: OcppVersion, name: str) -> bool:
 
 def schemas(version: OcppVersion) -> dict[str, dict[str, Any]]:
     """Return the schema of each message by file name, loosened where stations need it."""
+    return {name: _schema(version, name, file) for name, file in _files(version).items()}
+
+
+def _files(version: OcppVersion) -> dict[str, Traversable]:
     # The data files only: importing the package's version modules would load its own validator.
     folder = files("ocpp") / _FOLDER[version] / "schemas"
-    found: dict[str, dict[str, Any]] = {}
-    for entry in folder.iterdir():
-        if entry.name.endswith(".json"):
-            name = entry.name.removesuffix(".json")
-            schema = orjson.loads(entry.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-            if loosen := _LOOSENED.get((version, name)):
-                loosen(schema)
-            if _is_said_by_station(version, name):
-                _bound_integers(schema)
-            found[name] = schema
-    return found
+    return {
+        entry.name.removesuffix(".json"): entry
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
+    }
+
+
+def _schema(version: OcppVersion, name: str, file: Traversable) -> dict[str, Any]:
+    schema: dict[str, Any] = orjson.loads(file.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    if loosen := _LOOSENED.get((version, name)):
+        loosen(schema)
+    if _is_said_by_station(version, name):
+        _bound_integers(schema)
+    return schema
