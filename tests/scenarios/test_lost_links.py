@@ -63,7 +63,9 @@ async def is_clean(world: World) -> None:
         assert not station.link.errors, station.link.errors
 
 
-async def test_what_happened_offline_is_replayed_and_adds_up(version: str, database_url: str) -> None:
+async def test_what_happened_offline_is_replayed_and_adds_up(
+    version: str, database_url: str
+) -> None:
     async with living(settings(database_url), speed=600) as world:
         station = await charging(world, version, boots=True)
         station.cut()
