@@ -15,6 +15,7 @@ from collections import deque
 from websockets.exceptions import ConnectionClosed
 
 from csms.core.commands import Command, CommandResult
+from csms.core.errors import UnknownStation
 from csms.core.messages import BootReply, LinkReply, RecordReceived, StationSeen
 from csms.core.model import OcppVersion
 from csms.gateway import frames
@@ -239,6 +240,9 @@ class Link:
             )
         except Refused as refused:
             return self._error(frame.message_id, refused.code, refused.why)
+        except UnknownStation:
+            # Removed while it spoke; its link is about to be ended.
+            return self._error(frame.message_id, Code.SECURITY, "the station is not registered")
         except (CentreOut, _NotAllowed):
             raise
         except Exception:

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from csms.core.errors import UnknownStation
+
 log = structlog.get_logger(__name__)
 
 Work = Callable[[], Awaitable[object]]
@@ -31,6 +33,8 @@ class Background:
     async def _run(self, name: str, work: Work) -> None:
         try:
             await work()
+        except UnknownStation as error:
+            log.info("background work given up", work=name, why=str(error))
         except Exception:
             # The edge of a task: nobody else would see this.
             log.exception("background work failed", work=name)

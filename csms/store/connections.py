@@ -29,6 +29,7 @@ _PASSING_SQLITE = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PROTOCOL,
 }
+_FOREIGN_KEY_VIOLATION = "23503"
 _PG_OPTIONS = (
     "-c synchronous_commit=on -c timezone=UTC -c statement_timeout=10s"
     " -c lock_timeout=1s -c idle_in_transaction_session_timeout=60s"
@@ -153,6 +154,15 @@ def said(error: BaseException) -> str:
     """Return the driver's own words about `error`, on one line."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return " ".join(str(cause).split())
+
+
+def is_of_removed(error: BaseException) -> bool:
+    """Return whether a row names a parent that is not there; every parent is a station."""
+    cause: Any = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        code = getattr(cause, "sqlite_errorcode", 0)
+        return bool(code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY)
+    return bool(getattr(cause, "sqlstate", "") == _FOREIGN_KEY_VIOLATION)
 
 
 def is_full(error: BaseException) -> bool:

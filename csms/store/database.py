@@ -25,12 +25,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from csms.core.errors import StoreUnavailable
+from csms.core.errors import StoreUnavailable, UnknownStation
 from csms.store.connections import (
     READERS,
     Fault,
     fault_of,
     is_full,
+    is_of_removed,
     parsed,
     reading_engine,
     said,
@@ -138,7 +139,8 @@ class Store:
 
         `work` runs in the writer's thread. It touches nothing but its Tx and may run twice, once
         in a group that is rolled back. What it raises is raised here, with nothing of it stored.
-        Raises StoreUnavailable if nothing could be recorded in time.
+        Raises StoreUnavailable if nothing could be recorded in time, UnknownStation if the work is
+        about a station that was removed meanwhile.
         """
         if self.failed.is_set() or self._is_closed:
             raise StoreUnavailable(self._why or "the store is closed")
@@ -318,7 +320,9 @@ class Store:
                     return _UNKNOWN
                 place = 0
             unit = units[place]
-            unit.error = cause
+            # A station may be removed at any moment, also while it is being written about.
+            gone = is_of_removed(cause)
+            unit.error = UnknownStation("the station was removed") if gone else cause
             unit.tries += 1
             if isinstance(cause, IntegrityError) and len(units) == 1 and unit.tries < 3:
                 # Another node may have stored the same thing first; the next look will find it.

@@ -1,5 +1,6 @@
 """Block B of the conformance cases: variables and reports, one view for all versions."""
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 
 from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.device import VariableFact, VariableName
-from csms.store import commands
+from csms.store import commands, stations
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import do, job_in, variable, when
+from tests.conformance.raw import Refused
 
 THRESHOLD = {"component": "OCPPCommCtrlr", "variable": "OfflineThreshold"}
 REMOTE = {"component": "AuthCtrlr", "variable": "AuthorizeRemoteStart"}
@@ -286,3 +288,40 @@ async def test_what_a_station_tells_while_it_is_removed_is_dropped(lab: Lab) -> 
     await world.store.write(lambda tx: note(tx, result=told, at=now))
     (record,) = await world.commands("CS-1", "GetVariables")
     assert record.outcome == "accepted"
+
+
+async def test_a_station_that_speaks_while_it_is_removed_is_told_and_nothing_fails(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = {"timestamp": "2026-03-02T12:00:00Z", "sampledValue": [{"value": 1.0}]}
+    about = {"component": {"name": "C"}, "variable": {"name": "V"}}
+    report = {
+        "requestId": 1,
+        "seqNo": 0,
+        "generatedAt": "2026-03-02T12:00:00Z",
+        "reportData": [{**about, "variableAttribute": [{"value": "1"}]}],
+    }
+    said = {
+        "NotifyReport": report,
+        "MeterValues": {"evseId": 1, "meterValue": [reading]},
+        "StatusNotification": {
+            "timestamp": "2026-03-02T12:00:00Z",
+            "connectorStatus": "Available",
+            "evseId": 1,
+            "connectorId": 1,
+        },
+        "BootNotification": {
+            "reason": "PowerUp",
+            "chargingStation": {"vendorName": "V", "model": "M"},
+        },
+    }
+    async with lab.station("2.0.1") as station:
+        # Another node's process removes it: its link here is still up.
+        await lab.world.store.write(lambda tx: stations.remove(tx, "CS-1"))
+        for action, payload in said.items():
+            with contextlib.suppress(Refused):
+                await station.call(action, payload)
+        with pytest.raises(Refused) as refused:
+            await station.call("BootNotification", said["BootNotification"])
+    assert refused.value.code == "SecurityError"
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []

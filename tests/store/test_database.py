@@ -10,11 +10,13 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from csms.core.errors import ConfigError, NotFound, StoreUnavailable
-from csms.store import stations
+from csms.core.device import VariableFact, VariableName
+from csms.core.errors import ConfigError, NotFound, StoreUnavailable, UnknownStation
+from csms.core.model import Evse
+from csms.store import device_model, stations
 from csms.store.database import MAX_GROUP, Store
 from csms.store.statements import Tx
-from tests.store.values import a_site, until
+from tests.store.values import NOON, a_site, until
 
 
 def add_site(site_id: str) -> Callable[[Tx], str]:
@@ -132,6 +134,22 @@ async def test_one_bad_unit_fails_alone(store: Store) -> None:
         *(f"after {n}" for n in range(3)),
         *(f"before {n}" for n in range(3)),
     ]
+
+
+async def test_what_is_about_a_station_that_was_removed_is_told_so(store: Store) -> None:
+    fact = VariableFact(name=VariableName(component="C", variable="V"), status="Accepted")
+    results = await asyncio.gather(
+        store.write(add_site("a")),
+        store.write(
+            lambda tx: stations.upsert_evse(tx, Evse(station_id="gone", evse_id=1, max_kw=1))
+        ),
+        store.write(lambda tx: device_model.put_fact(tx, "gone", fact, at=NOON)),
+        store.write(add_site("b")),
+        return_exceptions=True,
+    )
+    assert [type(r) for r in results] == [str, UnknownStation, UnknownStation, str]
+    assert await store.read(ids) == ["a", "b"]
+    assert store.is_healthy
 
 
 async def test_a_unit_whose_statement_is_wrong_fails_alone(store: Store) -> None:
