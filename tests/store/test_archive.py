@@ -1,5 +1,6 @@
 """The archive of frames: appended by a thread, found again, thinned out, without passwords."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_passwords_never_reach_a_file(kept: FrameArchive) -> None:
     assert written.count(b"***") >= len(frames)
     assert b"SECRET" not in written
     assert [e.action for e in kept.exchanges(station_id="A")][-1] == "ChangeConfiguration"
+
+
+@pytest.mark.parametrize("message_id", ["MeterValues", "TransactionEvent"])
+def test_no_message_id_hides_a_password(kept: FrameArchive, message_id: str) -> None:
+    secret = {"key": "AuthorizationKey", "value": "a secret of theirs"}
+    texts = [
+        json.dumps([2, message_id, "NotifyReport", secret]),
+        json.dumps([2, message_id, "ChangeConfiguration", secret], separators=(",", ":")),
+        json.dumps([3, message_id, {"configurationKey": [secret]}]),
+        json.dumps([4, message_id, message_id, "", secret]),
+        json.dumps([message_id, message_id, secret]),
+    ]
+    for n, text in enumerate(texts):
+        add(kept, n, "A", "in", text)
+    kept.close()
+    written = b"".join(p.read_bytes() for p in kept.folder.glob("*.log")).decode()
+    assert len(written.splitlines()) == len(texts)
+    assert secret["value"] not in written
 
 
 def test_old_segments_go_by_size_and_by_age(
