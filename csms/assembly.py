@@ -328,7 +328,7 @@ def _care(
     waiting: WaitingRoom,
     background: Background,
 ) -> Care:
-    given = settings.transfers
+    given, kept = settings.transfers, settings.retention
     return care_for(
         store=store,
         devices=devices,
@@ -345,6 +345,8 @@ def _care(
             public_url=given.public_url.rstrip("/"),
             max_bytes=given.max_upload_bytes,
             open_for=timedelta(seconds=given.upload_open_s),
+            # A request on record is what names its file.
+            kept=timedelta(days=min(kept.files_days, kept.commands_days)),
         ),
     )
 

@@ -116,6 +116,14 @@ class RetentionSettings(Section):
     """Forecasts as they were made; their scores stay."""
     links_days: Days = 400.0
     """When each station was connected."""
+    commands_days: Days = 400.0
+    """What stations were asked and what came of it: commands, remote starts, orders to many, and
+    requests with the reports that answered them. Open ones stay, and so do the guards that a
+    registered station was given last, which say what it holds."""
+    security_days: Days = 1100.0
+    """What stations report of their own security: as long as events."""
+    files_days: Days = 90.0
+    """Logs that stations have sent: up to 200 MB each, and of use while a fault is looked into."""
     devices_days: Days = 400.0
     """When each station booted, what it noticed, and alerts that are closed; open ones stay."""
 

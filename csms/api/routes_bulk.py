@@ -162,7 +162,9 @@ def _latest(tx: Tx, item: BulkItem) -> BulkItem:
     """Return a station's part with what has become of a command that waited for it."""
     if item.outcome != Outcome.WAITING or item.command_id is None:
         return item
-    record = commands.get_command(tx, item.command_id)
+    record = commands.find_command(tx, item.command_id)
+    if record is None:
+        return item
     outcome = item.outcome if record.outcome is None else str(record.outcome)
     return replace(item, outcome=outcome, status=record.status, error=record.error)
 

@@ -50,7 +50,8 @@ def _plan_given(tx: Tx, evse: Evse, session: Session, site: Site) -> Given:
     held = next(iter(plans.list_installed(tx, session.session_id, limit=1)), None)
     taken_at = None
     if held is not None and held.outcome is Outcome.ACCEPTED and held.command_id is not None:
-        taken_at = commands.get_command(tx, held.command_id).finished_at
+        command = commands.find_command(tx, held.command_id)
+        taken_at = held.sent_at if command is None else command.finished_at
     schedule = None if held is None else held.schedule
     phases = evse.phases if schedule is None else _phases(schedule, evse)
     return Given(

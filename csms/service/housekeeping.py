@@ -15,11 +15,16 @@ from csms.store import (
     access,
     alerts,
     boots,
+    bulks,
+    certificates,
+    commands,
     energy,
     journal,
     links,
     metering,
     plans,
+    remote_starts,
+    requests,
     rivals,
     series,
     sessions,
@@ -127,7 +132,7 @@ class Housekeeping:
     async def purge(self) -> dict[str, int]:
         """Delete what is older than it is kept; return how many rows of each kind.
 
-        Each kind in a transaction of its own, so that stations are answered in between.
+        A batch at a time, so that stations are answered in between.
         """
         now = self.clock.now()
 
@@ -148,9 +153,21 @@ class Housekeeping:
             "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),
             "links": lambda tx: links.purge_links(tx, before=before(kept.links_days)),
             "boots": lambda tx: boots.purge_boots(tx, before=before(kept.devices_days)),
+            "remote starts": lambda tx: remote_starts.purge_starts(
+                tx, before=before(kept.commands_days)
+            ),
+            "commands": lambda tx: commands.purge_commands(tx, before=before(kept.commands_days)),
+            "orders": lambda tx: bulks.purge_bulks(tx, before=before(kept.commands_days)),
+            "requests": lambda tx: requests.purge_requests(tx, before=before(kept.commands_days)),
+            "security events": lambda tx: certificates.purge_security_events(
+                tx, before=before(kept.security_days)
+            ),
             "alerts": lambda tx: alerts.purge_events(tx, before=before(kept.devices_days)),
         }
-        purged = {kind: await self.store.write(delete) for kind, delete in work.items()}
+        purged = dict.fromkeys(work, 0)
+        for kind, delete in work.items():
+            while gone := await self.store.write(delete):
+                purged[kind] += gone
         log.info("purged", **purged)
         return purged
 

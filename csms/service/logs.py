@@ -60,6 +60,7 @@ class UploadOptions:
     public_url: str
     max_bytes: int = 200_000_000
     open_for: timedelta = timedelta(hours=1)
+    kept: timedelta = timedelta(days=90)
 
 
 class Logs:
@@ -194,9 +195,17 @@ class Logs:
         return path
 
     async def purge(self) -> None:
-        """Forget places that closed a day ago."""
-        before = self.clock.now() - timedelta(days=1)
-        await self.store.write(lambda tx: requests.purge_uploads(tx, before=before))
+        """Forget places that closed a day ago, delete files that are older than they are kept."""
+        now = self.clock.now()
+        before = now - timedelta(days=1)
+        while await self.store.write(lambda tx: requests.purge_uploads(tx, before=before)):
+            pass
+        oldest = now - self.options.kept
+        while old := await self.store.read(lambda tx: requests.old_files(tx, before=oldest)):
+            for path in old.values():
+                await asyncio.to_thread((self.options.folder / path).unlink, missing_ok=True)
+            # Afterwards: a process that dies in between finds them again.
+            await self.store.write(lambda tx, keys=tuple(old): requests.forget_files(tx, keys))  # type: ignore[misc]
 
 
 def _hash(token: str) -> str:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from csms.core.errors import NotFound
 from csms.core.model import Assurance, AuthorizationStatus
 from csms.store import tables
 from csms.store.columns import us_from
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameters
 
 _T = tables.api_token
@@ -145,8 +146,8 @@ def list_decisions(
 
 
 def purge_decisions(tx: Tx, *, now: datetime) -> int:
-    """Delete decisions older than 30 days, which are personal data; return how many."""
-    return int(tx.execute(delete(_D).where(_D.c.at < now - DECISIONS_KEPT)).rowcount)
+    """Delete a batch of decisions older than 30 days, personal data; return how many."""
+    return purge(tx, _D, _D.c.at < now - DECISIONS_KEPT)
 
 
 # --- idempotency keys ----------------------------------------------------------------------------
@@ -177,5 +178,5 @@ def keep_response(tx: Tx, key: str, response: KeptResponse) -> bool:
 
 
 def purge_responses(tx: Tx, *, before: datetime) -> int:
-    """Forget answers older than `before`; return how many."""
-    return int(tx.execute(delete(_K).where(_K.c.at < before)).rowcount)
+    """Forget a batch of answers older than `before`; return how many."""
+    return purge(tx, _K, _K.c.at < before)

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 
 from csms.core.device import StationEvent, VariableName
 from csms.store import bounds
 from csms.store import device_tables as tables
 from csms.store.columns import us_from
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameter
 
 _E = tables.device_event
@@ -107,10 +108,8 @@ def _event(mapping: Mapping[str, Any]) -> StoredStationEvent:
 
 
 def purge_events(tx: Tx, *, before: datetime) -> int:
-    """Delete events older than `before` and alerts closed before it; return how many."""
-    gone = tx.execute(delete(_E).where(_E.c.received_at < before)).rowcount
-    closed = tx.execute(delete(_A).where(_A.c.closed_at < before)).rowcount
-    return int(gone) + int(closed)
+    """Delete a batch of events older than `before`, of alerts closed before; return how many."""
+    return purge(tx, _E, _E.c.received_at < before) + purge(tx, _A, _A.c.closed_at < before)
 
 
 # --- alerts --------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 
 from csms.store import device_tables as tables
 from csms.store.columns import us_from
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameter, parameters
 
 _B = tables.boot
@@ -93,5 +94,5 @@ def firmware_history(tx: Tx, station_id: str, *, limit: int = 50) -> list[Firmwa
 
 
 def purge_boots(tx: Tx, *, before: datetime) -> int:
-    """Delete boots older than `before`; return how many."""
-    return int(tx.execute(delete(_B).where(_B.c.at < before)).rowcount)
+    """Delete a batch of boots older than `before`; return how many."""
+    return purge(tx, _B, _B.c.at < before)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from csms.core.errors import NotFound
 from csms.store import device_tables as tables
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _B = tables.bulk
@@ -136,6 +137,12 @@ def counts(tx: Tx, bulk_id: int) -> dict[str, int]:
         .group_by(_I.c.state)
     )
     return {row.state: int(row.many) for row in found}
+
+
+def purge_bulks(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of the parts of orders that ended before `before`, then the orders."""
+    old = select(_B.c.bulk_id).where(_B.c.finished_at < before, _B.c.state != "running")
+    return purge(tx, _I, _I.c.bulk_id.in_(old)) or purge(tx, _B, _B.c.bulk_id.in_(old))
 
 
 def change_item(tx: Tx, bulk_id: int, station_id: str, **values: Any) -> None:

@@ -10,6 +10,7 @@ from csms.core.errors import NotFound
 from csms.core.model import OcppVersion
 from csms.core.security import CertificateInfo
 from csms.store import security_tables as tables
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _C = tables.station_certificate
@@ -332,3 +333,8 @@ def list_security_events(
     if before is not None:
         statement = statement.where(_E.c.at < before)
     return [SecurityEvent(**row._mapping) for row in tx.execute(statement)]
+
+
+def purge_security_events(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of security events received before `before`; return how many."""
+    return purge(tx, _E, _E.c.received_at < before)

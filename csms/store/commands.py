@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Update, and_, select, update
+from sqlalchemy import ColumnElement, Update, and_, or_, select, update
 
 from csms.core.commands import CommandResult, Outcome
 from csms.core.errors import NotFound
@@ -11,6 +11,7 @@ from csms.core.masking import masked_text
 from csms.store import tables
 from csms.store.columns import json_text, us_from, us_or_none
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Hot, Insert, Tx, parameter, parameters
 
 _C = tables.command
@@ -198,12 +199,34 @@ def _waits() -> ColumnElement[bool]:
     return _C.c.outcome == Outcome.WAITING
 
 
+def purge_commands(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of commands that ended before `before`; return how many.
+
+    Open ones stay. So do the guards of a station that is registered: they tell what it holds
+    (given.py), however long ago it was sent.
+    """
+    return purge(
+        tx,
+        _C,
+        _C.c.finished_at < before,
+        _C.c.outcome.is_not(None),
+        ~_waits(),
+        or_(_C.c.kind != "SetGuard", _C.c.station_id.not_in(select(tables.station.c.station_id))),
+    )
+
+
+def find_command(tx: Tx, command_id: int) -> CommandRecord | None:
+    """Return a command, None for one that is not on record any more."""
+    row = tx.execute(select(*_COLUMNS).where(_C.c.command_id == command_id)).first()
+    return None if row is None else CommandRecord(**row._mapping)
+
+
 def get_command(tx: Tx, command_id: int) -> CommandRecord:
     """Return a command; raise NotFound."""
-    row = tx.execute(select(*_COLUMNS).where(_C.c.command_id == command_id)).first()
-    if row is None:
+    found = find_command(tx, command_id)
+    if found is None:
         raise NotFound(f"no command {command_id}")
-    return CommandRecord(**row._mapping)
+    return found
 
 
 def list_commands(

@@ -4,13 +4,14 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from csms.core.masking import masked_text
 from csms.core.messages import RecordReceived, Report, VendorMessage
 from csms.core.model import Event, OcppVersion
 from csms.store import tables
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _R = tables.record
@@ -170,7 +171,5 @@ def list_events(
 
 
 def purge_journal(tx: Tx, *, before: datetime) -> int:
-    """Delete messages, vendor data and events older than `before`; return how many."""
-    return sum(
-        int(tx.execute(delete(table).where(table.c.at < before)).rowcount) for table in (_R, _V, _E)
-    )
+    """Delete a batch of messages, vendor data and events older than `before`; return how many."""
+    return sum(purge(tx, table, table.c.at < before) for table in (_R, _V, _E))

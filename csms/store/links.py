@@ -9,6 +9,7 @@ from csms.core.errors import UnknownStation
 from csms.core.model import LinkState, OcppVersion
 from csms.store import tables
 from csms.store.columns import us_from
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameter, parameters
 
 _L = tables.link
@@ -204,8 +205,8 @@ def list_links(tx: Tx, station_id: str, *, limit: int = 50) -> list[StationLink]
 
 
 def purge_links(tx: Tx, *, before: datetime) -> int:
-    """Delete links that were closed before `before` and return how many."""
-    return int(tx.execute(delete(_L).where(_L.c.closed_at < before)).rowcount)
+    """Delete a batch of links that were closed before `before`; return how many."""
+    return purge(tx, _L, _L.c.closed_at < before)
 
 
 # --- credentials ---------------------------------------------------------------------------------

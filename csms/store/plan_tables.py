@@ -107,6 +107,7 @@ plan = Table(
     Column("case_z", LargeBinary, nullable=False),
     Column("plan_z", LargeBinary, nullable=False),
     Index(None, "site_id", "plan_id"),
+    Index(None, "made_at"),
     sqlite_autoincrement=True,
 )
 
@@ -124,5 +125,6 @@ installed_schedule = Table(
     nullable_column("command_id", BigInteger),
     nullable_column("plan_id", BigInteger),
     Index(None, "session_id", "install_id"),
+    Index(None, "sent_at"),
     sqlite_autoincrement=True,
 )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.errors import NotFound
@@ -19,6 +19,7 @@ from csms.store import plan_tables as tables
 from csms.store import tables as session_tables
 from csms.store.columns import at_from, us_from
 from csms.store.pages import Page, newest_first
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _P = tables.plan
@@ -122,10 +123,9 @@ def list_plans(tx: Tx, *, site_id: str = "", limit: int = 50, cursor: str = "") 
 
 
 def purge_plans(tx: Tx, *, before: datetime) -> int:
-    """Delete plans made before `before`, but each site's newest; return how many."""
+    """Delete a batch of plans made before `before`, no site's newest; return how many."""
     newest = select(func.max(_P.c.plan_id)).group_by(_P.c.site_id)
-    statement = delete(_P).where(_P.c.made_at < before, _P.c.plan_id.not_in(newest))
-    return int(tx.execute(statement).rowcount)
+    return purge(tx, _P, _P.c.made_at < before, _P.c.plan_id.not_in(newest))
 
 
 def _plan_from(row: Any) -> StoredPlan:
@@ -297,8 +297,8 @@ def list_installed(tx: Tx, session_id: str, *, limit: int = 100) -> list[Install
 
 
 def purge_installed(tx: Tx, *, before: datetime) -> int:
-    """Delete schedules sent before `before`; return how many."""
-    return int(tx.execute(delete(_I).where(_I.c.sent_at < before)).rowcount)
+    """Delete a batch of schedules sent before `before`; return how many."""
+    return purge(tx, _I, _I.c.sent_at < before)
 
 
 def _installed_from(row: Any) -> InstalledSchedule:

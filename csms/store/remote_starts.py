@@ -13,6 +13,7 @@ from sqlalchemy import literal_column, or_, select, update
 from csms.core.model import Session
 from csms.store import detail_tables as tables
 from csms.store.columns import us_from
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameter
 
 _R = tables.remote_start
@@ -41,6 +42,11 @@ class RemoteStart:
 
 
 _COLUMNS = [_R.c[f.name] for f in fields(RemoteStart)]
+
+
+def purge_starts(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of the starts that came to their end before `before`; return how many."""
+    return purge(tx, _R, _R.c.settled_at < before, _R.c.state.in_((STARTED, REFUSED, TIMED_OUT)))
 
 
 def add(

@@ -1,16 +1,17 @@
 """Requests with an id of their own: reports in parts, logs, firmware; and files that come of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from csms.core.device import Kind
 from csms.core.errors import NotFound
 from csms.store import device_tables as tables
 from csms.store.pages import Page, newest_first
+from csms.store.purging import BATCH, purge
 from csms.store.statements import Tx
 
 _R = tables.device_request
@@ -220,6 +221,35 @@ def list_requests(
     )
 
 
+def purge_requests(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of what belongs to requests that ended before `before`; return how many rows.
+
+    Open ones stay, and those that have a file (`old_files`) until it is gone.
+    """
+    old = select(_R.c.request_key).where(
+        _R.c.finished_at < before, _R.c.state.not_in(OPEN), _R.c.file_path == ""
+    )
+    for table in (_P, _S, _U):
+        if gone := purge(tx, table, table.c.request_key.in_(old)):
+            return gone
+    return purge(tx, _R, _R.c.request_key.in_(old))
+
+
+def old_files(tx: Tx, *, before: datetime) -> dict[int, str]:
+    """Return request -> path of its file for a batch of those that ended before `before`."""
+    found = tx.execute(
+        select(_R.c.request_key, _R.c.file_path)
+        .where(_R.c.finished_at < before, _R.c.file_path != "")
+        .limit(BATCH)
+    )
+    return {row.request_key: row.file_path for row in found}
+
+
+def forget_files(tx: Tx, request_keys: Sequence[int]) -> None:
+    """Note that files of requests are gone; their names and sizes stay on record."""
+    tx.execute(update(_R).where(_R.c.request_key.in_(request_keys)).values(file_path=""))
+
+
 # --- parts and steps -----------------------------------------------------------------------------
 
 
@@ -319,6 +349,6 @@ def reopen_uploads(tx: Tx) -> int:
     )
 
 
-def purge_uploads(tx: Tx, *, before: datetime) -> None:
-    """Forget places that closed before `before`."""
-    tx.execute(delete(_U).where(_U.c.expires_at < before))
+def purge_uploads(tx: Tx, *, before: datetime) -> int:
+    """Forget a batch of places that closed before `before`; return how many."""
+    return purge(tx, _U, _U.c.expires_at < before)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from csms.store import rival_tables as tables
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _C = tables.plan_comparison
@@ -60,9 +61,8 @@ def comparisons(tx: Tx, site_id: str, *, limit: int) -> list[Comparison]:
 
 
 def purge_comparisons(tx: Tx, *, before: datetime) -> int:
-    """Delete comparisons and readiness older than `before`; return how many."""
-    gone = int(tx.execute(delete(_C).where(_C.c.at < before)).rowcount)
-    return gone + int(tx.execute(delete(_R).where(_R.c.at < before)).rowcount)
+    """Delete a batch of comparisons and of readiness older than `before`; return how many."""
+    return sum(purge(tx, table, table.c.at < before) for table in (_C, _R))
 
 
 def put_readiness(tx: Tx, found: Sequence[Readiness]) -> None:

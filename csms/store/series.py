@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import select
 
 from csms.core.model import CarbonIntensity, Price
 from csms.store import plan_tables as tables
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _P = tables.price
@@ -93,11 +94,8 @@ def carbon(tx: Tx, zone: str, since: datetime, until: datetime) -> list[CarbonIn
 
 
 def purge_series(tx: Tx, *, before: datetime) -> int:
-    """Delete prices and carbon intensities that start before `before`; return how many."""
-    kept: tuple[Table, ...] = (_P, _C)
-    return sum(
-        int(tx.execute(delete(table).where(table.c.starts_at < before)).rowcount) for table in kept
-    )
+    """Delete a batch of prices and of carbon intensities before `before`; return how many."""
+    return sum(purge(tx, table, table.c.starts_at < before) for table in (_P, _C))
 
 
 # --- forecasts -----------------------------------------------------------------------------------
@@ -123,8 +121,8 @@ def latest_forecast(
 
 
 def purge_forecasts(tx: Tx, *, before: datetime) -> int:
-    """Delete forecasts made before `before`; return how many."""
-    return int(tx.execute(delete(_F).where(_F.c.made_at < before)).rowcount)
+    """Delete a batch of forecasts made before `before`; return how many."""
+    return purge(tx, _F, _F.c.made_at < before)
 
 
 def upsert_scores(tx: Tx, scores: Sequence[ForecastScore]) -> None:

@@ -155,6 +155,7 @@ link = Table(
     int_column("security_profile", server_default=text("0")),
     text_column("certificate_cn", server_default=text("''")),
     Index(None, "station_id", "link_id"),
+    Index(None, "closed_at"),
     sqlite_autoincrement=True,
 )
 
@@ -195,6 +196,7 @@ command = Table(
     text_column("error"),
     Index(None, "station_id", "command_id"),
     Index(None, "expires_at"),
+    Index(None, "finished_at"),
     sqlite_autoincrement=True,
 )
 

@@ -15,6 +15,7 @@ from csms.core.wiring import CircuitSetup, Placed, PlaceSetup, placed, wiring
 from csms.store import stations
 from csms.store import wiring_tables as tables
 from csms.store.columns import json_text
+from csms.store.purging import purge
 from csms.store.statements import Tx
 from csms.store.tables import station as _S
 
@@ -207,5 +208,5 @@ def withdraw_cap(tx: Tx, site_id: str, cap_id: int, *, at: datetime) -> KeptCap:
 
 
 def purge_caps(tx: Tx, *, before: datetime) -> int:
-    """Delete caps that were over before `before`; return how many."""
-    return int(tx.execute(delete(_G).where(_G.c.until < before)).rowcount)
+    """Delete a batch of caps that were over before `before`; return how many."""
+    return purge(tx, _G, _G.c.until < before)

@@ -125,6 +125,26 @@ async def test_n21_the_place_for_a_file_takes_one_small_file_once_and_not_for_lo
     assert evil_ones(tmp_path) == []
 
 
+async def test_a_file_goes_when_its_time_is_over_and_its_job_stays(
+    lab: Lab, tmp_path: Path
+) -> None:
+    async with lab.station("2.0.1", automation=False) as station:
+        asked = await collect(lab)
+        url = (await station.called("GetLog")).payload["log"]["remoteLocation"]
+        assert (await put(url)).status_code == 201
+        told = {"status": "Uploaded", "requestId": asked["job"]["request_key"]}
+        assert await station.call("LogStatusNotification", told) == {}
+        job = await job_in(lab, asked["job"]["request_key"], "done")
+    logs = lab.world.system.care.logs
+    await logs.purge()
+    assert len(names(tmp_path / "files")) == 1
+    lab.world.clock.follow(datetime.now(UTC) + timedelta(days=91))
+    await logs.purge()
+    assert names(tmp_path / "files") == []
+    kept = await lab.get(f"jobs/{job['request_key']}")
+    assert (kept["state"], kept["has_file"], kept["file_bytes"]) == ("done", False, len(LOG))
+
+
 async def test_s42_what_is_triggered_is_answered_and_idle_invents_no_job(lab: Lab) -> None:
     async with lab.station("1.6", automation=False) as station:
         sample = {"timestamp": when(), "sampledValue": [{"value": "10"}]}

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
+from csms.core.commands import CommandResult, Outcome
+from csms.core.device import Kind
 from csms.core.model import AuthorizationStatus, Event, OcppVersion, Price
 from csms.service.housekeeping import Housekeeping
 from csms.service.offers import OfferBook
@@ -13,9 +16,15 @@ from csms.store import (
     access,
     alerts,
     boots,
+    bulks,
+    certificates,
+    commands,
     journal,
     links,
     plans,
+    purging,
+    remote_starts,
+    requests,
     samples,
     series,
     sessions,
@@ -23,6 +32,7 @@ from csms.store import (
 from csms.store.access import Decision, KeptResponse
 from csms.store.boots import Boot
 from csms.store.database import Store
+from csms.store.detail_tables import remote_start
 from csms.store.statements import Tx
 from tests.service.field import NOW, HandClock
 from tests.store.test_plans import a_case, a_plan, installed
@@ -99,6 +109,46 @@ def alerted(tx: Tx, at: datetime) -> None:
     alerts.close_alert(tx, at=at, **place)
 
 
+def threatened(tx: Tx, at: datetime) -> None:
+    told = {"version": OcppVersion.V16, "kind": "Tampered", "tech_info": ""}
+    certificates.add_security_event(tx, "CS1", at=at, received_at=at, **told)
+
+
+def commanded(tx: Tx, at: datetime, *, kind: str = "Reset", station_id: str = "CS1") -> int:
+    number = commands.insert_command(tx, station_id, kind=kind, payload="{}", asked_by="t", at=at)
+    commands.finish_command(tx, number, CommandResult(outcome=Outcome.ACCEPTED), at=at)
+    return number
+
+
+def started(tx: Tx, at: datetime) -> None:
+    number = int(at.timestamp())
+    remote_starts.add(tx, number, "CS1", evse_id=1, id_token="A", remote_start_id=None, at=at)
+    mine = remote_start.c.command_id == number
+    values = {"state": remote_starts.REFUSED, "settled_at": at}
+    tx.execute(update(remote_start).where(mine).values(values))
+
+
+def reported(tx: Tx, at: datetime) -> None:
+    made = requests.add_request(tx, "CS1", Kind.REPORT, detail={}, by="t", at=at)
+    requests.change_request(tx, made.request_key, state="done", finished_at=at)
+
+
+def ordered(tx: Tx, at: datetime) -> None:
+    number = bulks.add_bulk(
+        tx,
+        kind="command",
+        action="Reset",
+        payload="{}",
+        options={},
+        at_once=1,
+        stop_after_failures=0,
+        station_ids=("CS1",),
+        by="t",
+        at=at,
+    )
+    bulks.finish_bulk(tx, number, "done", options={}, payload="", at=at)
+
+
 async def test_an_alert_that_is_open_stays(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx, "CS1")
@@ -121,6 +171,11 @@ async def test_an_alert_that_is_open_stays(store: Store) -> None:
         ("forecasts", DEFAULT.forecasts_days, foreseen),
         ("links", DEFAULT.links_days, connected),
         ("boots", DEFAULT.devices_days, booted),
+        ("security events", DEFAULT.security_days, threatened),
+        ("commands", DEFAULT.commands_days, commanded),
+        ("remote starts", DEFAULT.commands_days, started),
+        ("requests", DEFAULT.commands_days, reported),
+        ("orders", DEFAULT.commands_days, ordered),
         ("alerts", DEFAULT.devices_days, alerted),
     ],
 )
@@ -138,7 +193,9 @@ async def test_each_kind_goes_when_its_time_is_over(
     await store.write(change)
     jobs = housekeeping(store)
     first = await jobs.purge()
-    assert {name: rows for name, rows in first.items() if rows} == {kind: 1}
+    # An order goes with its one part.
+    gone = 2 if kind == "orders" else 1
+    assert {name: rows for name, rows in first.items() if rows} == {kind: gone}
     assert not any((await jobs.purge()).values())
 
 
@@ -155,6 +212,48 @@ async def test_sessions_with_messages_and_samples_are_never_purged(store: Store)
     assert await store.read(
         lambda tx: sessions.events_of(tx, found.station_id, found.transaction_id)
     )
+
+
+async def test_what_is_open_and_the_guards_of_a_station_stay(store: Store) -> None:
+    def change(tx: Tx) -> list[int]:
+        add_station(tx, "CS1")
+        asked = {"payload": "{}", "asked_by": "t", "at": NOW}
+        requests.add_request(tx, "CS1", Kind.REPORT, detail={}, by="t", at=NOW)
+        with_file = requests.add_request(tx, "CS1", Kind.LOG, detail={}, by="t", at=NOW)
+        requests.change_request(
+            tx, with_file.request_key, state="done", finished_at=NOW, file_path="1-log"
+        )
+        commanded(tx, NOW, kind="SetGuard", station_id="gone")
+        return [
+            commands.insert_command(tx, "CS1", kind="Reset", **asked),
+            commands.insert_command(
+                tx, "CS1", kind="Reset", expires_at=NOW + timedelta(days=1), **asked
+            ),
+            commanded(tx, NOW, kind="SetGuard"),
+        ]
+
+    stay = await store.write(change)
+    purged = await housekeeping(store, at=NOW + timedelta(days=10_000)).purge()
+    assert {name: rows for name, rows in purged.items() if rows} == {"commands": 1}
+    page = await store.read(lambda tx: commands.list_commands(tx))
+    assert sorted(c.command_id for c in page.items) == stay
+    assert len((await store.read(lambda tx: requests.list_requests(tx))).items) == 2
+
+
+async def test_much_that_is_old_goes_a_batch_at_a_time(store: Store) -> None:
+    many = 2 * purging.BATCH + 1
+
+    def change(tx: Tx) -> None:
+        for hour in range(many):
+            happened(tx, NOW)
+            priced(tx, NOW + timedelta(hours=hour))
+
+    await store.write(change)
+    late = NOW + timedelta(days=10_000)
+    first = await store.write(lambda tx: journal.purge_journal(tx, before=late))
+    assert first == purging.BATCH
+    purged = await housekeeping(store, at=late).purge()
+    assert (purged["journal"], purged["series"]) == (many - first, many)
 
 
 async def test_the_configuration_says_how_long(store: Store) -> None:
