@@ -21,7 +21,7 @@ from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.challenger import RECENT, summary
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.settings import Settings
-from csms.store import access, identities, links, rivals, stations
+from csms.store import access, identities, links, removal, rivals, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -113,7 +113,7 @@ async def list_stations(store: Store, settings: Settings) -> list[dict[str, obje
 
 async def remove_station(store: Store, station_id: str) -> None:
     """Remove a station; raise UnknownStation."""
-    await store.write(lambda tx: stations.remove(tx, station_id))
+    await store.write(lambda tx: removal.remove_station(tx, station_id))
 
 
 # --- tokens --------------------------------------------------------------------------------------

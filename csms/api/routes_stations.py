@@ -17,7 +17,7 @@ from csms.core.model import Event, Evse, LinkState, OcppVersion, Station
 from csms.core.readings import readings
 from csms.service.circuits import PlaceChange
 from csms.service.enrolment import StationRegistration
-from csms.store import commands, details, journal, links, samples, stations
+from csms.store import commands, details, journal, links, removal, samples, stations
 from csms.store.statements import Tx
 
 router = APIRouter(route_class=GuardedRoute, tags=["stations"])
@@ -96,12 +96,12 @@ async def change_station(
 
 @router.delete("/stations/{station_id}", status_code=204)
 async def remove_station(station_id: str, caller: Operator, parts: P) -> None:
-    """Remove a station; its sessions and events stay."""
+    """Remove a station and what it held for us; its sessions and events stay."""
     now = parts.clock.now()
 
     def work(tx: Tx) -> str:
         station = stations.get_station(tx, station_id)
-        stations.remove(tx, station.station_id)
+        removal.remove_station(tx, station.station_id)
         journal.add_event(
             tx,
             Event(

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, literal_column, or_, select, update
+from sqlalchemy import func, literal_column, or_, select, update
 
 from csms.core.errors import Conflict, NotFound, UnknownSite, UnknownStation
 from csms.core.messages import StationBooted, StatusChanged
@@ -146,15 +146,6 @@ def list_stations(tx: Tx, *, site_id: str = "") -> list[Station]:
     if site_id:
         statement = statement.where(_S.c.site_id == site_id)
     return [_station_from(row) for row in tx.execute(statement)]
-
-
-def remove(tx: Tx, station_id: str) -> None:
-    """Remove a station with its EVSEs and configuration; its sessions and events stay.
-
-    Raises UnknownStation.
-    """
-    if not tx.execute(delete(_S).where(_S.c.station_id == station_id)).rowcount:
-        raise UnknownStation(f"no station {station_id}")
 
 
 def boot(tx: Tx, report: StationBooted, *, before: Station | None = None) -> Station:

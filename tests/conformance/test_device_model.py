@@ -9,7 +9,7 @@ import pytest
 
 from csms.core.commands import CommandResult, Outcome, RawCall
 from csms.core.device import VariableFact, VariableName
-from csms.store import commands, stations
+from csms.store import commands, removal
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import do, job_in, variable, when
 from tests.conformance.raw import Refused
@@ -317,7 +317,7 @@ async def test_a_station_that_speaks_while_it_is_removed_is_told_and_nothing_fai
     }
     async with lab.station("2.0.1") as station:
         # Another node's process removes it: its link here is still up.
-        await lab.world.store.write(lambda tx: stations.remove(tx, "CS-1"))
+        await lab.world.store.write(lambda tx: removal.remove_station(tx, "CS-1"))
         for action, payload in said.items():
             with contextlib.suppress(Refused):
                 await station.call(action, payload)

@@ -1,7 +1,7 @@
 """Variables of stations: what was read of them beside what was last tried to be set."""
 
 from csms.core.device import KEYS, Attribute, VariableFact, VariableName
-from csms.store import device_model, stations
+from csms.store import device_model, removal
 from csms.store.database import Store
 from csms.store.statements import Tx
 from tests.store.values import NOON, add_station, later
@@ -38,7 +38,7 @@ async def test_removing_a_station_takes_its_variables(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx)
         device_model.put_attributes(tx, "CS1", [attribute("A", "1")], at=NOON)
-        stations.remove(tx, "CS1")
+        removal.remove_station(tx, "CS1")
 
     await store.write(change)
     assert await store.read(lambda tx: device_model.list_attributes(tx, "CS1")) == []

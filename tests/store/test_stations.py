@@ -18,7 +18,7 @@ from csms.core.model import (
     StationLimits,
     Strategy,
 )
-from csms.store import commands, journal, links, stations
+from csms.store import commands, journal, links, removal, stations
 from csms.store.database import Store
 from csms.store.statements import Tx
 from tests.store.values import NOON, a_site, a_station, add_station, later
@@ -160,13 +160,13 @@ async def test_removing_a_station_takes_its_evses(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx)
         stations.upsert_evse(tx, Evse(station_id="CS1", evse_id=1, max_kw=11.0))
-        stations.remove(tx, "CS1")
+        removal.remove_station(tx, "CS1")
 
     await store.write(change)
     assert await store.read(lambda tx: stations.find_station(tx, "CS1")) is None
     assert await store.read(lambda tx: stations.evses_of_site(tx, "depot")) == []
     with pytest.raises(UnknownStation):
-        await store.write(lambda tx: stations.remove(tx, "CS1"))
+        await store.write(lambda tx: removal.remove_station(tx, "CS1"))
 
 
 # --- links ---------------------------------------------------------------------------------------

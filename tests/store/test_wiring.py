@@ -7,7 +7,7 @@ import pytest
 from csms.core.errors import NotFound
 from csms.core.model import Evse, StationLimits
 from csms.core.wiring import CircuitSetup, PlaceSetup
-from csms.store import stations, wiring
+from csms.store import removal, stations, wiring
 from csms.store.database import Store
 from csms.store.statements import Tx
 from tests.store.values import NOON, a_site, a_station
@@ -77,7 +77,7 @@ async def test_a_place_goes_with_its_station_and_one_that_says_nothing_is_none(
     await store.write(lambda tx: wiring.put_place(tx, nothing))
     assert await store.read(lambda tx: wiring.places_of(tx, SITE)) == ()
     await store.write(lambda tx: wiring.put_place(tx, place))
-    await store.write(lambda tx: stations.remove(tx, "CP1"))
+    await store.write(lambda tx: removal.remove_station(tx, "CP1"))
     assert await store.read(lambda tx: wiring.places_of(tx, SITE)) == ()
 
 
