@@ -14,12 +14,12 @@ import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
 
 from csms.core.messages import LinkRefusal, LinkReply
@@ -32,6 +32,8 @@ _MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
 _MAX_PATH_CHARACTERS = 1024
 _MINUTE_S = 60.0
 _OLDER, _NEWER = "ocpp2.0.1", "ocpp2.1"
+_SERVED: Final = Request("", Headers())
+"""Stands for a request that was answered."""
 
 
 class Credential(NamedTuple):
@@ -294,6 +296,9 @@ class StationConnection(ServerConnection):
             await super().handshake(*args, **kwargs)
         finally:
             self.opened()
+            if self.request is not None:
+                # Their headers are done with, and a link lives for weeks.
+                self.request, self.response = _SERVED, None
             if self.state is not State.OPEN:
                 self.abandoned()
 

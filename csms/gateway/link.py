@@ -10,7 +10,6 @@ the reader goes on, because the answer we wait for may stand behind further call
 import asyncio
 import json
 import logging
-from collections import deque
 
 from websockets.exceptions import ConnectionClosed
 
@@ -68,8 +67,9 @@ class Link:
         self._around = around
         self._turn = asyncio.Lock()
         self._answering: asyncio.Task[None] | None = None
-        self._backlog: deque[Said] = deque()
-        self._has_room = asyncio.Event()
+        # Lists, and no event before somebody waits: an empty deque takes as much as half the rest.
+        self._backlog: list[Said] = []
+        self._room: asyncio.Event | None = None
         self._is_ending = False
         self._reason = ""
         loop = asyncio.get_running_loop()
@@ -135,8 +135,8 @@ class Link:
         if len(self._backlog) == 1:
             self._around.spawn(self._work_off(), f"answers {self.station_id}")
         while len(self._backlog) >= self._around.config.calls_queued and not self._is_ending:
-            self._has_room.clear()
-            await self._has_room.wait()
+            self._room = asyncio.Event()
+            await self._room.wait()
 
     def _other_than_call(self, frame: frames.Frame) -> Said | None:
         """Return what of `frame` is still to be taken in turn, None if it is done with."""
@@ -168,12 +168,17 @@ class Link:
         try:
             while self._backlog and not self._is_ending:
                 await self._respond(self._backlog[0])
-                self._backlog.popleft()
+                del self._backlog[0]
                 if len(self._backlog) < room:
-                    self._has_room.set()
+                    self._make_room()
         finally:
             self._backlog.clear()
-            self._has_room.set()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None
 
     # --- answering -------------------------------------------------------------------------------
 
@@ -371,7 +376,7 @@ class Link:
         self._is_ending = True
         self._reason = self._reason or reason
         self._outbox.close()
-        self._has_room.set()
+        self._make_room()
         if code == _TRY_AGAIN_LATER and self.station_id in self._around.config.no_close_frame:
             self._socket.transport.abort()
             return

@@ -7,7 +7,6 @@ its time-out or the end of the link, and until then nothing else is written.
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -99,11 +98,11 @@ class Outbox:
         self._link_id = link_id
         self._turn = turn
         self._write = write
-        self._queue: deque[_Outgoing] = deque()
+        self._queue: list[_Outgoing] = []
         self._pending: _Outgoing | None = None
         self._is_sending = False
         self._is_closed = False
-        self._late: deque[_Outgoing] = deque(maxlen=_LATE_REMEMBERED)
+        self._late: list[_Outgoing] = []
         # A random beginning: a late answer to a call of an earlier link matches nothing here.
         self._prefix = secrets.token_hex(4)
         self._numbers = count(1)
@@ -182,14 +181,14 @@ class Outbox:
                 await self._turn.acquire()
         except TimeoutError:
             if self._queue and self._queue[0] is head:
-                self._queue.popleft()
+                self._queue.pop(0)
             head.end(BUSY)
             return None
         try:
             if not self._queue or self._is_closed:
                 return None
             # Looked at only now: a newer schedule may have taken its place meanwhile.
-            outgoing = self._queue.popleft()
+            outgoing = self._queue.pop(0)
             if outgoing.result.done():
                 return None
             outgoing.message_id = f"{self._prefix}-{next(self._numbers)}"
@@ -224,7 +223,7 @@ class Outbox:
             async with asyncio.timeout(outgoing.wait_s or self._around.config.call_timeout_s):
                 reply = await outgoing.reply
         except TimeoutError:
-            self._late.append(outgoing)
+            self._late = [*self._late[1 - _LATE_REMEMBERED :], outgoing]
             result = NO_ANSWER
         else:
             result = LINK_LOST if reply is None else self._result(outgoing.step, reply)
@@ -339,6 +338,6 @@ class Outbox:
         """End every call: what is on its way has no answer, what waits was not sent."""
         self._is_closed = True
         while self._queue:
-            self._queue.popleft().end(OFFLINE)
+            self._queue.pop(0).end(OFFLINE)
         if self._pending is not None and not self._pending.reply.done():
             self._pending.reply.set_result(None)

@@ -52,8 +52,18 @@ class GuardFits:
             )
             if fit is None or not is_good:
                 fit = await self._store.read(lambda tx: _fitted(tx, station))
-                self._fits[station.site_id] = fit
+                self._keep(station.site_id, fit)
         return fit.site, fit.guards.get(station.station_id, ())
+
+    def _keep(self, site_id: str, fit: _Fit) -> None:
+        """Keep a fit for as long as it is good: it holds a guard of each EVSE of the site."""
+        self._fits[site_id] = fit
+        left_s = max(fit.good_until - time.monotonic(), 0.0)
+        asyncio.get_running_loop().call_later(left_s, self._drop, site_id, fit)
+
+    def _drop(self, site_id: str, fit: _Fit) -> None:
+        if self._fits.get(site_id) is fit:
+            del self._fits[site_id]
 
 
 def _fitted(tx: Tx, station: Station) -> _Fit:
