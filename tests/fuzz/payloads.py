@@ -5,15 +5,36 @@ Values come from small sets, so that messages of one run meet: the same transact
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
-from csms.core.model import OcppVersion
+from csms.core.commands import (
+    ClearSchedule,
+    Command,
+    RawCall,
+    ReadLimits,
+    Schedule,
+    SchedulePeriod,
+    SetGuard,
+    SetSchedule,
+    StartCharging,
+    StopCharging,
+    Trigger,
+    Unlock,
+)
+from csms.core.model import IdToken, OcppVersion
+from csms.core.security_messages import ListCertificates
+from csms.core.smart import ReadComposite, ReadProfiles
+from csms.gateway.adapter import Unsendable
 from csms.gateway.codec import codec, schemas
+from csms.gateway.server import ADAPTERS as MADE
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+ADAPTERS = {adapter.version: adapter for adapter in (make() for make in MADE.values())}
 
 INSTANTS = (
     "2026-03-02T12:00:00Z",
@@ -134,3 +155,107 @@ def odd_frames(draw: Draw) -> str:
             place = draw(st.integers(0, len(text)))
             return text[:place] + draw(st.sampled_from('[]{}",:0\x00\ufeff ')) + text[place:]
     return text
+
+
+# --- what a station answers --------------------------------------------------------------------
+
+CODES = (
+    *("NotImplemented", "NotSupported", "InternalError", "GenericError", "FormationViolation"),
+    *("", "x" * 300, "\x00", "OK", "Occurence\u0000", None, 5, {}, ["NotSupported"]),
+)
+ANSWERS = (
+    *("valid", "valid", "broken", "broken", "broken", "twice", "error", "error", "odd error"),
+    *("junk", "stranger first", "stranger", "silence", "cut short"),
+)
+UNANSWERED = {"stranger", "silence", "cut short", "odd error", "junk"}
+"""After these our call may have no answer at all."""
+INSTANT = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SCHEDULE = Schedule(
+    profile_id=1_000_001,
+    stack_level=1,
+    unit="A",
+    starts_at=INSTANT,
+    duration_s=3600,
+    periods=(SchedulePeriod(start_s=0, limit=16.0), SchedulePeriod(start_s=900, limit=6.0)),
+)
+TYPED: tuple[Command, ...] = (
+    ReadLimits(station_id="F"),
+    ReadComposite(station_id="F", evse_id=1, duration_s=3600),
+    ReadProfiles(station_id="F", number=7),
+    SetSchedule(station_id="F", evse_id=1, transaction_id="1", schedule=SCHEDULE),
+    SetGuard(station_id="F", evse_id=1, schedule=SCHEDULE),
+    ClearSchedule(station_id="F", profile_id=1_000_001, evse_id=1),
+    StartCharging(station_id="F", evse_id=1, id_token=IdToken(value="T1"), remote_start_id=3),
+    StopCharging(station_id="F", transaction_id="1"),
+    Trigger(station_id="F", message="Heartbeat"),
+    Unlock(station_id="F", evse_id=1),
+    ListCertificates(station_id="F"),
+)
+
+
+@st.composite
+def commands(draw: Draw, version: OcppVersion) -> Command:
+    """Return a command of ours: any action as a raw call, or one whose answer is read closely."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(TYPED))  # type: ignore[no-any-return]
+    action = draw(st.sampled_from(sorted(codec(version).to_station)))
+    schema = schema_of(version, action)
+    payload = json.dumps(_value(draw, schema, schema, 0))
+    return RawCall(station_id="F", action=action, payload_json=payload)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a station sends for a call of ours: texts in which `@` stands for the call's id.
+
+    `payload` is that of a plain answer, whose shape then decides the outcome.
+    """
+
+    kind: str
+    texts: tuple[str, ...]
+    payload: Any = None
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it is one answer, right or wrong, to our call."""
+        return self.kind in ("valid", "broken", "twice", "stranger first")
+
+
+def _frame(*parts: Any) -> str:
+    return json.dumps(parts)
+
+
+@st.composite
+def replies(draw: Draw, version: OcppVersion, action: str) -> Reply:
+    """Return what a station may send when it is asked for `action`."""
+    kind = draw(st.sampled_from(ANSWERS))
+    found = schemas(version)
+    schema = found.get(f"{action}Response", {})
+    payload = _value(draw, schema, schema, 0)
+    if kind in ("broken", "twice") and draw(st.integers(0, 2)):
+        payload = _broken(draw, payload)
+    answer, stranger = _frame(3, "@", payload), _frame(3, draw(st.sampled_from(TEXTS)), payload)
+    junk = draw(st.sampled_from(JUNK))
+    code, text = draw(st.sampled_from(CODES)), draw(st.sampled_from((*TEXTS, *ODD_TEXTS)))
+    texts: dict[str, tuple[str, ...]] = {
+        "twice": (answer, answer),
+        "error": (_frame(4, "@", str(code), text, {}),),
+        "odd error": (_frame(*[4, "@", code, junk, junk, junk][: draw(st.integers(2, 6))]),),
+        "junk": (_frame(*[3, "@", junk, junk][: draw(st.integers(2, 4))]),),
+        "stranger first": (stranger, answer),
+        "stranger": (stranger,),
+        "silence": (),
+        "cut short": (answer[: draw(st.integers(0, len(answer) - 1))],),
+    }
+    return Reply(kind, texts.get(kind, (answer,)), payload)
+
+
+@st.composite
+def exchanges(draw: Draw, version: OcppVersion) -> tuple[Command, Reply]:
+    """Return a command and what its station sends for each call of it."""
+    command = draw(commands(version))
+    try:
+        action = ADAPTERS[version].steps(command)[0].action
+    except Unsendable:
+        action = "Reset"
+    return command, draw(replies(version, action))
