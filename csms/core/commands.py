@@ -85,12 +85,17 @@ class SchedulePeriod:
     phases: int | None = None
 
 
+TX_PROFILE, TX_DEFAULT = "TxProfile", "TxDefaultProfile"
+STATION_MAX = "ChargingStationMaxProfile"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """An absolute charging schedule as a station takes it. `unit` is "A" (per phase) or "W".
 
     `max_offline_s` is how long it holds without a link (2.1). With `update_every_s` it is dynamic
-    (2.1): the station holds the limit of now and asks for the next one that often.
+    (2.1): the station holds the limit of now and asks for the next one that often. `purpose` is
+    what it goes out as, in 2.0.1's words; see csms.planning.cascade.
     """
 
     profile_id: int
@@ -102,6 +107,7 @@ class Schedule:
     min_rate: float | None = None
     max_offline_s: int | None = None
     update_every_s: int | None = None
+    purpose: str = TX_PROFILE
 
 
 DEFAULT_WAIT_S = 30.0
@@ -123,7 +129,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSchedule(Command):
-    """The plan of one transaction (TxProfile).
+    """The plan of one transaction, as a TxProfile unless its schedule says otherwise.
 
     `is_update` says that the station holds it as a dynamic profile already: its limit is enough.
     """

@@ -19,7 +19,7 @@ Value = bool | int | float | str | tuple[str, ...]
 
 ZERO = ("ok", "sleeps", "ends_session")
 SAME_ID = ("replaces", "clear_first")
-CASCADE = ("least", "tx_only", "max_only")
+CASCADE = ("least", "tx_only", "default_only", "max_only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

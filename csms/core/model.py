@@ -89,7 +89,8 @@ class StationLimits:
     below `least_w` a station gives nothing. `zero` says what a limit of 0 does to a session ("ok",
     "sleeps", "ends_session"), `same_id` whether a profile of a known id replaces the old one or
     that has to be cleared first, `cascade` whether the least of the station's maximum and the
-    transaction's profile counts ("least") or only one of them ("tx_only", "max_only").
+    transaction's profile counts ("least") or only one purpose does ("tx_only", "default_only",
+    "max_only"); csms.planning.cascade says what follows from that.
     """
 
     units: tuple[str, ...] = ("A",)

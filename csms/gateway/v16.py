@@ -8,6 +8,9 @@ refused: the station will send a StopTransaction all the same.
 from collections.abc import Callable, Sequence
 
 from csms.core.commands import (
+    STATION_MAX,
+    TX_DEFAULT,
+    TX_PROFILE,
     ClearSchedule,
     Command,
     CommandResult,
@@ -241,6 +244,10 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
 }
 
 
+_WHOLE = "ChargePointMaxProfile"
+"""1.6's word for a station's maximum."""
+
+
 def _transaction_id(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > _MAX_TRANSACTION_ID:
         raise Unsendable("not valid: a 1.6 transaction id is a whole number below 2^31")
@@ -252,7 +259,7 @@ def _profile(purpose: str, command: SetSchedule | SetGuard | StartCharging) -> P
     if schedule is None:
         raise Unsendable("not valid: there is no schedule")
     profile: Payload = {"chargingProfileId": schedule.profile_id}
-    if isinstance(command, SetSchedule):
+    if purpose == TX_PROFILE and isinstance(command, SetSchedule):
         profile["transactionId"] = _transaction_id(command.transaction_id)
     return profile | {
         "stackLevel": schedule.stack_level,
@@ -272,7 +279,7 @@ def _remote_start(command: StartCharging) -> Sequence[Step]:
     if command.evse_id:
         payload["connectorId"] = command.evse_id
     if command.schedule is not None:
-        payload["chargingProfile"] = _profile("TxProfile", command)
+        payload["chargingProfile"] = _profile(TX_PROFILE, command)
     return (step("RemoteStartTransaction", payload),)
 
 
@@ -304,9 +311,11 @@ def _read_limits(command: ReadLimits) -> Sequence[Step]:
 def _steps(command: Command) -> Sequence[Step]:
     match command:
         case SetSchedule():
-            return _set_profile(command.evse_id, _profile("TxProfile", command))
+            if command.schedule.purpose == STATION_MAX:
+                return _set_profile(0, _profile(_WHOLE, command))
+            return _set_profile(command.evse_id, _profile(command.schedule.purpose, command))
         case SetGuard():
-            purpose = "TxDefaultProfile" if command.evse_id else "ChargePointMaxProfile"
+            purpose = TX_DEFAULT if command.evse_id else _WHOLE
             return _set_profile(command.evse_id, _profile(purpose, command))
         case ClearSchedule():
             # The id alone: with it a station has to ignore everything else (1.6 §6.13).

@@ -12,6 +12,9 @@ from typing import Any
 import orjson
 
 from csms.core.commands import (
+    STATION_MAX,
+    TX_DEFAULT,
+    TX_PROFILE,
     ClearSchedule,
     Command,
     Configure,
@@ -285,10 +288,15 @@ def profile(purpose: str, command: SetSchedule | SetGuard | StartCharging) -> Pa
         "chargingProfilePurpose": purpose,
         "chargingProfileKind": "Absolute",
     }
-    if isinstance(command, SetSchedule):
+    if purpose == TX_PROFILE and isinstance(command, SetSchedule):
         found["transactionId"] = command.transaction_id
     found["chargingSchedule"] = [{"id": schedule.profile_id} | schedule_payload(schedule)]
     return found
+
+
+def place_of(command: SetSchedule) -> int:
+    """Return the EVSE that a plan goes to: a station's maximum is of the whole of it."""
+    return 0 if command.schedule.purpose == STATION_MAX else command.evse_id
 
 
 def set_profile(evse_id: int, wanted: Payload) -> Sequence[Step]:
@@ -305,7 +313,7 @@ def _remote_start(command: StartCharging) -> Sequence[Step]:
     if command.evse_id:
         payload["evseId"] = command.evse_id
     if command.schedule is not None:
-        payload["chargingProfile"] = profile("TxProfile", command)
+        payload["chargingProfile"] = profile(TX_PROFILE, command)
     return (step("RequestStartTransaction", payload),)
 
 
@@ -360,9 +368,9 @@ def steps(command: Command, version: OcppVersion = OcppVersion.V201) -> Sequence
     """Return the calls that carry out `command`; raises Unsendable if there are none."""
     match command:
         case SetSchedule():
-            return set_profile(command.evse_id, profile("TxProfile", command))
+            return set_profile(place_of(command), profile(command.schedule.purpose, command))
         case SetGuard():
-            purpose = "TxDefaultProfile" if command.evse_id else "ChargingStationMaxProfile"
+            purpose = TX_DEFAULT if command.evse_id else STATION_MAX
             return set_profile(command.evse_id, profile(purpose, command))
         case ClearSchedule():
             # An id or a criterion, never both (2.0.1 K10.FR.02).

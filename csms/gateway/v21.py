@@ -174,7 +174,7 @@ def _plan(command: SetSchedule) -> Sequence[Step]:
         limit = {"limit": tenth(schedule.periods[0].limit)}
         payload = {"chargingProfileId": schedule.profile_id, "scheduleUpdate": limit}
         return (step("UpdateDynamicSchedule", payload),)
-    profile = v201.profile("TxProfile", command)
+    profile = v201.profile(schedule.purpose, command)
     if schedule.max_offline_s is not None:
         profile["maxOfflineDuration"] = schedule.max_offline_s
         profile["invalidAfterOfflineDuration"] = True
@@ -188,7 +188,7 @@ def _plan(command: SetSchedule) -> Sequence[Step]:
         told["chargingSchedulePeriod"] = [
             {**told["chargingSchedulePeriod"][0], "operationMode": _CHARGING_ONLY}
         ]
-    return v201.set_profile(command.evse_id, profile)
+    return v201.set_profile(v201.place_of(command), profile)
 
 
 def _priority_profile(schedule: Schedule) -> Payload:

@@ -28,6 +28,9 @@ LOWER = 0.8
 MOST_ATTEMPTS = 6
 ATTEMPTS_AT_LEAST = 3
 """So many attempts to wake a car are made at its least current; the others at what is planned."""
+IGNORES = "a car draws more than its schedule allows"
+STILL_IGNORES = "a car draws more than its newest schedule allows, too"
+KEEPS_AGAIN = "a car keeps to its schedule again"
 _ACTIVE_A = 1.0
 _LEAST_KW = 1.0
 
@@ -164,7 +167,7 @@ def _paused(seen: Observed, read: Reading, given: Given) -> str:
         return _above(seen, given)
     if seen.is_ignoring and given.is_settled:
         seen.is_ignoring, seen.above = False, 0
-        return "a car keeps to its schedule again"
+        return KEEPS_AGAIN
     return ""
 
 
@@ -172,11 +175,13 @@ def _above(seen: Observed, given: Given) -> str:
     is_above = given.left == "above"
     if seen.is_ignoring and not is_above:
         seen.is_ignoring, seen.above = False, 0
-        return "a car keeps to its schedule again"
+        return KEEPS_AGAIN
     seen.above = seen.above + 1 if is_above and given.is_whole else 0
     if seen.above >= SAMPLES and not seen.is_ignoring:
         seen.is_ignoring = True
-        return "a car draws more than its schedule allows"
+        return IGNORES
+    if seen.above == SAMPLES:
+        return STILL_IGNORES
     return ""
 
 

@@ -24,6 +24,7 @@ _NOTHING_TO_LEARN = (
 )
 """Reasons that say nothing about the profile (2.0.1 part 2, appendix 5)."""
 
+_PURPOSE_WORDS = ("purpose", "txprofile")
 Step = Callable[[Schedule, StationLimits, Mapping[str, str]], tuple[str, object] | None]
 
 
@@ -34,12 +35,14 @@ def lessons(
     *,
     sources: Mapping[str, str],
     taken: Sequence[Schedule] = (),
+    next_cascade: str = "",
 ) -> tuple[Lesson, ...]:
     """Return what is learned from a profile that was not accepted; () where it says nothing.
 
     `sources` maps items to who said them: an operator's word is not overruled. `taken` are
     schedules that the station accepted before: where one was as demanding, a refusal without a
-    reason is about something else, such as a transaction that has just ended.
+    reason is about something else, such as a transaction that has just ended. `next_cascade` is
+    what is left to try of purposes once nothing else is: no profile of this one was ever taken.
     """
     if result.outcome is Outcome.NOT_SUPPORTED:
         if sources.get("supports_profiles") == OPERATOR:
@@ -60,6 +63,9 @@ def lessons(
     said = told.lower().replace(" ", "")
     if any(word in said for word in _NOTHING_TO_LEARN):
         return ()
+    may_change = bool(next_cascade) and not _is_fixed("cascade", sources)
+    if may_change and any(word in said for word in _PURPOSE_WORDS):
+        return (_lesson(("cascade", next_cascade), told, is_of_model=True),)
     for words, steps in _NAMED:
         if any(word in said for word in words):
             for step in steps:
@@ -71,13 +77,15 @@ def lessons(
         found = step(schedule, limits, sources)
         if found is not None:
             return (_lesson(found, TRIED + told, is_of_model=False),)
+    if may_change and all(one.purpose != schedule.purpose for one in taken):
+        return (_lesson(("cascade", next_cascade), TRIED + told, is_of_model=False),)
     return ()
 
 
 def is_unsent_again(schedule: Schedule, refused: Schedule) -> bool:
     """Return whether `schedule` is `refused` once more: nothing but its start has moved."""
-    same = (schedule.profile_id, schedule.stack_level, schedule.unit)
-    if same != (refused.profile_id, refused.stack_level, refused.unit):
+    same = (schedule.profile_id, schedule.stack_level, schedule.unit, schedule.purpose)
+    if same != (refused.profile_id, refused.stack_level, refused.unit, refused.purpose):
         return False
     if [(p.limit, p.phases) for p in schedule.periods] != [
         (p.limit, p.phases) for p in refused.periods
@@ -89,7 +97,7 @@ def is_unsent_again(schedule: Schedule, refused: Schedule) -> bool:
 def _is_as_demanding(taken: Schedule, schedule: Schedule) -> bool:
     """Return whether a station that took `taken` can spell `schedule` as well."""
     return (
-        taken.unit == schedule.unit
+        (taken.unit, taken.purpose) == (schedule.unit, schedule.purpose)
         and taken.stack_level == schedule.stack_level
         and len(taken.periods) >= len(schedule.periods)
         and (_is_whole(schedule) or not _is_whole(taken))

@@ -16,6 +16,7 @@ from csms.bus import Bus
 from csms.clock import Clock
 from csms.core.commands import (
     DEFAULT_WAIT_S,
+    STATION_MAX,
     ClearSchedule,
     Command,
     CommandResult,
@@ -28,6 +29,7 @@ from csms.core.commands import (
 )
 from csms.core.model import Event, Evse, LinkState, Site, Station, StationLimits
 from csms.core.units import a_from_w, floor_to
+from csms.planning.cascade import purpose
 from csms.planning.guard import Guard, guards
 from csms.planning.profile import GUARD_PROFILE_ID
 from csms.service.dialects import DialectWatcher
@@ -195,10 +197,11 @@ class Devices:
             is_too_high = evse.guard_kw is not None and guard.power_kw < evse.guard_kw - _SAME_KW
             if not (may_send and is_too_high):
                 continue
+            own = [e for e in evses if e.station_id == evse.station_id]
             result = await self._send_guard(
                 station,
                 site,
-                evse_id=evse.evse_id,
+                evse_id=0 if _is_guarded_whole(station, own) else evse.evse_id,
                 power_kw=guard.power_kw,
                 phases=evse.phases,
                 is_dc=evse.current_type == "DC",
@@ -231,16 +234,17 @@ class Devices:
         maximum_kw = sum(e.max_kw for e in own)
         phases = max(e.phases for e in own)
         is_dc = any(e.current_type == "DC" for e in own)
-        await self._send_guard(
-            station, site, evse_id=0, power_kw=maximum_kw, phases=phases, is_dc=is_dc
-        )
+        if not _is_guarded_whole(station, own):
+            await self._send_guard(
+                station, site, evse_id=0, power_kw=maximum_kw, phases=phases, is_dc=is_dc
+            )
         own_of = {e.evse_id: e for e in own}
         all_took = True
         for guard in wanted:
             result = await self._send_guard(
                 station,
                 site,
-                evse_id=guard.evse_id,
+                evse_id=0 if _is_guarded_whole(station, own) else guard.evse_id,
                 power_kw=guard.power_kw,
                 phases=own_of[guard.evse_id].phases,
                 is_dc=own_of[guard.evse_id].current_type == "DC",
@@ -340,6 +344,11 @@ class Devices:
                 stations.set_guard_kw(tx, station.station_id, evse.evse_id, None)
 
         await self.store.write(work)
+
+
+def _is_guarded_whole(station: Station, own: Sequence[Evse]) -> bool:
+    """Return whether only its maximum limits a station: its guard has to be that."""
+    return purpose(station.limits.cascade, evses=len(own)) == STATION_MAX
 
 
 def _guard_schedule(

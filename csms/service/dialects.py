@@ -26,6 +26,7 @@ from csms.core.dialect import (
 )
 from csms.core.errors import InvalidInput
 from csms.core.model import Event, Session, SessionState, Station, StationLimits
+from csms.planning.cascade import following
 from csms.planning.refusals import TRIED, lessons
 from csms.store import dialects, journal, plans, sessions, stations
 from csms.store.database import Store
@@ -66,7 +67,18 @@ class DialectWatcher:
         won = winners(dialects.items_for(tx, station), station)
         sources = {name: item.source for name, item in won.items()}
         taken = plans.taken_by(tx, station.station_id) if session is not None else ()
-        found = lessons(command.schedule, station.limits, result, sources=sources, taken=taken)
+        after = ""
+        if session is not None:
+            evses = len(stations.evses_of_station(tx, station.station_id))
+            after = following(station.limits.cascade, evses=evses)
+        found = lessons(
+            command.schedule,
+            station.limits,
+            result,
+            sources=sources,
+            taken=taken,
+            next_cascade=after,
+        )
         if found:
             _learned(tx, station, found, at=at)
         elif result.outcome in (Outcome.REJECTED, Outcome.CALL_ERROR):
@@ -120,6 +132,9 @@ def _of_model(item: DialectItem, station: Station) -> DialectItem:
 
 
 def _learned(tx: Tx, station: Station, found: Sequence[Lesson], *, at: datetime) -> None:
+    if any(lesson.name == "cascade" for lesson in found):
+        # It was the purpose: whatever else was tried before did not help.
+        _drop(tx, station, _tried(tx, station))
     for lesson in found:
         item = DialectItem(
             name=lesson.name,
@@ -162,7 +177,12 @@ def _confirmed(tx: Tx, station: Station, session: Session | None) -> None:
         _drop(tx, station, tried)
         return
     for item in tried:
-        dialects.put_item(tx, replace(item, why=item.why.removeprefix(TRIED)))
+        kept = replace(item, why=item.why.removeprefix(TRIED))
+        dialects.put_item(tx, kept)
+        if item.name == "cascade" and station.vendor:
+            # A station that takes one purpose and refuses another is built that way.
+            dialects.put_item(tx, _of_model(kept, station))
+            dialects.resolve_model(tx, station.vendor, station.model)
 
 
 def _drop(tx: Tx, station: Station, tried: Sequence[DialectItem]) -> None:
@@ -211,6 +231,11 @@ def learn(tx: Tx, station_id: str, found: Sequence[Lesson], *, at: datetime) -> 
     if new:
         _learned(tx, station, new, at=at)
     return bool(new)
+
+
+def settle(tx: Tx, station: Station, lesson: Lesson, *, at: datetime) -> None:
+    """Keep for a whole model what was only watched on one station until now."""
+    _learned(tx, station, [lesson], at=at)
 
 
 def _plain(value: object) -> object:

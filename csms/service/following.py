@@ -5,14 +5,25 @@ from datetime import datetime, timedelta
 
 from csms.core.model import Session, SessionState
 from csms.core.session import InForce, has_left_plan
-from csms.planning.learning import SETTLING, STALE, Given, Observed, Reading, learn
+from csms.planning.learning import (
+    IGNORES,
+    KEEPS_AGAIN,
+    SETTLING,
+    STALE,
+    STILL_IGNORES,
+    Given,
+    Observed,
+    Reading,
+    learn,
+)
 from csms.planning.profile import RAISE_AFTER_S
 from csms.store.reported import CarHabit
 
 NOMINAL_V = 230.0
 _LATE = SETTLING + timedelta(seconds=RAISE_AFTER_S)
 """A raise at a boundary comes later than its row says."""
-_IGNORES = "a car draws more than its schedule allows"
+_LESS = 0.95
+_MOST_OF = 0.5
 
 
 class Follower:
@@ -23,6 +34,11 @@ class Follower:
         self.observed: dict[str, Observed] = {}
         self.learned: dict[str, Session] = {}
         """Sessions whose cars were learned something of that is not kept yet."""
+        self.ignored: list[Session] = []
+        """Sessions seen to exceed a schedule that their station accepted, since last taken."""
+        self.obeyed: list[Session] = []
+        """Sessions seen to come down to a schedule that they exceeded, since last taken."""
+        self._exceeded_kw: dict[str, float] = {}
         self._in_force: dict[str, InForce] = {}
         self._tolerance_kw = tolerance_kw
         self._ignoring = ignoring
@@ -32,7 +48,7 @@ class Follower:
         self._in_force[session_id] = row
         seen = self.observed.get(session_id)
         if seen is not None:
-            seen.wake_due = False
+            seen.wake_due, seen.above = False, 0
 
     def remembered(self, session_id: str, row: InForce) -> None:
         """Take up a schedule that was accepted before this process began."""
@@ -50,6 +66,7 @@ class Follower:
     def forget(self, session_id: str) -> None:
         """Drop what was learned of a session that ended."""
         self.observed.pop(session_id, None)
+        self._exceeded_kw.pop(session_id, None)
         self._in_force.pop(session_id, None)
 
     def in_doubt(self, session_id: str) -> None:
@@ -88,8 +105,16 @@ class Follower:
         )
         read = Reading(at=at, power_kw=session.power_w / 1000.0, current_a=session.current_a)
         why = learn(seen, read, given)
-        if why == _IGNORES:
+        if why == IGNORES:
             self._ignoring(session, seen.power_kw)
+        if why in (IGNORES, STILL_IGNORES):
+            self.ignored.append(session)
+            self._exceeded_kw[session.session_id] = read.power_kw
+        if why == KEEPS_AGAIN:
+            drew_kw = self._exceeded_kw.pop(session.session_id, 0.0)
+            # A car that is nearly full, or was given more, says nothing about its station.
+            if _MOST_OF * planned_kw <= read.power_kw < _LESS * drew_kw:
+                self.obeyed.append(session)
         if before != (seen.phases, seen.never_pause, seen.min_current_a):
             self.learned[session.session_id] = session
         return why

@@ -19,6 +19,7 @@ from csms.core.model import LinkState, OcppVersion, Site, StationLimits
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce
 from csms.core.units import slot_start
+from csms.planning.cascade import purpose
 from csms.planning.dynamic import dynamic, held
 from csms.planning.profile import (
     RAISE_AFTER_S,
@@ -70,6 +71,8 @@ class Pushed:
     unchanged: list[str] = field(default_factory=list)
     adapted: set[str] = field(default_factory=set)
     """Sessions that failed and whose station's dialect was learned by it: worth another try."""
+    unguarded: set[str] = field(default_factory=set)
+    """Stations found to go by other purposes: their guards are to be sent as that."""
     withheld: list[str] = field(default_factory=list)
     """Sessions whose schedule was refused before and would go out unchanged."""
 
@@ -128,8 +131,11 @@ class Pusher:
                 # Whether the old or the new one is in force is unknown until it says so.
                 in_force[session_id] = larger(change.old, change.new)
                 pushed.failed[session_id] = result.outcome
-                if await self._is_adapted(change.car):
+                limits = await self._limits_now(change.car)
+                if limits != change.car.station.limits:
                     pushed.adapted.add(session_id)
+                if limits.cascade != change.car.station.limits.cascade:
+                    pushed.unguarded.add(change.car.station.station_id)
                 failed = True
             if failed:
                 # The plan counted on these stations: what is left is planned again without them.
@@ -138,30 +144,39 @@ class Pusher:
                 change.old = in_force[change.car.session.session_id]
                 if change.car.session.session_id == step_id:
                     change.least = batch[0].planned
-        await self._remind(known, case, pushed, plan_id=plan_id)
+        await self._remind(known, case, pushed, plan_id=plan_id, told=told)
         return pushed
 
     async def _remind(
-        self, known: Snapshot, case: PlanningCase, pushed: Pushed, *, plan_id: int
+        self,
+        known: Snapshot,
+        case: PlanningCase,
+        pushed: Pushed,
+        *,
+        plan_id: int,
+        told: Told,
     ) -> None:
         """Send cars that draw more than their schedule allows that schedule again, once per slot.
 
-        A station may have lost it. The car counts with what it draws until its meter shows less,
-        whatever the station answers.
+        A station may have lost it, or go by another purpose: that is tried at once, and the meter
+        judges it anew. The car counts with what it draws until its meter shows less, whatever the
+        station answers.
         """
         slot_began = slot_start(case.now_at)
-        reminders = []
+        reminders: list[Change] = []
+        others: list[Change] = []
         for car, session in zip(known.cars, case.sessions, strict=True):
             if car.installed is None or session.fixed_kw is None or not _may_send(car):
                 continue
             row = in_force_kw(car, known.site, case.edges_at)
-            if car.installed.sent_at < slot_began and session.fixed_kw[0] > row[0]:
+            is_other = car.installed.schedule.purpose != _purpose(known, car)
+            if (is_other or car.installed.sent_at < slot_began) and session.fixed_kw[0] > row[0]:
                 unit = car.installed.schedule.unit
-                reminders.append(
-                    Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
-                )
-        results = await self._send_all(known, case, reminders, plan_id=plan_id)
-        for change, (result, _) in zip(reminders, results, strict=True):
+                change = Change(car=car, old=row, new=row, planned=row, least=row, unit=unit)
+                (others if is_other else reminders).append(change)
+        results = await self._send_all(known, case, others, plan_id=plan_id, told=told)
+        results += await self._send_all(known, case, reminders, plan_id=plan_id)
+        for change, (result, _) in zip([*others, *reminders], results, strict=True):
             if not result.is_accepted:
                 pushed.failed[change.car.session.session_id] = result.outcome
 
@@ -207,11 +222,11 @@ class Pusher:
             )
         return found
 
-    async def _is_adapted(self, car: Car) -> bool:
-        """Return whether the refusal taught how to spell a schedule for this station."""
+    async def _limits_now(self, car: Car) -> StationLimits:
+        """Return what is known of a car's station after a refusal, which may have taught it."""
         station_id = car.session.station_id
         found = await self.store.read(lambda tx: stations.find_station(tx, station_id))
-        return found is not None and found.limits != car.station.limits
+        return car.station.limits if found is None else found.limits
 
     def _schedule(
         self, known: Snapshot, case: PlanningCase, car: Car, row: Sequence[float]
@@ -232,7 +247,11 @@ class Pusher:
         )
         # Without a link a schedule holds as far as the plan reaches; then the guard does.
         reach = edges_at[-1] - self.clock.now()
-        found = replace(found, max_offline_s=max(ceil(reach.total_seconds()), 1))
+        found = replace(
+            found,
+            max_offline_s=max(ceil(reach.total_seconds()), 1),
+            purpose=_purpose(known, car),
+        )
         every_s = _every_s(car)
         return dynamic(found, now=self.clock.now(), every_s=every_s) if every_s else found
 
@@ -323,6 +342,13 @@ class Pusher:
                 status=result.status or result.error_code or result.why_not_sent,
             )
         return result, kept
+
+
+def _purpose(known: Snapshot, car: Car) -> str:
+    """Return the purpose of a profile by which a car's station limits it."""
+    station = car.station
+    evses = sum(e.station_id == station.station_id for e in known.evses)
+    return purpose(station.limits.cascade, evses=evses)
 
 
 def _every_s(car: Car) -> int:

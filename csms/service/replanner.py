@@ -15,6 +15,7 @@ from datetime import datetime
 import structlog
 
 from csms.clock import Clock
+from csms.core.commands import ClearSchedule
 from csms.core.errors import StoreUnavailable
 from csms.core.messages import Notice
 from csms.core.model import Event, Session
@@ -115,6 +116,9 @@ class Replanner:
         self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
         self._ended: deque[Session] = deque(maxlen=MOST_EVENTS)
         """Sessions whose end is still to be looked at for what it says of their station."""
+        self._left_behind: deque[ClearSchedule] = deque(maxlen=MOST_EVENTS)
+        self._settled_anew: set[str] = set()
+        """Stations whose guards go out again, since another purpose limits their cars."""
 
     # --- what makes a site due -----------------------------------------------------------------
 
@@ -256,16 +260,33 @@ class Replanner:
         """Keep what was learned of cars and stations, for this plan and for their next session."""
         habits = tuple(self.follower.taken_habits(now).values())
         over, self._ended = tuple(self._ended), deque(maxlen=MOST_EVENTS)
-        if not (habits or over):
+        ignored, self.follower.ignored = self.follower.ignored, []
+        obeyed, self.follower.obeyed = self.follower.obeyed, []
+        if not (habits or over or ignored or obeyed):
             return
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> tuple[list[ClearSchedule | None], list[str]]:
             for habit in habits:
                 reported.put_habit(tx, habit)
             for session in over:
                 watching.ended(tx, session, at=now)
+            for session in obeyed:
+                watching.obeyed(tx, session, at=now)
+            settled = [watching.ignored(tx, session, at=now) for session in ignored]
+            return [watching.left_behind(tx, session) for session in over], settled
 
-        await self.store.write(work)
+        left, settled = await self.store.write(work)
+        self._left_behind.extend(clear for clear in left if clear is not None)
+        self._settled_anew.update(station_id for station_id in settled if station_id)
+
+    async def _clear_up(self) -> None:
+        """Take away the plans of sessions that are over where they would bind the next car."""
+        while self._left_behind:
+            await self.pusher.devices.run(self._left_behind.popleft(), asked_by="planner")
+
+    async def _guard_anew(self) -> None:
+        while self._settled_anew:
+            await self.pusher.devices.settle(self._settled_anew.pop(), is_new=True)
 
     def _remember(self, state: _SiteState, known: Snapshot) -> None:
         """Let go of cars that left, however they did, and know those from before a restart."""
@@ -335,9 +356,12 @@ class Replanner:
         self.metrics.shortfall_kwh.labels(site=site_id).set(made.shortfall_kwh)
         pushed = Pushed()
         if self.options.automation:
+            await self._clear_up()
             pushed = await self.pusher.push(
                 known, case, made, plan_id=plan_id, wakes=self.follower.wakes(), told=self._told
             )
+            self._settled_anew |= pushed.unguarded
+            await self._guard_anew()
             if await self.pusher.devices.fit_guards(site_id):
                 self.touch(site_id, "guards lowered")
         self._after_push(site_id, state, pushed)

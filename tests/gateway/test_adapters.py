@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from csms.core.commands import Configure, Outcome, RawCall, ReadLimits, StartCharging, StopCharging
+from csms.core.commands import (
+    Configure,
+    Outcome,
+    RawCall,
+    ReadLimits,
+    Schedule,
+    SchedulePeriod,
+    SetSchedule,
+    StartCharging,
+    StopCharging,
+)
 from csms.core.messages import (
     MeterReported,
     NeedReported,
@@ -468,3 +478,35 @@ def test_every_action_of_the_centre_can_be_called_raw(version: OcppVersion) -> N
         step = adapter.steps(command)[0]
         assert adapter.codec.check_command(step.action, step.payload) is None, action
         assert json.loads(step.payload_json) == payload
+
+
+@pytest.mark.parametrize(
+    ("purpose", "evse_id", "word_16"),
+    [
+        ("TxProfile", 2, "TxProfile"),
+        ("TxDefaultProfile", 2, "TxDefaultProfile"),
+        ("ChargingStationMaxProfile", 0, "ChargePointMaxProfile"),
+    ],
+)
+@pytest.mark.parametrize("adapter", list(ADAPTERS.values()), ids=list(ADAPTERS))
+def test_a_plan_goes_out_as_what_its_schedule_says(
+    adapter: Adapter, purpose: str, evse_id: int, word_16: str
+) -> None:
+    schedule = Schedule(
+        profile_id=1_000_002,
+        stack_level=1,
+        unit="A",
+        starts_at=datetime(2026, 3, 2, 12, tzinfo=UTC),
+        duration_s=900,
+        periods=(SchedulePeriod(start_s=0, limit=10.0),),
+        purpose=purpose,
+    )
+    command = SetSchedule(station_id="x", evse_id=2, transaction_id="7", schedule=schedule)
+    (step,) = adapter.steps(command)
+    assert adapter.codec.check_command(step.action, step.payload) is None
+    is_16 = adapter.version is OcppVersion.V16
+    profile = step.payload["csChargingProfiles" if is_16 else "chargingProfile"]
+    assert step.payload["connectorId" if is_16 else "evseId"] == evse_id
+    assert profile["chargingProfilePurpose"] == (word_16 if is_16 else purpose)
+    # Only a TxProfile names its transaction (1.6 §3.13.1, 2.0.1 K01.FR.03).
+    assert ("transactionId" in profile) == (purpose == "TxProfile")

@@ -163,3 +163,55 @@ def test_what_was_taken_before_is_not_what_a_refusal_without_a_reason_is_about()
     assert lesson(told(24), told(24, unit="W")) == ("max_periods",)
     # A reason counts whatever was taken before.
     assert lesson(told(24), told(24), reason="TooManyPeriods") == ("max_periods",)
+
+
+def test_the_purpose_is_the_last_thing_to_be_changed() -> None:
+    schedule, limits, tried = told(), StationLimits(units=("A",)), []
+    while True:
+        found = lessons(
+            schedule, limits, rejected(), sources={"units": ASKED}, next_cascade="default_only"
+        )
+        (lesson,) = found
+        tried.append(lesson.name)
+        if lesson.name == "cascade":
+            break
+        limits = replace(limits, **{lesson.name: lesson.value})
+        schedule = replace(
+            schedule,
+            periods=schedule.periods[: limits.max_periods],
+            stack_level=min(schedule.stack_level, limits.max_stack_level),
+        )
+        if limits.step_a == 1.0:
+            whole = tuple(replace(p, limit=16.0) for p in schedule.periods)
+            schedule = replace(schedule, periods=whole)
+    assert (lesson.value, lesson.why.startswith(TRIED)) == ("default_only", True)
+    assert tried.count("cascade") == 1
+    assert {"max_periods", "step_a", "max_stack_level", "same_id"} < set(tried)
+
+
+def test_a_purpose_that_was_taken_before_is_not_in_doubt() -> None:
+    least = replace(told(1, limit=16.0, level=0), profile_id=7)
+    limits = StationLimits(units=("A",), same_id="clear_first")
+    for taken, named in (((), ["cascade"]), ((replace(least, periods=()),), [])):
+        found = lessons(
+            least,
+            limits,
+            rejected(),
+            sources={"units": ASKED},
+            taken=taken,
+            next_cascade="default_only",
+        )
+        assert [lesson.name for lesson in found] == named
+
+
+def test_a_refusal_that_names_the_purpose_teaches_it_at_once() -> None:
+    reason = "unsupported chargingProfilePurpose"
+    (lesson,) = lessons(
+        told(), StationLimits(), rejected(reason), sources={}, next_cascade="max_only"
+    )
+    assert (lesson.name, lesson.value, lesson.is_of_model) == ("cascade", "max_only", True)
+    fixed = {"cascade": OPERATOR}
+    found = lessons(
+        told(), StationLimits(), rejected(reason), sources=fixed, next_cascade="max_only"
+    )
+    assert all(lesson.name != "cascade" for lesson in found)

@@ -138,6 +138,58 @@ async def test_a_refusal_that_says_why_teaches_what_it_names(
         assert seconds_above(course, 8000) == 0, [(s.start_at, s.power_w) for s in course][:9]
 
 
+CASCADES = {
+    "only defaults are taken": (Dialect(refused_purposes=("TxProfile",)), "default_only"),
+    "only a maximum is taken": (
+        Dialect(refused_purposes=("TxProfile", "TxDefaultProfile")),
+        "max_only",
+    ),
+    "only a maximum is obeyed": (Dialect(cascade="max_only"), "max_only"),
+}
+
+
+@pytest.mark.parametrize(("dialect", "cascade"), CASCADES.values(), ids=CASCADES)
+async def test_a_plan_goes_out_under_the_purpose_that_its_station_goes_by(
+    version: str, dialect: Dialect, cascade: str, sqlite_url: str
+) -> None:
+    async with living(quick(sqlite_url, 8.0), speed=120) as world:
+        station = await charging(world, 1, version, dialect)
+
+        async def is_as_planned() -> bool:
+            station.station.advance(station.now())
+            offered = station.station.evse(1).offered
+            known = await world.plan()
+            limits = await limits_of(world, "c1")
+            rows = () if known is None else known[0].sessions
+            is_controlled = any(s.fixed_kw is None for s in rows)
+            return limits.cascade == cascade and is_controlled and 10.0 <= offered <= 11.6
+
+        await eventually(is_as_planned, "it is not at what was planned", within_s=120)
+
+        async def is_settled() -> bool:
+            async with world.operator() as api:
+                answer = await api.get("/api/v1/stations/c1/dialect")
+            items = {item["name"]: item for item in answer.json()["items"]}
+            assert items["max_periods"]["source"] != "learned"
+            cascades = [s for s in items["cascade"]["says"] if s["of"] == "model"]
+            return [(s["value"], s["source"]) for s in cascades] == [(cascade, "learned")]
+
+        await eventually(is_settled, "it is not kept for the model", within_s=60)
+        settled_at = world.clock.now()
+        # A plan that is no TxProfile does not wait for the next car.
+        await station.unplug(1)
+        await eventually(
+            lambda: all(p.profile_id < 1_000_000 for p in station.station.installed.profiles),
+            "the plan is left behind",
+        )
+        await station.plug_in(1, CAR, soc=0.2)
+        card = await world.driver(2, departs_in=timedelta(hours=5), energy_kwh=40.0)
+        assert await station.present(card) == "Accepted"
+        await eventually(is_as_planned, "the next car is not planned", within_s=60)
+        course = [s for s in world.course() if s.start_at > settled_at]
+        assert seconds_above(course, 8000) == 0
+
+
 async def test_a_station_that_ends_a_session_at_0_a_gets_none_again(
     version: str, sqlite_url: str
 ) -> None:
