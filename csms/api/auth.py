@@ -21,6 +21,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from csms.api.problems import Problem
+from csms.api.viewing import for_viewers
 from csms.clock import Clock
 from csms.store import access
 from csms.store.database import Store
@@ -150,7 +151,8 @@ class GuardedRoute(APIRoute):
             caller = await request.app.state.gate.caller(request)
             key = request.headers.get("idempotency-key")
             if request.method != "POST" or key is None:
-                return await plain(request)
+                response = await plain(request)
+                return for_viewers(response) if caller.role == VIEWER else response
             if not 1 <= len(key) <= _MAX_KEY:
                 raise Problem(
                     422,

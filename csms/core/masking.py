@@ -1,4 +1,4 @@
-"""Secrets inside OCPP payloads: found, and masked before anything is kept or shown.
+"""Secrets and id tokens inside OCPP payloads: found, and masked before they are kept or shown.
 
 A payload is plain JSON values of any version. Passwords travel as members of their own, as the
 value of a configuration key or variable that is named so, and inside URLs.
@@ -6,7 +6,7 @@ value of a configuration key or variable that is named so, and inside URLs.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 MASK: Final = "***"
@@ -19,6 +19,12 @@ _ONE_TIME: Final = re.compile(r"(/uploads/)[\w-]+")
 _WORDS: Final = ("password", "authorizationkey", "simpin", "vpn", "@", "/uploads/", "\\u00")
 """What a text with a secret holds; a letter of it may be spelled as an escape."""
 _VALUES: Final = frozenset({"value", "attributevalue", "actualvalue"})
+_TOKENS: Final = frozenset(
+    {"idtag", "parentidtag", "idtoken", "groupidtoken", "additionalidtoken"}
+    | {"id_token", "group_token"}
+)
+"""Members that are id tokens, or objects that hold one."""
+_OURS: Final = _TOKENS | {"value", "group"}
 
 
 def masked(value: object) -> object:
@@ -104,3 +110,54 @@ def _masked_pair(item: object) -> object:
     if is_pair and isinstance(item[0], str) and is_secret_setting(item[0]):  # type: ignore[index]
         return [item[0], MASK]  # type: ignore[index]
     return masked(item)
+
+
+def without_tokens(value: object, hint: Callable[[str], str]) -> object:
+    """Return JSON `value` with `hint(token)` in place of each id token.
+
+    Tokens are the members OCPP and we name so, wherever they are: in commands, answers and reports,
+    and inside text that is JSON itself, such as a frame.
+    """
+    if isinstance(value, Mapping):
+        values = _OURS if _is_enrolled(value) else _TOKENS
+        return {
+            name: _hinted(item, hint)
+            if str(name).casefold() in values
+            else without_tokens(item, hint)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [without_tokens(item, hint) for item in value]
+    return _text_without_tokens(value, hint) if isinstance(value, str) else value
+
+
+def _is_enrolled(value: Mapping[object, object]) -> bool:
+    """Return whether an object is a token on record, or an entry of a local list."""
+    return "value" in value and ("assurance" in value or {"status", "group"} <= value.keys())
+
+
+def _hinted(item: object, hint: Callable[[str], str]) -> object:
+    if isinstance(item, str):
+        return hint(item) if item else item
+    if isinstance(item, Mapping):
+        # The token of a command of ours has a value and a kind; OCPP's has a member like itself.
+        names = _TOKENS | {"value"}
+        return {
+            n: _hinted(v, hint) if str(n).casefold() in names else without_tokens(v, hint)
+            for n, v in item.items()
+        }
+    return without_tokens(item, hint)
+
+
+def _text_without_tokens(text: str, hint: Callable[[str], str]) -> str:
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            pass
+        else:
+            without = without_tokens(value, hint)
+            return text if without == value else json.dumps(without, separators=(",", ":"))
+    # A frame that is broken may hold a token as well.
+    folded = text.casefold()
+    return MASK if '"idt' in folded or '"parentidt' in folded else text

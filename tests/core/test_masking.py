@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csms.core.masking import MASK, holds_secret, is_secret_setting, masked, masked_text
+from csms.core.masking import (
+    MASK,
+    holds_secret,
+    is_secret_setting,
+    masked,
+    masked_text,
+    without_tokens,
+)
 
 SECRET = "correct-horse-battery"
 CARRIERS = [
@@ -71,3 +78,45 @@ _JSON = st.recursive(
 def test_masking_twice_changes_nothing_more(value: object) -> None:
     once = masked(value)
     assert masked(once) == once
+
+
+def hint(value: str) -> str:
+    return f"~{len(value)}"
+
+
+@pytest.mark.parametrize(
+    ("value", "masked_value"),
+    [
+        ({"idTag": "04A1", "connectorId": 1}, {"idTag": "~4", "connectorId": 1}),
+        (
+            {"idToken": {"idToken": "04A1", "type": "ISO14443"}},
+            {"idToken": {"idToken": "~4", "type": "ISO14443"}},
+        ),
+        (
+            {"idTokenInfo": {"groupIdToken": {"idToken": "G", "type": "Central"}}},
+            {"idTokenInfo": {"groupIdToken": {"idToken": "~1", "type": "Central"}}},
+        ),
+        (
+            {"idToken": {"idToken": "a", "additionalInfo": [{"additionalIdToken": "bb"}]}},
+            {"idToken": {"idToken": "~1", "additionalInfo": [{"additionalIdToken": "~2"}]}},
+        ),
+        ({"id_token": {"value": "04A1", "kind": ""}}, {"id_token": {"value": "~4", "kind": ""}}),
+        ({"id_token": None, "parentIdTag": ""}, {"id_token": None, "parentIdTag": ""}),
+        (
+            {"frame": '[2,"1","Authorize",{"idT\\u0061g":"04A1"}]'},
+            {"frame": '[2,"1","Authorize",{"idTag":"~4"}]'},
+        ),
+        ({"frame": '[2,"1","Heartbeat", {}]'}, {"frame": '[2,"1","Heartbeat", {}]'}),
+        ({"frame": '[2,"1","Authorize",{"idTag":"04A1"'}, {"frame": MASK}),
+        ({"frame": ' [2,"1","x",{"idTag":"04A1"}]'}, {"frame": '[2,"1","x",{"idTag":"~4"}]'}),
+        ({"frame": "[2, no JSON"}, {"frame": "[2, no JSON"}),
+        ({"kind": "rfid", "value": "04A1", "assurance": "A0"}, {"value": "~4", "kind": "rfid"}),
+        ({"kind": "Actual", "value": "04A1"}, {"kind": "Actual", "value": "04A1"}),
+    ],
+)
+def test_a_viewer_is_shown_no_whole_id_token(
+    value: dict[str, object], masked_value: dict[str, object]
+) -> None:
+    shown = without_tokens(value, hint)
+    assert isinstance(shown, dict)
+    assert {n: v for n, v in shown.items() if n != "assurance"} == masked_value
