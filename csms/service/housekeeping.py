@@ -1,7 +1,7 @@
 """Work on the clock that keeps records in order: quarter hours, silent sessions, old entries."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -51,16 +51,23 @@ class Housekeeping:
     touch: Callable[[str, str], None]
     offers: OfferBook
     retention: RetentionSettings
+    folded: Mapping[int, energy.Folded] = field(default_factory=dict)
+    """How far each session's energy is folded, by its number."""
 
     async def fold(self) -> None:
-        """Fold the samples of the last hours into quarter-hour energy, late ones included."""
-        now = self.clock.now()
+        """Fold new samples of the last hours' sessions into quarter-hour energy.
 
-        def work(tx: Tx) -> None:
+        After a start each session is folded once from its beginning.
+        """
+        now, known = self.clock.now(), self.folded
+
+        def work(tx: Tx) -> dict[int, energy.Folded]:
+            found: dict[int, energy.Folded] = {}
             for site in stations.list_sites(tx):
-                energy.fold_energy(tx, site.site_id, now - _FOLD, now)
+                found |= energy.fold_new(tx, site.site_id, now - _FOLD, now, known)
+            return found
 
-        await self.store.write(work)
+        self.folded = await self.store.write(work)
 
     async def close_quiet(self) -> None:
         """Close sessions whose end never arrived though their EVSE is free.

@@ -6,12 +6,12 @@ next, for a quarter of an hour at most.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, delete, func, select
 
 from csms.core.model import MeterSample, Session
 from csms.core.units import SLOT_S, slot_start
@@ -19,9 +19,10 @@ from csms.store import filing, tables
 from csms.store.columns import us_from
 from csms.store.samples import samples
 from csms.store.sessions import overlapping_sessions
-from csms.store.statements import Hot, Tx, parameters
+from csms.store.statements import Hot, Tx, parameter, parameters
 
 _Q = tables.quarter_energy
+_M = tables.meter_sample
 _QUARTER = timedelta(seconds=SLOT_S)
 _COLUMNS = ("site_id", "starts_at", "session_number", "energy_kwh")
 _INSERT = Hot(lambda insert: insert(_Q).values(parameters(_Q, _COLUMNS)), _COLUMNS)
@@ -60,6 +61,112 @@ def fold_energy(tx: Tx, site_id: str, since: datetime, until: datetime) -> int:
     if rows:
         tx.run_all(_INSERT, rows)
     return len(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """How far a session is folded: all that lies before `from_at` stays as it is.
+
+    `from_at` starts the quarter of the last point that counted, which was at `last_at`; `before` is
+    the last such point ahead of it. A point is an instant with Wh, or W where `is_register` is
+    false.
+    """
+
+    from_at: datetime
+    last_at: datetime
+    before: tuple[datetime, float] | None
+    is_register: bool
+    start: tuple[datetime, float | None]
+    end: tuple[datetime | None, float | None]
+    samples_until_last: int
+    samples: int
+
+
+_COUNT = Hot(
+    lambda insert: select(func.count(), func.count().filter(_M.c.at <= parameter(_M.c.at))).where(
+        _M.c.session_number == parameter(_M.c.session_number)
+    ),
+    ("at", "session_number"),
+)
+
+
+def fold_new(
+    tx: Tx, site_id: str, since: datetime, until: datetime, known: Mapping[int, Folded]
+) -> dict[int, Folded]:
+    """Fold what is new of each session open at some time in [since, until), all of it.
+
+    `known` is what the call before returned, by session; a session that is not in it is folded
+    from its beginning, and so is one of which something older than its last point came. The sums
+    are those of `fold_energy`.
+    """
+    if tx.dialect == "sqlite":
+        filing.file_samples(tx)
+    found = {
+        session.number: _folded(tx, session, known.get(session.number))
+        for session in overlapping_sessions(tx, site_id, since, until)
+    }
+    return {number: folded for number, folded in found.items() if folded is not None}
+
+
+def _folded(tx: Tx, session: Session, done: Folded | None) -> Folded | None:
+    """Fold one session; return how far it is, None while nothing of it counts."""
+    at = session.started_at if done is None else done.last_at
+    row = tx.row(_COUNT, (us_from(at), session.number))
+    assert row is not None, "a count returned no row"
+    start = (session.started_at, session.meter_start_wh)
+    end = (session.ended_at, session.meter_last_wh if session.ended_at else None)
+    if done is not None:
+        if (row[0], start, end) == (done.samples, done.start, done.end):
+            return done
+        is_later = row[1] == done.samples_until_last and start == done.start
+        ended_at = session.ended_at
+        if end != done.end:
+            is_end = done.end[0] is None and ended_at is not None and ended_at >= done.last_at
+            is_later = is_later and is_end
+        if not is_later:
+            done = None
+    taken = samples(tx, session.session_id, since=None if done is None else done.from_at)
+    if done is not None and not done.is_register and _register(session, taken, None, done):
+        # A register now tells what was integrated from power until here.
+        return _folded(tx, session, None)
+    before = None if done is None else done.before
+    register = _register(session, taken, before if done and done.is_register else None, done)
+    is_register = done.is_register if done is not None else len(register) > 1
+    points = register if is_register else _powers(taken, before)
+    pieces = _rises(points) if is_register else _integrals(session, points)
+    from_at = None if done is None else done.from_at
+    _replace(tx, session, _quarters(pieces), from_at)
+    if not points:
+        return None
+    last_at = points[-1][0]
+    from_at = slot_start(last_at)
+    row = tx.row(_COUNT, (us_from(last_at), session.number))
+    assert row is not None, "a count returned no row"
+    return Folded(
+        from_at=from_at,
+        last_at=last_at,
+        before=next((p for p in reversed(points) if p[0] < from_at), None),
+        is_register=is_register,
+        start=start,
+        end=end,
+        samples_until_last=row[1],
+        samples=row[0],
+    )
+
+
+def _replace(
+    tx: Tx, session: Session, quarters: Mapping[datetime, float], from_at: datetime | None
+) -> None:
+    """Store a session's quarter hours from `from_at` on, or all, in place of what was there."""
+    old = _Q.c.session_number == session.number
+    tx.execute(delete(_Q).where(old if from_at is None else and_(old, _Q.c.starts_at >= from_at)))
+    rows = [
+        (session.site_id, us_from(starts_at), session.number, kwh)
+        for starts_at, kwh in sorted(quarters.items())
+        if from_at is None or starts_at >= from_at
+    ]
+    if rows:
+        tx.run_all(_INSERT, rows)
 
 
 def energy_by_quarter(
@@ -102,7 +209,11 @@ def _up(at: datetime) -> datetime:
 def _of_session(tx: Tx, session: Session) -> dict[datetime, float]:
     found = samples(tx, session.session_id)
     register = _register(session, found)
-    pieces = _rises(register) if len(register) > 1 else _integrals(session, found)
+    return _quarters(_rises(register) if len(register) > 1 else _integrals(session, _powers(found)))
+
+
+def _quarters(pieces: Iterable[tuple[datetime, datetime, float]]) -> dict[datetime, float]:
+    """Return quarter hour -> kWh of intervals with their Wh."""
     quarters: defaultdict[datetime, float] = defaultdict(float)
     for start, end, energy_wh in pieces:
         for quarter, share in _split(start, end):
@@ -110,22 +221,40 @@ def _of_session(tx: Tx, session: Session) -> dict[datetime, float]:
     return {start: kwh for start, kwh in quarters.items() if kwh > 0.0}
 
 
-def _register(session: Session, found: Iterable[MeterSample]) -> list[tuple[datetime, float]]:
-    """Return the register's readings by time; one below its predecessor is no reading."""
+def _register(
+    session: Session,
+    found: Iterable[MeterSample],
+    before: tuple[datetime, float] | None = None,
+    done: Folded | None = None,
+) -> list[tuple[datetime, float]]:
+    """Return the register's readings by time; one below its predecessor is no reading.
+
+    With `done` those from there on, behind the last one `before`.
+    """
     points = [
         (s.at, s.energy_wh)
         for s in found
         if s.energy_wh is not None and "register_jump" not in s.flags
     ]
-    if session.meter_start_wh is not None:
-        points.append((session.started_at, session.meter_start_wh))
-    if session.meter_last_wh is not None and session.ended_at is not None:
-        points.append((session.ended_at, session.meter_last_wh))
-    rising: list[tuple[datetime, float]] = []
+    edges = [(session.started_at, session.meter_start_wh)]
+    if session.ended_at is not None:
+        edges.append((session.ended_at, session.meter_last_wh))
+    points += [
+        (at, wh) for at, wh in edges if wh is not None and (done is None or at >= done.from_at)
+    ]
+    rising = [] if before is None else [before]
     for point in sorted(points):
         if not rising or point[1] >= rising[-1][1]:
             rising.append(point)
     return rising
+
+
+def _powers(
+    found: Iterable[MeterSample], before: tuple[datetime, float] | None = None
+) -> list[tuple[datetime, float]]:
+    """Return the values of power by time, behind the last one `before`."""
+    powers = [(s.at, s.power_w) for s in found if s.power_w is not None]
+    return powers if before is None else [before, *powers]
 
 
 def _rises(
@@ -136,9 +265,8 @@ def _rises(
 
 
 def _integrals(
-    session: Session, found: Sequence[MeterSample]
+    session: Session, powers: Sequence[tuple[datetime, float]]
 ) -> Iterator[tuple[datetime, datetime, float]]:
-    powers = [(s.at, s.power_w) for s in found if s.power_w is not None]
     ends = [at for at, _ in powers[1:]]
     if powers:
         ends.append(session.ended_at or powers[-1][0])

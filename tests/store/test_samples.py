@@ -1,9 +1,12 @@
 """Meter samples are kept once, and folded into quarter hours without losing energy."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -242,3 +245,104 @@ def test_the_quarters_hold_all_the_energy_of_the_register(
         await store.close()
 
     asyncio.run(run())
+
+
+EXAMPLES = itertools.count()
+READING = st.tuples(
+    st.sampled_from(("register", "power", "both", "jump", "nothing")),
+    st.integers(-1800, 3000),
+    st.floats(-500, 3000),
+)
+STEPS = st.lists(
+    st.one_of(st.lists(READING, max_size=4), st.sampled_from(("end", "end early", "start"))),
+    min_size=1,
+    max_size=10,
+)
+
+
+def _readings(step: Sequence[tuple[str, int, float]], at: int, wh: float) -> list[MeterSample]:
+    """Return samples, most of them later than `at` and above `wh`."""
+    taken = []
+    for kind, seconds, rise in step:
+        at, wh = at + seconds, wh + rise
+        told: dict[str, Any] = {"energy_wh": max(wh, 0.0)} if kind in ("register", "jump") else {}
+        told |= {"flags": ("register_jump",)} if kind == "jump" else {}
+        told |= {"power_w": abs(rise)} if kind == "power" else {}
+        told |= {"power_w": abs(rise), "energy_wh": max(wh, 0.0)} if kind == "both" else {}
+        taken.append(a_sample(max(at, 0), **told))
+    return taken
+
+
+@pytest.mark.parametrize("meter_start_wh", [None, 0.0])
+@given(steps=STEPS)
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_folding_what_is_new_comes_to_the_same_as_folding_all(
+    database_url: str, meter_start_wh: float | None, steps: list[Any]
+) -> None:
+    asyncio.run(_fold_each(database_url, meter_start_wh, steps))
+
+
+async def _fold_each(url: str, meter_start_wh: float | None, steps: list[Any]) -> None:
+    store = await Store.open(url)
+    name = f"example {next(EXAMPLES)}"
+    plain = a_session(name, site_id=name, meter_start_wh=meter_start_wh)
+    session = await store.write(lambda tx: sessions.open_session(tx, plain))
+    known: dict[int, energy.Folded] = {}
+    at, wh = 0, 0.0
+
+    def work(tx: Tx, now: Session, taken: Sequence[MeterSample]) -> Any:
+        sessions.save(tx, now)
+        samples.append_samples(tx, now, taken)
+        folded = energy.fold_new(tx, name, later(-1), later(10**6), known)
+        return folded, energy.energy_of_session(tx, now), energy.quarters_of(tx, now)
+
+    for step in steps:
+        taken: list[MeterSample] = []
+        if step in ("end", "end early"):
+            ended_at = later(at + 60 if step == "end" else at / 2)
+            session = replace(session, ended_at=ended_at, meter_last_wh=wh)
+        elif step == "start":
+            session = replace(session, meter_start_wh=10.0)
+        else:
+            taken = _readings(step, at, wh)
+            at = max([at, *(int((s.at - NOON).total_seconds()) for s in taken)])
+            wh = max([wh, *(s.energy_wh or 0.0 for s in taken if not s.flags)])
+        known, new, whole = await store.write(partial(work, now=session, taken=taken))
+        assert new == [(quarter, pytest.approx(kwh)) for quarter, kwh in whole]
+    await store.close()
+
+
+async def test_only_new_samples_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(*args: Any, **given: Any) -> list[MeterSample]:
+        found = samples.samples(*args, **given)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(energy, "samples", counted)
+    taken = [a_sample(60.0 * n, energy_wh=100.0 * n, power_w=6000.0) for n in range(200)]
+    session = await store.write(lambda tx: charge(tx, taken))
+    known: dict[int, energy.Folded] = {}
+
+    async def fold(*more: MeterSample) -> None:
+        nonlocal known
+
+        def work(tx: Tx) -> dict[int, energy.Folded]:
+            samples.append_samples(tx, session, more)
+            return energy.fold_new(tx, "depot", NOON, later(86_400), known)
+
+        known = await store.write(work)
+
+    await fold()
+    await fold()
+    assert read == [200], "what did not change was read again"
+    await fold(a_sample(60.0 * 200, energy_wh=20_000.0))
+    # The quarter hour of the last reading, and the new one.
+    assert read[1:] == [200 - 195 + 1]
+    await fold(a_sample(90.0, energy_wh=150.0))
+    assert read[2:] == [202], "a late reading changes what was folded"
