@@ -3,24 +3,14 @@
 `now` is the caller's; nodes whose clocks differ by more than a lease's length could both hold it.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, or_
 
 from csms.store import tables
 from csms.store.statements import Tx
 
 _L = tables.lease
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """Who holds `name`, and until when."""
-
-    name: str
-    owner: str
-    until: datetime
 
 
 def acquire(tx: Tx, name: str, owner: str, *, now: datetime, length: timedelta) -> bool:
@@ -49,9 +39,3 @@ def renew(tx: Tx, name: str, owner: str, *, now: datetime, length: timedelta) ->
 def release(tx: Tx, name: str, owner: str) -> bool:
     """Give up a lease; return False if `owner` did not hold it."""
     return bool(tx.execute(delete(_L).where(_L.c.name == name, _L.c.owner == owner)).rowcount)
-
-
-def get_lease(tx: Tx, name: str) -> Lease | None:
-    """Return who holds `name`, or held it last."""
-    row = tx.execute(select(_L).where(_L.c.name == name)).first()
-    return None if row is None else Lease(**row._mapping)

@@ -170,11 +170,6 @@ def insert_installed(tx: Tx, installed: InstalledSchedule) -> int:
     return int(tx.execute(statement.returning(_I.c.install_id)).scalar_one())
 
 
-def accepted_schedule(tx: Tx, session_id: str) -> InstalledSchedule | None:
-    """Return the schedule that a session's station accepted last."""
-    return accepted_schedules(tx, [session_id]).get(session_id)
-
-
 def accepted_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, InstalledSchedule]:
     """Return the schedule last accepted for each of the sessions that has one."""
     newest = (

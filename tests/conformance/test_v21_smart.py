@@ -221,7 +221,10 @@ async def asking(lab: Lab, **options: Any) -> Any:
 async def in_force(lab: Lab) -> float | None:
     """The limit of now of the only session, as it was accepted; None before it was."""
     session = await lab.world.session()
-    found = await lab.world.store.read(lambda tx: plans.accepted_schedule(tx, session.session_id))
+    number = session.session_id
+    found = (await lab.world.store.read(lambda tx: plans.accepted_schedules(tx, [number]))).get(
+        number
+    )
     return None if found is None else limit_at(found.schedule, lab.world.clock.now()).limit
 
 
@@ -370,8 +373,7 @@ async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> No
 def _live_profiles(tx: Unit, own_id: int, count: int) -> None:
     """Give stations S-0 and on an open session each, with the dynamic profile of the first one."""
     (model,) = sessions.open_sessions_of_site(tx, "main")
-    installed = plans.accepted_schedule(tx, model.session_id)
-    assert installed is not None
+    installed = plans.accepted_schedules(tx, [model.session_id])[model.session_id]
     for number in range(count):
         session = sessions.open_session(
             tx,
