@@ -1,5 +1,6 @@
 """The paths of the first concept, with its fields (api.md 3)."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -113,6 +114,20 @@ async def forecast(
     if found is None:
         raise NotFound(f"site {site_id} has no forecast yet; POST /forecasts/train makes one")
     return found
+
+
+@router.get("/forecasts/site/{site_id}/scores")
+async def forecast_scores(
+    site_id: str, _: Viewer, parts: P, days: Annotated[float, Query(gt=0, le=1100)] = 90.0
+) -> object:
+    """List how a site's forecasts scored in the last days, by period and measure, oldest first."""
+    since = parts.clock.now() - timedelta(days=days)
+
+    def work(tx: Tx) -> object:
+        stations.get_site(tx, site_id)
+        return everything(series.list_scores(tx, site_id, since=since))
+
+    return await parts.store.read(work)
 
 
 # --- chargers ------------------------------------------------------------------------------------

@@ -315,6 +315,27 @@ def _command(record: commands.CommandRecord) -> dict[str, object]:
     return {**shown, "answer": json.loads(record.answer) if record.answer else None}
 
 
+@router.get("/stations/{station_id}/vendor-messages")
+async def list_vendor_messages(
+    station_id: str,
+    _: Viewer,
+    parts: P,
+    vendor_id: Annotated[str, Query(max_length=255)] = "",
+    limit: Limit = 50,
+    cursor: Cursor = "",
+) -> object:
+    """List what a station said by DataTransfer, and what it was answered, newest first."""
+
+    def work(tx: Tx) -> object:
+        station = stations.get_station(tx, station_id)
+        page = journal.list_vendor_messages(
+            tx, station_id=station.station_id, vendor_id=vendor_id, limit=limit, cursor=cursor
+        )
+        return listed(page, [plain(m) for m in page.items])
+
+    return await parts.store.read(work)
+
+
 @router.get("/stations/{station_id}/records")
 async def list_records(
     station_id: str,

@@ -1,5 +1,6 @@
 """The first concept's paths (api.md 3) with its four scenarios."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from csms.core.commands import CommandResult, Outcome, StartCharging
 from csms.core.metering import LOAD, Expected
 from csms.core.model import CarbonIntensity, IdToken, Price, Site
 from csms.store import identities, metering, series, sessions, stations, trips
+from csms.store.series import ForecastScore
 from csms.store.statements import Tx
 from tests.api.conftest import START, Operator, link
 from tests.api.test_sessions import stay
@@ -304,3 +306,16 @@ async def test_a_forecast_that_was_never_made_is_not_found(operator: Operator) -
     assert (await operator.viewer.get("/api/v1/forecasts/site/none")).status_code == 404
     unknown = await operator.client.post("/api/v1/forecasts/train", json={"site_id": "none"})
     assert unknown.status_code == 404
+
+
+async def test_how_forecasts_scored_is_listed_from_then_on(operator: Operator) -> None:
+    score = ForecastScore(
+        site_id="depot", kind="load", measure="mae_kw", starts_at=START, value=3.0
+    )
+    old = replace(score, starts_at=START - timedelta(days=100))
+    await operator.store.write(lambda tx: series.upsert_scores(tx, [score, old]))
+    path = "/api/v1/forecasts/site/depot/scores"
+    shown = (await operator.viewer.get(path)).json()["items"]
+    assert [(s["measure"], s["value"]) for s in shown] == [("mae_kw", 3.0)]
+    assert len((await operator.viewer.get(f"{path}?days=200")).json()["items"]) == 2
+    assert (await operator.viewer.get("/api/v1/forecasts/site/nowhere/scores")).status_code == 404

@@ -219,6 +219,12 @@ async def test_a_vendors_data_that_nobody_knows_is_answered_so(lab: Lab, version
         data: dict[str, Any] = {"vendorId": "org.example.unknown", "messageId": "what", "data": "x"}
         answer = await story.say("DataTransfer", data)
         assert answer["status"] in ("UnknownVendorId", "UnknownMessageId", "Rejected")
+        (kept,) = (await lab.get("stations/CS-1/vendor-messages"))["items"]
+        told = {"vendor_id": "org.example.unknown", "message_id": "what", "data": "x"}
+        assert told.items() <= kept.items()
+        assert kept["status"] == answer["status"]
+        others = await lab.get("stations/CS-1/vendor-messages", vendor_id="org.example.other")
+        assert others["items"] == []
         await story.told_again()
 
 
