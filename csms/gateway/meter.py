@@ -44,57 +44,46 @@ class _Instant:
         self.values: dict[str, dict[str, float]] = {}
         self.elsewhere: dict[str, dict[str, float]] = {}
 
-    def add(self, measurand: str, phase: str, value: float, *, is_outlet: bool) -> None:
-        where = self.values if is_outlet else self.elsewhere
-        phases = where.get(measurand)
-        if phases is None:
-            where[measurand] = {phase: value}
-        else:
-            phases[phase] = value
-
-    def phases(self, measurand: str) -> dict[str, float] | None:
-        return self.values.get(measurand) or self.elsewhere.get(measurand)
-
-    def total(self, measurand: str, per_phase_flag: str = "") -> float | None:
-        phases = self.phases(measurand)
-        if phases is None:
-            return None
-        total = phases.get("")
-        if total is not None:
-            return total
-        lines = _per_line(phases)
-        if not lines:
-            return None
-        if per_phase_flag:
-            self.flags.add(per_phase_flag)
-        return sum(lines.values())
-
     def sample(self) -> MeterSample:
-        soc = self.total(SOC)
-        voltages = self.phases(VOLTAGE)
-        offered = self.phases(CURRENT_OFFERED)
+        said = {**self.elsewhere, **self.values} if self.elsewhere else self.values
+        # Most messages say four of seven things: no call for what was not said.
+        energy_wh = None
+        if ENERGY in said:
+            energy_wh = _total(said[ENERGY])
+            if energy_wh is not None and "" not in said[ENERGY]:
+                self.flags.add("energy_per_phase")
+        soc = _total(said[SOC]) if SOC in said else None
         return MeterSample(
             at=self.at,
             context=self.context or "Sample.Periodic",
-            energy_wh=self.total(ENERGY, "energy_per_phase"),
-            power_w=self.total(POWER),
-            current_a=self._currents(),
-            voltage_v=None if voltages is None else _voltage(voltages),
+            energy_wh=energy_wh,
+            power_w=_total(said[POWER]) if POWER in said else None,
+            current_a=_currents(said[CURRENT]) if CURRENT in said else (),
+            voltage_v=_voltage(said[VOLTAGE]) if VOLTAGE in said else None,
             soc=None if soc is None else min(max(soc / 100.0, 0.0), 1.0),
-            power_offered_w=self.total(POWER_OFFERED),
+            power_offered_w=_total(said[POWER_OFFERED]) if POWER_OFFERED in said else None,
             # Offered per phase, as a limit is: the phases do not add up.
-            current_offered_a=None if offered is None else max(offered.values()),
+            current_offered_a=(
+                max(said[CURRENT_OFFERED].values()) if CURRENT_OFFERED in said else None
+            ),
             flags=tuple(sorted(self.flags)) if self.flags else (),
         )
 
-    def _currents(self) -> tuple[float, ...]:
-        phases = self.phases(CURRENT)
-        if phases is None:
-            return ()
-        lines = _per_line(phases)
-        if lines:
-            return tuple(lines[line] for line in sorted(lines))
-        return (phases[""],) if "" in phases else ()
+
+def _total(phases: Mapping[str, float]) -> float | None:
+    if "" in phases:
+        return phases[""]
+    lines = _per_line(phases)
+    return sum(lines.values()) if lines else None
+
+
+def _currents(phases: Mapping[str, float]) -> tuple[float, ...]:
+    if len(phases) == 1 and "" in phases:
+        return (phases[""],)
+    lines = _per_line(phases)
+    if lines:
+        return tuple(lines[line] for line in sorted(lines))
+    return (phases[""],) if "" in phases else ()
 
 
 def _per_line(phases: Mapping[str, float]) -> dict[str, float]:
@@ -145,12 +134,16 @@ def samples(
 
 
 def _read(entry: _Instant, sampled: Mapping[str, Any]) -> None:
-    context = sampled.get("context", "")
-    if context and (not entry.context or context in (_BEGIN, _END)):
+    context = sampled.get("context")
+    if context and context != entry.context and (not entry.context or context in (_BEGIN, _END)):
         entry.context = context
     if sampled.get("format") == "SignedData":
         return
-    value, unit = _value(sampled)
+    value = sampled["value"]
+    if isinstance(value, str):
+        value, unit = _number(value), sampled.get("unit", "")
+    else:
+        value, unit = _scaled(value, sampled.get("unitOfMeasure"))
     measurand = sampled.get("measurand", ENERGY)
     if measurand not in _READ:
         return
@@ -159,35 +152,43 @@ def _read(entry: _Instant, sampled: Mapping[str, Any]) -> None:
     elif not unit and measurand in (POWER, POWER_OFFERED):
         # Energy has a default unit by the specification, power has none.
         entry.flags.add("unit_assumed")
-    if not abs(value) < _MOST:
+    if not -_MOST < value < _MOST:
         raise Refused(Code.PROPERTY, "sampled value is out of range")
     is_outlet = sampled.get("location", "Outlet") == "Outlet" or measurand == SOC
-    entry.add(measurand, sampled.get("phase", ""), value, is_outlet=is_outlet)
+    said = entry.values if is_outlet else entry.elsewhere
+    phase = sampled.get("phase", "")
+    if measurand in said:
+        said[measurand][phase] = value
+    else:
+        said[measurand] = {phase: value}
 
 
-def _value(sampled: Mapping[str, Any]) -> tuple[float, str]:
-    """Return the value in its unit, and that unit, "" where none is given."""
-    value = sampled["value"]
-    if isinstance(value, str):
-        text = value.strip()
-        if not _NUMBER.fullmatch(text) or len(text) > 40:
-            raise Refused(Code.PROPERTY, "sampled value is no number; right would be 12.5")
-        return float(text), sampled.get("unit", "")
-    unit = sampled.get("unitOfMeasure")
+def _number(text: str) -> float:
+    """Return the number a 1.6 station wrote."""
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or len(text) > 40:
+        raise Refused(Code.PROPERTY, "sampled value is no number; right would be 12.5")
+    return float(text)
+
+
+def _scaled(value: float, unit: Mapping[str, Any] | None) -> tuple[float, str]:
+    """Return a value in its unit, and that unit, "" where none is given."""
     if unit is None:
         return float(value), ""
     multiplier = unit.get("multiplier", 0)
+    if not multiplier:
+        return float(value), unit.get("unit", "")
     if not -24 <= multiplier <= 24:
         raise Refused(Code.PROPERTY, "multiplier is out of range; it must be -24..24")
-    scaled = value * 10.0 ** int(multiplier) if multiplier else float(value)
-    return scaled, unit.get("unit", "")
+    return value * 10.0 ** int(multiplier), unit.get("unit", "")
 
 
 def all_flags(found: Iterable[MeterSample], flags: Iterable[str] = ()) -> tuple[str, ...]:
     """Return `flags` and those of the samples, each once, sorted."""
     every = {*flags}
     for sample in found:
-        every.update(sample.flags)
+        if sample.flags:
+            every.update(sample.flags)
     return tuple(sorted(every)) if every else ()
 
 
