@@ -3,10 +3,16 @@
 import hashlib
 import logging
 import sys
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0)
 
@@ -70,6 +76,46 @@ def set_up_logging(*, level: str, format_: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+class Calls(Collector):
+    """OCPP calls: how many by outcome, and how long they took from call to answer.
+
+    Counted without the library's locks, since every message is: by one thread only. Whoever
+    scrapes reads from any.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str, str, str], int] = {}
+        self._seconds: dict[str, tuple[list[int], list[float]]] = {}
+
+    def count(
+        self, direction: str, version: str, action: str, outcome: str, seconds: float
+    ) -> None:
+        """Count one call."""
+        key = (direction, version, action, outcome)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        taken = self._seconds.get(direction)
+        if taken is None:
+            taken = self._seconds[direction] = [0] * (len(_SECONDS) + 1), [0.0]
+        taken[0][bisect_left(_SECONDS, seconds)] += 1
+        taken[1][0] += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Return both metrics as they stand."""
+        calls = CounterMetricFamily(
+            "tasco_ocpp_calls", "OCPP calls", labels=["direction", "version", "action", "outcome"]
+        )
+        for key, number in self._counts.copy().items():
+            calls.add_metric(key, number)
+        lasted = HistogramMetricFamily(
+            "tasco_ocpp_call_duration_seconds", "From call to answer", labels=["direction"]
+        )
+        for direction, (counts, total_s) in self._seconds.copy().items():
+            edges = [*map(floatToGoString, _SECONDS), "+Inf"]
+            buckets = list(zip(edges, accumulate(counts), strict=True))
+            lasted.add_metric([direction], buckets, total_s[0])
+        return calls, lasted
+
+
 class Metrics:
     """The process's metrics, in Prometheus base units, without per-session labels."""
 
@@ -77,19 +123,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         at = self.registry
         self.links = Gauge("tasco_links", "Connected stations", ["version"], registry=at)
-        self.calls = Counter(
-            "tasco_ocpp_calls",
-            "OCPP calls",
-            ["direction", "version", "action", "outcome"],
-            registry=at,
-        )
-        self.call_seconds = Histogram(
-            "tasco_ocpp_call_duration_seconds",
-            "From call to answer",
-            ["direction"],
-            buckets=_SECONDS,
-            registry=at,
-        )
+        self.calls = Calls()
+        at.register(self.calls)
         self.handshakes = Counter(
             "tasco_handshakes", "Handshakes by result", ["result"], registry=at
         )

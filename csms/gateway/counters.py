@@ -1,6 +1,4 @@
-"""What the gateway counts, with the label lookups of the hot path made once."""
-
-from typing import Any
+"""What the gateway counts."""
 
 from csms.core.model import OcppVersion
 from csms.telemetry import Metrics
@@ -11,21 +9,12 @@ class Counters:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self.metrics = metrics or Metrics()
-        self._calls: dict[tuple[str, str, str, str], Any] = {}
-        self._seconds = {
-            direction: self.metrics.call_seconds.labels(direction) for direction in ("in", "out")
-        }
 
     def call(
         self, direction: str, version: OcppVersion, action: str, outcome: str, seconds: float
     ) -> None:
         """Count one call; `action` must come from the version's own list."""
-        key = (direction, version.value, action, outcome)
-        counter = self._calls.get(key)
-        if counter is None:
-            counter = self._calls[key] = self.metrics.calls.labels(*key)
-        counter.inc()
-        self._seconds[direction].observe(seconds)
+        self.metrics.calls.count(direction, version.value, action, outcome, seconds)
 
     def bad_frame(self, kind: str) -> None:
         """Count a frame that was no call and no awaited answer."""
