@@ -31,6 +31,7 @@ MAX_IDENTITY_CHARACTERS = 48
 _MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
 _MAX_PATH_CHARACTERS = 1024
 _MINUTE_S = 60.0
+_FINAL_TEXT, _SHORT = 0x81, 125
 _OLDER, _NEWER = "ocpp2.0.1", "ocpp2.1"
 _SERVED: Final = Request("", Headers())
 """Stands for a request that was answered."""
@@ -325,8 +326,13 @@ class StationConnection(ServerConnection):
             or transport.get_write_buffer_size()
         ):
             return False
-        self.protocol.send_text(text.encode())
-        self.send_data()
+        payload = text.encode()
+        if len(payload) > _SHORT or self.protocol.extensions:
+            self.protocol.send_text(payload)
+            self.send_data()
+        else:
+            # RFC 6455 5.2: one final frame of text, not masked, its length in one byte.
+            transport.write(bytes((_FINAL_TEXT, len(payload))) + payload)
         return True
 
     def process_event(self, event: Event) -> None:

@@ -313,7 +313,7 @@ class Link:
             await self._beat()
             return {"currentTime": utc_text(now)}
         exchange = self._adapter.exchange(call, Origin(self.station_id, self.link_id, now))
-        reply = await self._around.ask(exchange.report)
+        reply = await self._around.ask(exchange.report, by=self._answering)
         self._centre_heard_at = self._time()
         if isinstance(reply, BootReply):
             if reply.ends_link:

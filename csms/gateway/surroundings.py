@@ -38,10 +38,8 @@ class _Patience:
         self._timer: asyncio.TimerHandle | None = None
         self._ended: set[asyncio.Task[Any]] = set()
 
-    async def wait(self, work: Awaitable[R]) -> R:
-        """Return what `work` returns; raise TimeoutError when it takes too long."""
-        task = asyncio.current_task()
-        assert task is not None, "only a task can wait"
+    async def wait(self, work: Awaitable[R], task: asyncio.Task[Any]) -> R:
+        """Return what `work` returns to its `task`; raise TimeoutError when it takes too long."""
         cancelled_before = task.cancelling()
         self._due_at[task] = self._loop.time() + self._within_s
         if self._timer is None:
@@ -101,13 +99,18 @@ class Surroundings:
         self._failed_at = now
         return True
 
-    async def ask(self, report: Report[R]) -> R:
-        """Return the centre's reply; raises CentreOut if there is none to be had in time."""
+    async def ask(self, report: Report[R], *, by: asyncio.Task[Any] | None = None) -> R:
+        """Return the centre's reply; raises CentreOut if there is none to be had in time.
+
+        `by` is the running task, from callers who know it: looking it up costs as much as a line.
+        """
+        task = by or asyncio.current_task()
+        assert task is not None, "only a task can wait"
         patience = self._patience
         if patience is None:
             patience = self._patience = _Patience(self.config.ask_s)
         try:
-            reply = await patience.wait(self._bus.ask(report))
+            reply = await patience.wait(self._bus.ask(report), task)
         except (StoreUnavailable, BusError, TimeoutError) as error:
             if self._failed_at is None:
                 log.error("centre is out", extra={"why": str(error) or type(error).__name__})

@@ -75,6 +75,23 @@ async def test_r25_two_calls_sent_at_once_are_answered_in_order(
         assert (await station.read())[:2] == [3, "b"]
 
 
+async def test_answers_of_every_length_arrive_whole(world: World) -> None:
+    # Up to 125 bytes a websocket frame has its length in one byte, then in three.
+    incomplete = {
+        "evseId": 1,
+        "meterValue": [{"timestamp": "2026-03-02T12:00:00Z", "sampledValue": [{}]}],
+    }
+    lengths = set()
+    async with world.station("ocpp2.0.1") as station:
+        for length in range(1, 37):
+            await station.send(2, "m" * length, "MeterValues", incomplete)
+            async with asyncio.timeout(5):
+                text = await station.socket.recv()
+            assert json.loads(text)[:2] == [4, "m" * length]
+            lengths.add(len(text))
+    assert {125, 126} <= lengths
+
+
 async def test_r27_the_same_id_with_other_content_is_a_new_call(
     world: World, version: str, status: Status
 ) -> None:
