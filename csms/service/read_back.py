@@ -123,7 +123,8 @@ class ReadBack:
     def came_up(self, station_id: str) -> None:
         """Look at a station soon: by then it has its guards and plans again."""
         self._links[station_id] = _Link()
-        self._later(station_id)
+        if self.devices.automation:
+            self._later(station_id)
 
     def gone(self, station_id: str) -> None:
         """Forget a station whose link has ended."""
