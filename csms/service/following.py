@@ -80,13 +80,16 @@ class Follower:
         """Return the sessions whose schedules have to be sent again, to wake their cars."""
         return frozenset(i for i, seen in self.observed.items() if seen.wake_due)
 
-    def sampled(self, session: Session, *, now: datetime) -> str:
-        """Learn from a session's newest sample; return why to plan again, "" if it follows."""
+    def sampled(self, session: Session, *, now: Callable[[], datetime]) -> str:
+        """Learn from a session's newest sample; return why to plan again, "" if it follows.
+
+        `now` is the clock: it is read only where a schedule is in force.
+        """
         if session.state is SessionState.ENDED:
             self.forget(session.session_id)
             return ""
         row, at = self._in_force.get(session.session_id), session.sample_at
-        if row is None or at is None or session.power_w is None or now - at > STALE:
+        if row is None or at is None or session.power_w is None or now() - at > STALE:
             return ""
         planned_kw = row.at(at)
         if planned_kw is None:

@@ -147,11 +147,11 @@ class Replanner:
     def changed(self, effect: Effect) -> None:
         """Take note of a session whose record is durable."""
         session = effect.session
-        state = self._sites.setdefault(session.site_id, _SiteState())
-        why = effect.why or self.follower.sampled(session, now=self.clock.now())
+        why = effect.why or self.follower.sampled(session, now=self.clock.now)
         if effect.why == "session ended":
             self.follower.forget(session.session_id)
-            state.held.discard(session.session_id)
+            if session.site_id in self._sites:
+                self._sites[session.site_id].held.discard(session.session_id)
             self._ended.append(session)
         if why:
             self.touch(session.site_id, why)

@@ -229,7 +229,7 @@ async def samples(learned: Follower, place: Depot, power_kw: float, *, count: in
     for i in range(count):
         at = NOW + timedelta(minutes=5 + i)
         seen = replace(session, power_w=power_kw * 1000, sample_at=at)
-        found.append(learned.sampled(seen, now=at))
+        found.append(learned.sampled(seen, now=lambda at=at: at))
     return [why for why in found if why]
 
 
