@@ -24,7 +24,8 @@ from csms.core.terms import Particulars, TransactionLimit
 R = TypeVar("R", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots in what every message makes, so that `made` can.
+@dataclass(frozen=True, kw_only=True)
 class Report(Generic[R]):
     """What a station says. `station_id` is always the link's own, never one from the payload."""
 
@@ -217,7 +218,7 @@ class TokenPresented(Report[TokenReply]):
     hash_data: tuple[OcspQuestion, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionReport(Report[SessionReply]):
     """What the three transaction messages share.
 
@@ -257,7 +258,7 @@ class SessionStarted(SessionReport):
     reservation_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionUpdated(SessionReport):
     """MeterValues with a transaction (1.6), or TransactionEvent(Updated)."""
 

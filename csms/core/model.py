@@ -3,9 +3,13 @@
 Words are those of OCPP 2.0.1 whatever version a station speaks: a 1.6 connector *n* is EVSE *n*.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class OcppVersion(StrEnum):
@@ -345,6 +349,17 @@ class MeterSample:
     power_offered_w: float | None = None
     current_offered_a: float | None = None
     flags: tuple[str, ...] = ()
+
+
+def made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return a `kind` with these fields, in a fraction of the time its constructor takes.
+
+    For what every message makes. `kind` is a frozen dataclass without slots; only fields with a
+    default may be missing.
+    """
+    new = object.__new__(kind)
+    new.__dict__.update(values)
+    return new
 
 
 # No slots: every message makes a new one, and forty slots are copied one by one, a dict at once.

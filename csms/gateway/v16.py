@@ -37,7 +37,7 @@ from csms.core.messages import (
     TokenReply,
     VendorMessage,
 )
-from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion
+from csms.core.model import Authorization, AuthorizationStatus, IdToken, OcppVersion, made
 from csms.core.smart import ReadComposite
 from csms.gateway import certificates, device, meter, smart
 from csms.gateway.adapter import (
@@ -171,19 +171,22 @@ def _meter_values(call: Call, origin: Origin) -> Exchange:
             **origin._asdict(), evse_id=evse_id, samples=found, payload=call.payload_json
         )
         return Exchange(outside, nothing)
-    report = SessionUpdated(
-        station_id=origin.station_id,
-        link_id=origin.link_id,
-        received_at=origin.received_at,
-        version=OcppVersion.V16,
-        action=call.action,
-        at=max((sample.at for sample in found), default=origin.received_at),
-        transaction_id=str(whole(payload, "transactionId")),
-        evse_id=evse_id,
-        samples=found,
-        payload=call.payload_json,
-        digest=digest(payload),
-        flags=meter.all_flags(found),
+    report = made(
+        SessionUpdated,
+        {
+            "station_id": origin.station_id,
+            "link_id": origin.link_id,
+            "received_at": origin.received_at,
+            "version": OcppVersion.V16,
+            "action": call.action,
+            "at": max((sample.at for sample in found), default=origin.received_at),
+            "transaction_id": str(whole(payload, "transactionId")),
+            "evse_id": evse_id,
+            "samples": found,
+            "payload": call.payload_json,
+            "digest": digest(payload),
+            "flags": meter.all_flags(found),
+        },
     )
     return Exchange(report, _updated_answer)
 

@@ -41,7 +41,7 @@ from csms.core.messages import (
     TokenReply,
     VendorMessage,
 )
-from csms.core.model import Authorization, IdToken, OcppVersion
+from csms.core.model import Authorization, IdToken, OcppVersion, made
 from csms.core.smart import ReadComposite, ReadProfiles
 from csms.gateway import certificates, device, meter, smart
 from csms.gateway.adapter import (
@@ -182,7 +182,7 @@ def transaction(call: Call, origin: Origin, version: OcppVersion = OcppVersion.V
         shared["cable_max_current_a"] = float(payload["cableMaxCurrent"])
     kind = payload["eventType"]
     if kind == "Updated":
-        return Exchange(SessionUpdated(**shared), transaction_answer)
+        return Exchange(made(SessionUpdated, shared), transaction_answer)
     if kind == "Started":
         started = SessionStarted(
             **shared,

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -35,8 +36,7 @@ def us_from(at: datetime) -> int:
     """Return the microseconds from the epoch to `at`; raise ValueError for a naive instant."""
     if at.tzinfo is None:
         raise ValueError(f"{at} has no zone; instants in the store are aware")
-    since = at - EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (at - EPOCH) // _MICROSECOND
 
 
 def at_from(us: int) -> datetime:
