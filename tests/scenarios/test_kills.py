@@ -63,6 +63,9 @@ collect_s = 0.2
 
 [forecast]
 enabled = false
+
+[identity]
+tenant_key = "an example key of the tests"
 """
 
 
@@ -95,7 +98,7 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        await eventually(self._listens, "the server does not listen", within_s=30.0)
+        await eventually(self._listens, "the server does not listen", within_s=90.0)
 
     async def _listens(self) -> bool:
         assert self.process is not None
