@@ -15,6 +15,7 @@ from csms.clock import Clock
 from csms.core.errors import ConfigError, StoreUnavailable
 from csms.opening import clock_from, open_store
 from csms.service.recovery import give_up_silent, settle_interrupted
+from csms.service.returns import Returns
 from csms.settings import Settings
 from csms.store import access
 from csms.store.database import Store
@@ -59,6 +60,8 @@ def _timetable(system: System) -> None:
     jobs.every("silent jobs", silent_jobs, period_s=3600)
     jobs.every("quiet sessions", system.housekeeping.close_quiet, period_s=60)
     jobs.every("silent stations", system.central.look_for_silence, period_s=60)
+    returns = Returns(store=system.store, clock=system.clock)
+    jobs.every("stations that stay away", returns.look, period_s=60)
     jobs.every("read back", system.central.read_back.look_again, period_s=60)
     jobs.every("closed uploads", system.care.logs.purge, period_s=86400)
     jobs.every("waiting commands", system.waiting.expire, period_s=60)

@@ -33,6 +33,9 @@ class Dialect:
     second after its start. `refused_purposes` are those of which no profile is taken, in the words
     of 2.0.1.
 
+    With `returns_after_close` false a station that gets a close frame stays away until somebody
+    reconnects it; a link that merely vanishes it opens again.
+
     A limit takes effect `effect_delay_s` late, in `whole_amperes` only, as nothing below `least_w`.
     `zero` "ends_session" ends the transaction at a limit of 0. `cascade` says which of the
     station's maximum and the transaction's profile counts. `composite` is the shape of the answer
@@ -64,6 +67,7 @@ class Dialect:
     cascade: str = "least"
     composite: str = "ok"
     boots_on_reconnect: bool = False
+    returns_after_close: bool = True
     message_ids: str = "uuid"
 
     def __post_init__(self) -> None:

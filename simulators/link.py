@@ -103,6 +103,7 @@ class LinkOptions:
     backoff_s: tuple[float, float] = (0.2, 5.0)
     ping_interval_s: float | None = 20.0
     message_ids: str = "uuid"
+    returns_after_close: bool = True
     seed: int = 0
 
     @property
@@ -228,6 +229,8 @@ class Link:
             responder.cancel()
             if self._socket is socket:
                 self._lost()
+        if socket.protocol.close_rcvd is not None and not self.options.returns_after_close:
+            self.keeps_up = False
         if self.keeps_up and self._outage_s > 0:
             await asyncio.sleep(self._real_s(self._outage_s))
             self._outage_s = 0.0

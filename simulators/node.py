@@ -101,6 +101,7 @@ class StationNode(ABC):
                 username=username,
                 call_timeout_s=call_timeout_s,
                 message_ids=dialect.message_ids,
+                returns_after_close=dialect.returns_after_close,
                 seed=seed,
             )
         )

@@ -63,6 +63,12 @@ class LinkReply:
     heartbeat_interval_s: int = 300
     is_registered: bool = True
     """False while the operator has not approved the station: its boot is answered Pending."""
+    returns_after_close: bool = True
+    """False for a station that does not come back after a close frame: its link is cut instead."""
+
+
+CENTRE_STOPS, CENTRE_OUT = "centre stops", "try again later"
+"""Why a link was closed by us, with a frame, though its station is to come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The gateway's numbers: what a station, an address or a command may take of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ssl import SSLContext
 
 
@@ -10,8 +10,7 @@ class GatewayConfig:
 
     `port` 0 takes any free one. With `tls` stations connect securely: on `tls_port` beside the
     plain `port` where it is given, else on `port` alone. `behind_tls_proxy` says that what comes
-    in plainly was secured by a proxy in front. `no_close_frame` names stations known not to come
-    back after a close frame: their link is cut without one when the store is out.
+    in plainly was secured by a proxy in front.
     """
 
     host: str = "127.0.0.1"
@@ -48,4 +47,3 @@ class GatewayConfig:
     close_s: float = 5.0
     outage_probe_s: float = 5.0
     """While the centre is out, one handshake in this time is let through to try it."""
-    no_close_frame: frozenset[str] = field(default_factory=frozenset)

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from csms.core.commands import Command, CommandResult
 from csms.core.errors import UnknownStation
-from csms.core.messages import BootReply, LinkReply, RecordReceived, StationSeen
+from csms.core.messages import CENTRE_OUT, BootReply, LinkReply, RecordReceived, StationSeen
 from csms.core.model import OcppVersion
 from csms.gateway import frames
 from csms.gateway.adapter import Adapter, Origin
@@ -27,7 +27,10 @@ from csms.gateway.values import utc_text
 
 _UNSUPPORTED_DATA = 1003
 _POLICY_VIOLATION = 1008
+GOING_AWAY = 1001
 _TRY_AGAIN_LATER = 1013
+_COME_BACK = (GOING_AWAY, _TRY_AGAIN_LATER)
+"""Codes of links that are closed for reasons of ours: the station is to open another."""
 _FITS_AT_ONCE = 4096
 _BACKLOG_RESUMES = 2
 """Reading resumes when the backlog has shrunk to this part of its limit."""
@@ -62,6 +65,7 @@ class Link:
         self.is_accepted = granted.is_registered
         """Whether the station may say more than BootNotification: its last boot answer decides,
         and before one the register, since stations come back without booting."""
+        self._returns_after_close = granted.returns_after_close
         self._socket = socket
         self._adapter = adapter
         self._around = around
@@ -217,7 +221,7 @@ class Link:
         if ends_because:
             await self.end(_POLICY_VIOLATION, ends_because)
         if outcome == "centre_out":
-            await self.end(_TRY_AGAIN_LATER, "try again later")
+            await self.end(_TRY_AGAIN_LATER, CENTRE_OUT)
 
     async def _answer(self, frame: frames.Call | frames.Fault) -> tuple[str, str]:
         """Return the text of the answer, "" for none, and its outcome for the metrics."""
@@ -377,7 +381,7 @@ class Link:
         self._reason = self._reason or reason
         self._outbox.close()
         self._make_room()
-        if code == _TRY_AGAIN_LATER and self.station_id in self._around.config.no_close_frame:
+        if code in _COME_BACK and not self._returns_after_close:
             self._socket.transport.abort()
             return
         await self._socket.close(code, reason)

@@ -23,7 +23,15 @@ from websockets.typing import Subprotocol
 from csms.bus import Bus
 from csms.clock import Clock
 from csms.core.commands import Command, CommandResult, EndLink, Outcome, RawCall
-from csms.core.messages import CALM, FLAPPING, LinkClosed, LinkOffered, LinkReply, SecurityNoticed
+from csms.core.messages import (
+    CALM,
+    CENTRE_STOPS,
+    FLAPPING,
+    LinkClosed,
+    LinkOffered,
+    LinkReply,
+    SecurityNoticed,
+)
 from csms.gateway.adapter import Adapter
 from csms.gateway.admission import Admission, Flaps
 from csms.gateway.config import GatewayConfig
@@ -43,7 +51,7 @@ from csms.gateway.handshake import (
     preferred,
     subprotocol,
 )
-from csms.gateway.link import Link
+from csms.gateway.link import GOING_AWAY, Link
 from csms.gateway.outbox import OFFLINE, not_valid
 from csms.gateway.surroundings import CentreOut, Surroundings, Tap
 from csms.gateway.tls import Seldom, is_about_certificate, why_refused
@@ -60,7 +68,6 @@ ADAPTERS: Mapping[str, Callable[[], Adapter]] = {
 """Subprotocol -> adapter; a further version is a further line."""
 
 _NORMAL = 1000
-_GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
 _INTERNAL_ERROR = 1011
 _SWEEP_PART = 6
@@ -169,11 +176,11 @@ class Gateway:
             task.cancel()
         links = list(self._links.values())
         await asyncio.gather(
-            *(link.drain(_GOING_AWAY, "centre stops") for link in links), return_exceptions=True
+            *(link.drain(GOING_AWAY, CENTRE_STOPS) for link in links), return_exceptions=True
         )
         for connection in list(self._connections):
             if connection.state is not State.CLOSED:
-                self._around.spawn(connection.close(_GOING_AWAY), "close")
+                self._around.spawn(connection.close(GOING_AWAY), "close")
         for server in self._servers:
             await server.wait_closed()
         await self._around.finish()
@@ -383,10 +390,23 @@ class Gateway:
             received_at=self._around.clock.now(),
             reason=reason[:200],
         )
+        if not await self._is_told(report):
+            self._around.spawn(self._tell_later(report), f"end of a link of {granted.station_id}")
+
+    async def _is_told(self, report: LinkClosed) -> bool:
         try:
             await self._around.ask(report)
         except CentreOut:
-            log.warning("link end not recorded", extra={"station_id": granted.station_id})
+            log.warning("link end not recorded", extra={"station_id": report.station_id})
+            return False
+        return True
+
+    async def _tell_later(self, report: LinkClosed) -> None:
+        """Report the end of a link once the centre is back: until then its station seems here."""
+        while not self._is_stopping:
+            await asyncio.sleep(self._around.config.outage_probe_s)
+            if self._around.may_probe() and await self._is_told(report):
+                return
 
     # --- commands --------------------------------------------------------------------------------
 

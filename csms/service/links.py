@@ -133,6 +133,7 @@ class LinkDesk:
             link_id=link_id,
             heartbeat_interval_s=known.heartbeat_interval_s,
             is_registered=known.registration == "Accepted",
+            returns_after_close=known.returns_after_close,
         )
 
     def _was_verified(self, report: LinkOffered, known: Applicant) -> bool:

@@ -1,5 +1,7 @@
 """Links of stations, their credentials, and stations that asked without being known."""
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 
@@ -71,6 +73,13 @@ class Applicant:
     heartbeat_interval_s: int
     credential_hash: str
     pending_hash: str
+    limits: str
+    """Its dialect as it is stored: JSON."""
+
+    @property
+    def returns_after_close(self) -> bool:
+        """Whether it comes back after a close frame, as far as anybody knows."""
+        return bool(json.loads(self.limits).get("returns_after_close", True))
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -202,6 +211,19 @@ def list_links(tx: Tx, station_id: str, *, limit: int = 50) -> list[StationLink]
         .limit(limit)
     )
     return [StationLink(**row._mapping) for row in found]
+
+
+def closed_by_us(tx: Tx, reasons: Collection[str], *, before: datetime) -> list[str]:
+    """Return the stations that are away since their newest link was closed for one of `reasons`."""
+    found = tx.execute(
+        select(_S.c.station_id)
+        .join(_L, _L.c.link_id == _S.c.link_id)
+        .where(_S.c.link_state == LinkState.OFFLINE)
+        .where(_L.c.close_reason.in_(reasons))
+        .where(_L.c.closed_at < before)
+        .order_by(_S.c.station_id)
+    )
+    return list(found.scalars())
 
 
 def purge_links(tx: Tx, *, before: datetime) -> int:

@@ -45,6 +45,7 @@ class Centre:
         self.boot_status = "Accepted"
         self.is_registered = True
         self.is_out = False
+        self.returns_after_close = True
         self.refusal: LinkRefusal | None = None
         self.before: Callable[[Report[Any]], Any] | None = None
         self._links = 0
@@ -108,7 +109,10 @@ class Centre:
             return LinkReply(refusal=LinkRefusal.BAD_CREDENTIAL)
         self._links += 1
         return LinkReply(
-            station_id=report.station_id, link_id=self._links, is_registered=self.is_registered
+            station_id=report.station_id,
+            link_id=self._links,
+            is_registered=self.is_registered,
+            returns_after_close=self.returns_after_close,
         )
 
     async def closed(self, link_id: int) -> LinkClosed:

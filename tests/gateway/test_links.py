@@ -25,6 +25,7 @@ from csms.core.commands import (
     Trigger,
 )
 from csms.core.messages import (
+    CENTRE_OUT,
     LinkClosed,
     LinkOffered,
     Report,
@@ -454,14 +455,31 @@ async def test_a_centre_that_takes_too_long_counts_as_out(version: str, status: 
             assert "currentTime" in await other.ask("Heartbeat", {})
 
 
-async def test_a_station_that_dislikes_close_frames_is_cut_without_one(status: Status) -> None:
-    config = replace(FAST, no_close_frame=frozenset({"CS 1"}))
-    async with running(config) as world, world.station() as station:
-        world.centre.is_out = True
-        await station.send(2, "s", "StatusNotification", {})
-        assert (await station.read())[0] == 4
-        await station.send(2, "a", "Authorize", {"idTag": "T"})
-        assert (await station.ended())[0] == 1006
+@pytest.mark.parametrize(("returns", "code"), [(True, 1013), (False, 1006)])
+async def test_a_station_that_dislikes_close_frames_is_cut_without_one(
+    returns: bool, code: int
+) -> None:
+    async with running(FAST) as world:
+        world.centre.returns_after_close = returns
+        async with world.station() as station:
+            world.centre.is_out = True
+            await station.send(2, "s", "StatusNotification", {})
+            assert (await station.read())[0] == 4
+            await station.send(2, "a", "Authorize", {"idTag": "T"})
+            assert (await station.ended())[0] == code
+        # Its end could not be kept: it is told once the centre is back.
+        assert world.centre.of(LinkClosed) == []
+        world.centre.is_out = False
+        assert (await world.centre.closed(1)).reason == CENTRE_OUT
+
+
+@pytest.mark.parametrize(("returns", "code"), [(True, 1001), (False, 1006)])
+async def test_a_stop_sends_a_close_frame_to_those_that_bear_one(returns: bool, code: int) -> None:
+    async with running(FAST) as world:
+        world.centre.returns_after_close = returns
+        async with world.station() as station:
+            await world.gateway.stop()
+            assert (await station.ended())[0] == code
 
 
 async def test_a_failure_of_one_message_is_an_internal_error_and_the_link_lives(

@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from csms.clock import Clock
+from csms.settings import GatewaySettings
 from csms.store import stations
+from simulators.dialect import Dialect
 from tests.conformance.raw import RawStation, linked
 from tests.scenarios.world import World, eventually, living, settings
 
@@ -81,3 +85,42 @@ async def test_a_guard_that_is_not_as_it_should_be_is_sent_on_a_reconnect(world:
         )
         await settled(world, station, guards=1)
         assert station.seen("GetConfiguration") == []
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+async def test_a_station_that_stays_away_after_a_close_frame_gets_none_again(
+    version: str, sqlite_url: str
+) -> None:
+    gateway = GatewaySettings(port=0)
+    dialect = Dialect(returns_after_close=False)
+    async with living(settings(sqlite_url, gateway=gateway)) as world:
+        await world.register("c1")
+        station = world.station("c1", version, boots=True, dialect=dialect)
+        await station.power_up()
+        await station.ready()
+        # A link that vanishes it opens again: so much is usual.
+        station.cut()
+        await station.reconnect()
+        world.stations.clear()
+        gateway = GatewaySettings(port=world.system.gateway.port)
+    assert not station.link.keeps_up
+    clock = Clock(start=datetime.now(UTC), speed=300)
+    began_at = clock.now()
+    async with living(settings(sqlite_url, gateway=gateway), clock=clock) as world:
+
+        async def has_learned() -> bool:
+            found = await world.store.read(lambda tx: stations.get_station(tx, "c1"))
+            return not found.limits.returns_after_close
+
+        assert not await has_learned()
+        await eventually(has_learned, "it is still waited for", within_s=60)
+        (learned,) = await world.events("dialect learned")
+        assert learned.event.detail["item"] == "returns_after_close"
+        assert clock.now() - began_at >= timedelta(minutes=10)
+        # Somebody restarts it.
+        await station.reconnect()
+        await station.ready()
+    assert station.link.keeps_up
+    async with living(settings(sqlite_url, gateway=gateway)) as world:
+        world.stations.append(station)
+        await station.ready()
