@@ -13,12 +13,13 @@ import numpy as np
 
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.blocks import Blocks, blocks_of
 from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Floats, Grid, grid_of
 from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
-from csms.planning.solver import ITERATION_LIMIT, Blocks, Solver, blocks_of, solve
+from csms.planning.solver import ITERATION_LIMIT, Solver, solve
 from csms.planning.steady import steadied
 from csms.planning.weights import objective, weights_of
 from csms.planning.whole import made_whole

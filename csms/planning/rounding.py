@@ -8,11 +8,12 @@ fewer slots; a need may be overshot by less than one slot at minimum power, sinc
 import numpy as np
 from numpy.typing import NDArray
 
+from csms.planning.blocks import Blocks
 from csms.planning.carried import carried
 from csms.planning.grid import Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import missed_kwh
-from csms.planning.solver import Blocks, Solution
+from csms.planning.solver import Solution
 from csms.planning.whole import made_whole, serve_whole
 
 FULL_SHARE = 0.99

@@ -12,7 +12,9 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from csms.planning.blocks import Blocks, Draws
 from csms.planning.grid import Floats, Grid
+from csms.planning.uncontested import uncontested
 from csms.planning.weights import Weights, weights_of
 
 Ints = NDArray[np.int32]
@@ -20,16 +22,10 @@ Ints = NDArray[np.int32]
 ITERATION_LIMIT = 200_000
 """Simplex iterations before a solve counts as failed: a bound on time that is the same every run
 (1 000 cars take about 6 000)."""
-EXACT_CELLS = 2_000
-"""Up to so many (car, slot) pairs every slot is a block of its own."""
-MOST_CELLS = 16_000
-"""From so many pairs on, slots of different prices share a block."""
 FEW_CELLS = 1_000
 """Up to so many pairs under many limits, the primal simplex is faster than the dual one."""
 SUMMED_LIMITS = 8
 """From so many limits on, they bound sums over cars that take the same from all of them."""
-NEAR_SLOTS = 8
-BLOCK_SLOTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,57 +47,38 @@ class Solution:
 class Solver(Protocol):
     """Anything that solves a grid over given blocks."""
 
-    def __call__(self, grid: Grid, blocks: "Blocks", *, iteration_limit: int) -> Solution:
+    def __call__(self, grid: Grid, blocks: Blocks, *, iteration_limit: int) -> Solution:
         """Return the block powers; never raise for a problem that is merely hard."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """Slots grouped for the solver: block b holds slots [first[b], first[b + 1])."""
-
-    first: NDArray[np.int64]
-
-    def sums(self, series: Floats) -> Floats:
-        """Return the sum over each block, along the last axis."""
-        return np.asarray(np.add.reduceat(series, self.first[:-1], axis=-1), dtype=np.float64)
-
-    def of(self, finer: "Blocks", sums: Floats) -> Floats:
-        """Return sums per block of `finer`, which this joins, as sums per block of this."""
-        at = np.searchsorted(finer.first, self.first[:-1])
-        return np.asarray(np.add.reduceat(sums, at, axis=-1), dtype=np.float64)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Slots in each block."""
-        return np.diff(self.first)
-
-
-def blocks_of(grid: Grid) -> Blocks:
-    """Group slots: alone for two hours, then up to four of equal price together.
-
-    Small cases keep every slot; in large ones prices inside a block may differ as well.
-    """
-    n, k = grid.shape
-    if n * k <= EXACT_CELLS:
-        return Blocks(first=np.arange(k + 1))
-    is_sunny = grid.surplus_kw > 0
-    # A block never mixes slots in which somebody may not charge with others.
-    must_part = grid.is_turn.copy()
-    may_part = must_part.copy()
-    may_part[1:] |= (np.abs(np.diff(grid.price)) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
-    for parts in (may_part.tolist(), must_part.tolist()):
-        first = [0]
-        for slot in range(1, k):
-            if slot <= NEAR_SLOTS or slot - first[-1] >= BLOCK_SLOTS or parts[slot]:
-                first.append(slot)
-        if n * len(first) <= MOST_CELLS:
-            break
-    return Blocks(first=np.array([*first, k], dtype=np.int64))
 
 
 def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT) -> Solution:
     """Return the optimal block powers of `grid`."""
-    program = _Program.of(grid, blocks)
+    draws = Draws.of(grid, blocks)
+    weights = weights_of(grid, float(draws.block_h.min()))
+    alone = uncontested(grid, blocks, draws, weights)
+    if alone is None:
+        return by_simplex(grid, blocks, draws, weights, iteration_limit=iteration_limit)
+    b = len(draws.block_h)
+    return Solution(
+        is_solved=True,
+        power_kw=alone[0],
+        limit_value=np.zeros((len(grid.use), b)),
+        reserve_kw=np.zeros(b),
+        peak_kw=grid.first_peak_kw,
+        objective=alone[1],
+    )
+
+
+def by_simplex(
+    grid: Grid,
+    blocks: Blocks,
+    draws: Draws,
+    weights: Weights,
+    *,
+    iteration_limit: int = ITERATION_LIMIT,
+) -> Solution:
+    """Return the optimal block powers of `grid` by HiGHS, whether or not cars compete."""
+    program = _Program.of(grid, blocks, draws, weights)
     result = program.run(iteration_limit)
     if result is None:
         nothing = np.zeros(0)
@@ -113,14 +90,14 @@ def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT)
             peak_kw=0.0,
         )
     values, duals = result
-    n, b, limits = grid.shape[0], len(program.block_h), len(grid.use)
+    n, b, limits = grid.shape[0], len(draws.block_h), len(grid.use)
     power = np.zeros((n, b))
     np.add.at(power, (program.car, program.block), values[: len(program.car)])
     used = values[program.reserve_at : program.reserve_at + b]
     return Solution(
         is_solved=True,
         power_kw=power,
-        limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / program.block_h,
+        limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / draws.block_h,
         reserve_kw=used,
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
         objective=float(program.cost @ values),
@@ -138,7 +115,6 @@ class _Program:
 
     car: NDArray[np.int64]
     block: NDArray[np.int64]
-    block_h: Floats
     reserve_at: int
     unmet: range
     peak_at: int
@@ -153,13 +129,11 @@ class _Program:
     value: Floats
 
     @classmethod
-    def of(cls, grid: Grid, blocks: Blocks) -> "_Program":
+    def of(cls, grid: Grid, blocks: Blocks, draws: Draws, weights: Weights) -> "_Program":
         """Lay out the program of `grid`."""
         n, b, limits = grid.shape[0], len(blocks.lengths), len(grid.use)
-        block_h = blocks.sums(grid.hours)
-        inside = blocks.sums(grid.inside_h)
-        weights = weights_of(grid, float(block_h.min()))
-        cells = _cells(grid, blocks, inside)
+        block_h = draws.block_h
+        cells = _cells(draws)
         has_peak, has_sun = grid.demand_weight > 0, bool((grid.surplus_kw > 0).any())
         energy_row = limits * b
         peak_row = energy_row + n
@@ -170,10 +144,9 @@ class _Program:
         order = _add_power(
             columns,
             grid,
-            blocks,
+            draws,
             cells,
             kinds,
-            inside=inside,
             energy_row=energy_row,
             sum_row=sum_row,
             shared_rows=[*([peak_row] if has_peak else []), *([sun_row] if has_sun else [])],
@@ -209,7 +182,6 @@ class _Program:
         return cls(
             car=cells.car[order],
             block=cells.block[order],
-            block_h=block_h,
             reserve_at=reserve_at,
             unmet=unmet,
             is_small=kinds.is_summed and n * b <= FEW_CELLS,
@@ -342,11 +314,10 @@ def _add_sums(columns: "_Columns", grid: Grid, kinds: _Kinds, sum_row: int, b: i
 def _add_power(
     columns: "_Columns",
     grid: Grid,
-    blocks: Blocks,
+    draws: Draws,
     cells: _Cells,
     kinds: _Kinds,
     *,
-    inside: Floats,
     energy_row: int,
     sum_row: int | None,
     shared_rows: list[int],
@@ -355,12 +326,8 @@ def _add_power(
 
     `shared_rows` are the first rows of what all cars' power counts in besides the limits.
     """
-    b = len(blocks.lengths)
-    share = np.where(
-        blocks.lengths[cells.block] == 1,
-        1.0,
-        inside[cells.car, cells.block] / blocks.sums(grid.hours)[cells.block],
-    )
+    b = len(draws.block_h)
+    share, inside = draws.share[cells.car, cells.block], draws.inside_h[cells.car, cells.block]
     # Power below a guard takes from no limit.
     count = len(kinds.first)
     kind = np.where(cells.of_room > 0, kinds.of_car[cells.car], count)
@@ -377,34 +344,25 @@ def _add_power(
         elif cells.of_room[at[0]] > 0:
             for r in np.flatnonzero(grid.use[:, car[0]] > 0).tolist():
                 own.append((r * b + block, share[at] * cells.of_room[at] * grid.use[r, car]))
-        own.append((energy_row + car, inside[car, block]))
+        own.append((energy_row + car, inside[at]))
         own += [(row + block, share[at]) for row in shared_rows]
         columns.add(cells.cost[at], cells.upper[at], own)
     return order
 
 
-def _cells(grid: Grid, blocks: Blocks, inside: Floats) -> _Cells:
-    """Return a car's power in a block as a lower and an upper piece.
-
-    A car takes nothing or at least its minimum, so its guard is free to it only in proportion:
-    the lower piece reaches to the minimum and takes the share of it that lies above the guard.
-    """
-    cap = blocks.sums(grid.cap_kw * grid.inside_h) / np.maximum(inside, 1e-12)
-    least, guard = grid.least_kw, grid.guard_kw
-    knee = np.minimum(np.where(guard > 0, np.maximum(least, guard), 0.0)[:, None], cap)
-    taken = np.where(least > guard, 1.0 - guard / np.maximum(least, 1e-12), 0.0)
-    price = blocks.sums(grid.cost * grid.inside_h)
-    held = np.minimum(blocks.sums(grid.floor_kw * grid.inside_h) / np.maximum(inside, 1e-12), cap)
+def _cells(draws: Draws) -> _Cells:
+    """Return a car's power in a block as a piece below its knee and one above it."""
+    cap, knee, held = draws.cap_kw, draws.knee_kw, draws.held_kw
     high, low = np.nonzero(cap - knee > 1e-9), np.nonzero(knee > 1e-9)
     car = np.concatenate([high[0], low[0]])
     block = np.concatenate([high[1], low[1]])
     return _Cells(
         car=car,
         block=block,
-        of_room=np.concatenate([np.ones(len(high[0])), taken[low[0]]]),
+        of_room=np.concatenate([np.ones(len(high[0])), draws.below[low[0]]]),
         lower=np.concatenate([np.maximum(held - knee, 0.0)[high], np.minimum(held, knee)[low]]),
         upper=np.concatenate([(cap - knee)[high], knee[low]]),
-        cost=price[car, block],
+        cost=draws.cost[car, block],
     )
 
 

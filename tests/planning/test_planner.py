@@ -9,9 +9,10 @@ import pytest
 from csms.core.errors import InvalidInput
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.blocks import Blocks
 from csms.planning.grid import Grid
 from csms.planning.planner import plan
-from csms.planning.solver import Blocks, Solution, solve
+from csms.planning.solver import Solution, solve
 from tests.planning.cases import NOW, at, broken_laws, car, case
 
 EVERY = list(Strategy)
