@@ -25,7 +25,7 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     """Return rows (N, K) that deliver what `solution` asks for on levels stations take, kW.
 
     Energy is gathered within hours of equal price. Where cars compete for all there is, or that
-    misses a need, each slot is rounded in turn.
+    misses what could be met, each slot is rounded in turn.
     """
     kept = np.clip(
         grid.reserved_kw - np.repeat(solution.reserve_kw, blocks.lengths), 0.0, grid.reserved_kw
@@ -39,7 +39,10 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     smooth = None
     if not is_scarce:
         smooth = _smooth(grid, blocks, energy, (room, peak))
-        if not missed_kwh(grid, smooth).any() and not _breaks_floor(grid, smooth):
+        # What the optimum misses as well, such as too short a stay, no other rows could give.
+        least = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)
+        lost = missed_kwh(grid, smooth) - least
+        if (lost <= 10 * ENERGY_KWH).all() and not _breaks_floor(grid, smooth):
             return smooth
     aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
     # Headroom is worth less than any need: what competes for power may have it at once.
