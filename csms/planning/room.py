@@ -18,7 +18,7 @@ class Room:
         self.free = limit - grid.taken(power)
         self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
         self._is_single = len(limit) == 1
-        self._has_peak = peak_kw < np.inf
+        self.has_peak = peak_kw < np.inf
 
     def spare(self, car: int) -> Floats:
         """Return how much more than its guard or its row `car` may take per slot, kW (K,)."""
@@ -33,7 +33,7 @@ class Room:
         """Return the most `car` may have per slot if its row is `row` now, (K,)."""
         guard = self.grid.guard_kw[car]
         most = np.maximum(row, guard) + self.spare(car)
-        if self._has_peak:
+        if self.has_peak:
             most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
 
@@ -46,7 +46,7 @@ class Room:
             spare = np.array([self.spare(int(grid.kind_first[kind])) for kind in kinds])[at]
         row = power[cars]
         most = np.maximum(row, grid.guard_kw[cars, None]) + spare
-        if self._has_peak:
+        if self.has_peak:
             most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, grid.cap_kw[cars]), dtype=np.float64)
 
@@ -55,12 +55,12 @@ class Room:
         guard = self.grid.guard_kw[car]
         more = np.maximum(new, guard) - np.maximum(old, guard)
         self.free -= more if self._is_single else self.grid.use[:, car, None] * more
-        if self._has_peak:
+        if self.has_peak:
             self.below_peak_kw -= new - old
 
     def book_all(self, cars: NDArray[np.int64], old: Floats, new: Floats) -> None:
         """Account for the rows of `cars` (M,) changing from `old` (M, K) to `new`."""
         guard = self.grid.guard_kw[cars][:, None]
         self.free -= self.grid.use[:, cars] @ (np.maximum(new, guard) - np.maximum(old, guard))
-        if self._has_peak:
+        if self.has_peak:
             self.below_peak_kw -= (new - old).sum(axis=0)

@@ -6,11 +6,11 @@ fewer slots; a need may be overshot by less than one slot at minimum power, sinc
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from csms.planning.blocks import Blocks
 from csms.planning.carried import carried
 from csms.planning.grid import Floats, Grid
+from csms.planning.placing import Places
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import missed_kwh
 from csms.planning.solver import Solution
@@ -271,12 +271,9 @@ def _lift(grid: Grid, power: Floats, room: Room) -> None:
     energy = ((before - power[cars]) * grid.inside_h[cars]).sum(axis=1)
     # No dearer than what the solver chose: wishes must not end up in dear hours.
     dearest = np.where(before > 0, grid.cost[cars], -np.inf).max(axis=1, initial=-np.inf)
-    may = grid.cost[cars] <= dearest[:, None] + EPSILON_KW
-    for car, kwh, fits in zip(cars.tolist(), energy.tolist(), may, strict=True):
-        row = power[car].copy()
-        new, _ = _placed(grid, room, car, row=row, energy_kwh=kwh, slots=fits.nonzero()[0])
-        room.book(car, row, new)
-        power[car] = new
+    places = Places(grid, power, room, cars)
+    for at, (kwh, most) in enumerate(zip(energy.tolist(), dearest.tolist(), strict=True)):
+        places.place(at, kwh, dearest=most + EPSILON_KW)
 
 
 def _serve(grid: Grid, power: Floats, room: Room, is_on_levels: bool) -> None:
@@ -293,77 +290,8 @@ def _serve(grid: Grid, power: Floats, room: Room, is_on_levels: bool) -> None:
         return
     is_whole = grid.levels.is_coarse[cars] & is_on_levels
     order = np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))
-    every = np.arange(grid.shape[1])
-    for car in cars[order][~is_whole[order]].tolist():
-        old = power[car].copy()
-        new, left = _placed(grid, room, car, row=old, energy_kwh=float(short[car]), slots=every)
-        if left > ENERGY_KWH:
-            new = _overshot(grid, room, car, row=new, was=old, left_kwh=left)
-        if (new != old).any():
-            room.book(car, old, new)
-            power[car] = new
+    freely = cars[order][~is_whole[order]]
+    places = Places(grid, power, room, freely)
+    for at, kwh in enumerate(short[freely].tolist()):
+        places.place(at, kwh, may_overshoot=True)
     serve_whole(grid, power, room, cars[order][is_whole[order]])
-
-
-def _placed(
-    grid: Grid, room: Room, car: int, *, row: Floats, energy_kwh: float, slots: NDArray[np.int64]
-) -> tuple[Floats, float]:
-    """Return `row` with `energy_kwh` more in the cheapest of `slots`, and what did not fit.
-
-    A slot is raised within its room or switched on at the minimum or more; where too little is
-    left for that, other slots above their minimum give some away.
-    """
-    hours, least = grid.inside_h[car], float(grid.least_kw[car])
-    upper = room.upper(car, row)
-    is_open = (upper >= least - EPSILON_KW) & (upper > row + EPSILON_KW) & (hours > 0)
-    slots = slots[is_open[slots]]
-    slots = slots[grid.cost[car][slots].argsort(kind="stable")]
-    row, left = row.copy(), energy_kwh
-    for k, most, length_h in zip(
-        slots.tolist(), upper[slots].tolist(), hours[slots].tolist(), strict=True
-    ):
-        if left <= ENERGY_KWH:
-            break
-        now = float(row[k])
-        level = min(most, now + left / length_h)
-        if level < least - EPSILON_KW:
-            missing = (least - now) * length_h - left
-            if not _borrow(row, hours, least, missing, keep=k):
-                continue
-            level, left = least, left + missing
-        left -= (level - now) * length_h
-        row[k] = level
-    return row, max(left, 0.0)
-
-
-def _borrow(row: Floats, hours: Floats, least: float, energy_kwh: float, *, keep: int) -> bool:
-    """Take `energy_kwh` from slots above the minimum, the last first; False if there is too little.
-
-    Changes `row` only when it succeeds.
-    """
-    spare = np.maximum(row - least, 0.0) * hours
-    spare[keep] = 0.0
-    if float(spare.sum()) < energy_kwh:
-        return False
-    for k in spare.nonzero()[0][::-1].tolist():
-        taken = min(float(spare[k]), energy_kwh)
-        row[k] = max(row[k] - taken / hours[k], least)
-        energy_kwh -= taken
-        if energy_kwh <= 0:
-            break
-    return True
-
-
-def _overshot(
-    grid: Grid, room: Room, car: int, *, row: Floats, was: Floats, left_kwh: float
-) -> Floats:
-    """Return `row` with one more slot at minimum power if the rest of a need is less than that."""
-    least, hours = grid.least_kw[car], grid.inside_h[car]
-    upper = np.where(was > 0, 0.0, room.upper(car, was))
-    open_slots = np.flatnonzero((row == 0) & (upper >= least - EPSILON_KW) & (hours > 0))
-    fits = open_slots[least * hours[open_slots] >= left_kwh]
-    if not len(fits):
-        return row
-    row = row.copy()
-    row[fits[np.argmin(grid.cost[car][fits])]] = least
-    return row
