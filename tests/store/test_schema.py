@@ -4,7 +4,9 @@ import importlib.resources
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from csms.core.errors import ConfigError
@@ -24,7 +26,7 @@ from csms.store import (
 )
 from csms.store.connections import parsed, writing_engine
 from csms.store.database import Store
-from csms.store.schema import migrate
+from csms.store.schema import MIGRATIONS, migrate, revisions
 
 _POSTGRESQL_ONLY = "uq_session_event_station_id_transaction_id_seq_no_digest"
 
@@ -103,6 +105,14 @@ async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> No
         await Store.open(database_url)
     with pytest.raises(ConfigError, match="run the version that wrote it"):
         migrate(database_url)
+
+
+def test_a_migration_has_the_number_its_file_begins_with() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert revisions() == [s.revision for s in scripts.walk_revisions()][::-1]
 
 
 def test_the_migrations_travel_with_the_package() -> None:

@@ -1,4 +1,4 @@
-"""Run migrations on the connection that csms.store.schema hands in; there is no other way in."""
+"""Run migrations on the connection that csms.store.migrating hands in; there is no other way in."""
 
 from alembic import context
 
