@@ -11,7 +11,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
           --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-quick bench-planner bench-week wheel lock upgrade clean
+.PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-memory bench-quick bench-planner bench-week wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,9 +47,13 @@ lint: $(VENV)/dev.stamp  ## style and types only
 bench: $(VENV)/dev.stamp  ## CPU per message against an echo and a naive central system
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 	@$(BIN)/python benchmarks/storm.py
+	@$(BIN)/python benchmarks/memory.py
 
 bench-storm: $(VENV)/dev.stamp  ## what it costs when 2,000 stations come back at once
 	@$(BIN)/python benchmarks/storm.py $(ARGS)
+
+bench-memory: $(VENV)/dev.stamp  ## what the process, an idle connection and a known station hold
+	@$(BIN)/python benchmarks/memory.py $(ARGS)
 
 bench-quick: $(VENV)/dev.stamp  ## the same in a minute, with generous limits
 	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)
