@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.planner import plan
 from csms.planning.replayed_day import replay_days
-from csms.replay_day import Asked, forecast_of, past_of
+from csms.replay_day import forecast_of
+from csms.replay_past import Asked, past_of
 from csms.settings import load
 
 ZONE = ZoneInfo("Europe/Copenhagen")

@@ -21,7 +21,8 @@ from csms.planning.planner import plan
 from csms.planning.readiness import USUAL_ERRORS_MIN, Uncertainty, met_shares
 from csms.planning.replayed_day import World, replay_days, with_stated_departures
 from csms.planning.replayed_forecast import PastForecast
-from csms.replay_day import Asked, Past, forecast_of, past_of
+from csms.replay_day import forecast_of
+from csms.replay_past import Asked, Past, past_of
 from csms.settings import load
 
 ASKED_AFTER = timedelta(minutes=30)

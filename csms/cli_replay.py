@@ -55,8 +55,9 @@ def replay_day(
     """Live through recorded days again with other strategies, limits, prices or chargers."""
     from csms import replay_day as replays
     from csms.cli_parts import run, settings_from, show, with_store
+    from csms.replay_past import Asked
 
-    asked = replays.Asked(
+    asked = Asked(
         site=site,
         file=sessions,
         starts_on=replays.day_of(starts_on, option="--from"),

@@ -24,7 +24,8 @@ from csms.core.model import (
     Strategy,
     Vehicle,
 )
-from csms.replay_day import Asked, Run, replay
+from csms.replay_day import Run, replay
+from csms.replay_past import Asked
 from csms.settings import load
 from csms.store import identities, series, sessions, stations
 from csms.store.database import Store
