@@ -46,6 +46,10 @@ def not_valid(why: str) -> CommandResult:
     return CommandResult(outcome=Outcome.NOT_SENT, why_not_sent=why)
 
 
+async def _write_nowhere(text: str) -> None:
+    raise ConnectionResetError("link is closed")
+
+
 class _Outgoing:
     """One call of ours and who waits for it."""
 
@@ -337,6 +341,8 @@ class Outbox:
     def close(self) -> None:
         """End every call: what is on its way has no answer, what waits was not sent."""
         self._is_closed = True
+        # The link holds us and we its method: apart, both are freed without the collector.
+        self._write = _write_nowhere
         while self._queue:
             self._queue.pop(0).end(OFFLINE)
         if self._pending is not None and not self._pending.reply.done():

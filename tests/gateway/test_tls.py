@@ -1,6 +1,7 @@
 """TLS of the station port on both event loops: served, refused with its reason, and limited."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from websockets.exceptions import InvalidHandshake
 
 from csms.core.messages import LinkOffered, SecurityNoticed
 from csms.gateway.config import GatewayConfig
+from csms.gateway.handshake import StationConnection
 from csms.gateway.tls import Seldom, server_context
 from csms.identity import ca
 from csms.service.authority import CSMS_ROOT, STATION_ROOT, LocalAuthority, write_secret
@@ -99,6 +101,36 @@ def test_a_plain_port_and_one_with_tls_lie_side_by_side(
             assert [o.is_tls for o in world.centre.of(LinkOffered)] == [True, False]
 
     run(scenario())
+
+
+@RUNNERS
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_a_connection_that_ended_is_freed_without_the_collector(
+    run: Callable[[Any], None], is_secure: bool, authority: LocalAuthority, tmp_path: Path
+) -> None:
+    # The process lets the collector look at what is old hardly ever.
+    config = serving(authority, tmp_path, tls_port=0)
+
+    def held() -> int:
+        return sum(issubclass(type(thing), StationConnection) for thing in gc.get_objects())
+
+    async def scenario() -> None:
+        async with running(config) as world:
+            if is_secure:
+                await beat(world, trusting(authority))
+            else:
+                async with world.station("ocpp1.6", "/ocpp/CS-2") as station:
+                    await station.ask("Heartbeat", {})
+            async with asyncio.timeout(5):
+                while held():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario())
+    finally:
+        gc.enable()
 
 
 @RUNNERS
