@@ -23,7 +23,7 @@ from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer, TenantKeys
 from csms.service.background import Background
 from csms.service.care import Care, care_for
-from csms.service.cases import Snapshot
+from csms.service.cases import SiteTerms, Snapshot
 from csms.service.central import Central
 from csms.service.certificates import Certificates
 from csms.service.challenger import ChallengerOptions, Challengers
@@ -406,7 +406,14 @@ def planning_options(settings: Settings) -> PlanningOptions:
         horizon_h=planner.horizon_h,
         collect_s=planner.collect_s,
         tolerance_kw=planner.tolerance_kw,
-        demand_charge_eur_per_kw={i: s.demand_charge_eur_per_kw for i, s in sites.items()},
+        terms_of={
+            i: SiteTerms(
+                demand_charge_eur_per_kw=s.demand_charge_eur_per_kw,
+                peak_hint_kw=s.peak_hint_kw,
+                guaranteed=timedelta(minutes=s.guaranteed_minutes),
+            )
+            for i, s in sites.items()
+        },
         carbon_of={i: s.carbon for i, s in sites.items()},
     )
 

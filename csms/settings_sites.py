@@ -74,6 +74,11 @@ class SiteSettings(Section):
     trusted_issuers: tuple[str, ...] = ()
     revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
     demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
+    """Price of the month's highest quarter hour."""
+    peak_hint_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """A peak that the month reaches anyhow, such as the last one's: up to it power is free."""
+    guaranteed_minutes: Annotated[float, Field(ge=0, le=1440)] = 0.0
+    """For so long after its arrival a car gets its least current, whatever energy costs."""
     circuit: dict[str, CircuitSettings] = Field(default_factory=dict)
 
     def setups(self) -> tuple[CircuitSetup, ...]:

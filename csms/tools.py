@@ -17,7 +17,7 @@ from csms.core.plan import Plan, PlanningCase
 from csms.identity.alias import enrolled
 from csms.opening import clock_from, tenant_keys
 from csms.planning.planner import plan
-from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.cases import NO_TERMS, Surroundings, planning_case, snapshot
 from csms.service.challenger import RECENT, summary
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.settings import Settings
@@ -258,7 +258,7 @@ async def planned_site(
             now=now,
             horizon_h=options.horizon_h,
             carbon_id=options.carbon_of.get(site_id, "default"),
-            demand_charge_eur_per_kw=options.demand_charge_eur_per_kw.get(site_id, 0.0),
+            site_terms=options.terms_of.get(site_id, NO_TERMS),
         )
     )
     case = planning_case(

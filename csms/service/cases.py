@@ -21,6 +21,7 @@ from csms.core.model import (
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
+from csms.planning.dwell import MIN_DWELL
 from csms.planning.learning import Observed
 from csms.planning.slots import (
     carbon_series,
@@ -43,12 +44,13 @@ from csms.service.cars import (
     own_guard_kw,
     usable_phases,
 )
+from csms.service.dwell import since
 from csms.service.following import car_of
 from csms.service.outages import for_arrivals, outages
 from csms.service.outside import cap_kw, caps_of
 from csms.service.states import UNKNOWN_EVSE_KW
 from csms.service.unmanaged import Flows, billed_peak_kw, counted, flows_of, with_loads
-from csms.service.wiring import step_a, with_idle_guards
+from csms.service.wiring import step_a, step_w, with_idle_guards
 from csms.store import (
     identities,
     plans,
@@ -84,6 +86,23 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SiteTerms:
+    """What only the configuration says of planning a site.
+
+    `demand_charge_eur_per_kw` is the price of the month's highest quarter hour, `peak_hint_kw` a
+    peak that the month reaches anyhow. For `guaranteed` after its arrival a car gets its least
+    current, whatever energy costs.
+    """
+
+    demand_charge_eur_per_kw: float = 0.0
+    peak_hint_kw: float = 0.0
+    guaranteed: timedelta = timedelta()
+
+
+NO_TERMS = SiteTerms()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One site as it is now; `others` are open sessions that nobody may charge in."""
 
@@ -95,7 +114,7 @@ class Snapshot:
     prices: Sequence[Price]
     carbon: Sequence[CarbonIntensity]
     flows: Flows
-    demand_charge_eur_per_kw: float = 0.0
+    terms: SiteTerms
     billed_peak_kw: float = 0.0
     wiring: Wiring = field(default_factory=Wiring)
     caps: tuple[Cap, ...] = ()
@@ -111,7 +130,7 @@ def snapshot(
     now: datetime,
     horizon_h: float,
     carbon_id: str,
-    demand_charge_eur_per_kw: float = 0.0,
+    site_terms: SiteTerms = SiteTerms(),
 ) -> Snapshot:
     """Load one site; raise UnknownSite."""
     site = stations.get_site(tx, site_id)
@@ -121,7 +140,10 @@ def snapshot(
     by_place = {(e.station_id, e.evse_id): e for e in evses}
     present = sessions.open_sessions_of_site(tx, site_id)
     ids = [s.session_id for s in present]
-    installed, doubtful = plans.accepted_schedules(tx, ids), plans.doubtful_schedules(tx, ids)
+    taken, doubtful = (
+        plans.schedules_since(tx, ids, now - MIN_DWELL),
+        plans.doubtful_schedules(tx, ids),
+    )
     prioritised = terms.prioritised(tx, ids)
     refused, wishes = plans.refused_schedules(tx, ids), reported.needs_of(tx, ids)
     habits = reported.habits_of(tx, [car_of(s) for s in present])
@@ -134,7 +156,9 @@ def snapshot(
         if station is None or not session.is_authorized or not session.evse_id:
             others.append(session)
             continue
-        in_force = installed.get(session.session_id)
+        followed = taken.get(session.session_id, ())
+        in_force = followed[-1] if followed else None
+        since_on_at, since_off_at = since(followed, now)
         unsure = doubtful.get(session.session_id, ())
         if in_force is not None and station.booted_at and in_force.sent_at < station.booted_at:
             # What a station kept of its schedules over a restart is unknown: they are sent again,
@@ -156,6 +180,8 @@ def snapshot(
             wish=wishes.get(session.session_id),
             habit=habits.get(car_of(session)),
             counts_phases=counts_phases,
+            since_on_at=since_on_at,
+            since_off_at=since_off_at,
         )
         car = replace(car, cap_kw=cap_kw(car, caps, site, now=now, cars=present))
         cars.append(_sound(car, notes))
@@ -169,9 +195,11 @@ def snapshot(
         prices=series.prices(tx, site.tariff_id, start, until),
         carbon=series.carbon(tx, carbon_id, start, until),
         flows=flows_of(tx, site, setups, now=now, horizon_h=horizon_h),
-        demand_charge_eur_per_kw=demand_charge_eur_per_kw,
+        terms=site_terms,
         billed_peak_kw=(
-            billed_peak_kw(tx, site, setups, now) if demand_charge_eur_per_kw > 0 else 0.0
+            billed_peak_kw(tx, site, setups, now)
+            if site_terms.demand_charge_eur_per_kw > 0
+            else 0.0
         ),
         wiring=wires.wiring_of(tx, site_id, also=[c.evse for c in cars]),
         caps=tuple(kept.cap for kept in wires.caps_of(tx, site_id, now, until)),
@@ -231,9 +259,7 @@ def planning_case(
     carbon = carbon_series(known.carbon, edges_at)
     loads = counted(known.flows, known.site, edges_at, now=now, notes=notes)
     cars = tuple(
-        _planning_session(
-            car, known.site, surroundings, wiring=known.wiring, edges_at=edges_at, now=now
-        )
+        _planning_session(car, known, surroundings, edges_at=edges_at, now=now)
         for car in known.cars
     )
     return PlanningCase(
@@ -248,8 +274,9 @@ def planning_case(
         idle_guard_kw=idle_guard_kw(known, now=now),
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
-        demand_charge_eur_per_kw=known.demand_charge_eur_per_kw,
+        demand_charge_eur_per_kw=known.terms.demand_charge_eur_per_kw,
         billed_peak_kw=known.billed_peak_kw,
+        peak_hint_kw=known.terms.peak_hint_kw,
         days_left=days_left(now, known.site.time_zone),
         solar_kw=loads.solar_kw,
         export_eur_per_kwh=(
@@ -346,13 +373,13 @@ def _is_sound(vehicle: Vehicle) -> bool:
 
 def _planning_session(
     car: Car,
-    site: Site,
+    known: Snapshot,
     surroundings: Surroundings,
     *,
-    wiring: Wiring,
     edges_at: tuple[datetime, ...],
     now: datetime,
 ) -> PlanningSession:
+    site, wiring = known.site, known.wiring
     session, vehicle, holder = car.session, car.vehicle, car.holder
     most_kw = max_kw(car, site.voltage_v)
     if car.cap_kw is not None:
@@ -406,7 +433,13 @@ def _planning_session(
         phases_used=_phases_used(car, wiring),
         voltage_v=site.voltage_v,
         step_a=step_a(car.station, car.evse),
+        step_w=step_w(car.station, car.evse),
         delivered_kwh=max(session.energy_wh, 0.0) / 1000.0,
+        guaranteed_slots=sum(
+            at < session.started_at + known.terms.guaranteed for at in edges_at[:-1]
+        ),
+        since_on_at=car.since_on_at,
+        since_off_at=car.since_off_at,
         never_pause=seen.never_pause or car.station.limits.zero != "ok",
         max_periods=_max_periods(car),
     )

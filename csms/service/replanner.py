@@ -24,7 +24,7 @@ from csms.core.session import InForce
 from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
 from csms.service import watching
-from csms.service.cases import Snapshot, Surroundings, planning_case, snapshot
+from csms.service.cases import NO_TERMS, SiteTerms, Snapshot, Surroundings, planning_case, snapshot
 from csms.service.challenger import Challengers
 from csms.service.charging import Effect
 from csms.service.following import Follower
@@ -54,7 +54,7 @@ class PlanningOptions:
     horizon_h: float = 24.0
     collect_s: float = 2.0
     tolerance_kw: float = 1.0
-    demand_charge_eur_per_kw: Mapping[str, float] = field(default_factory=dict)
+    terms_of: Mapping[str, SiteTerms] = field(default_factory=dict)
     carbon_of: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -236,7 +236,7 @@ class Replanner:
                 now=now,
                 horizon_h=options.horizon_h,
                 carbon_id=options.carbon_of.get(site_id, "default"),
-                demand_charge_eur_per_kw=options.demand_charge_eur_per_kw.get(site_id, 0.0),
+                site_terms=options.terms_of.get(site_id, NO_TERMS),
             )
         )
         state = self._sites.setdefault(site_id, _SiteState())

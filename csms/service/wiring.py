@@ -6,6 +6,9 @@ from dataclasses import replace
 from csms.core.circuit import Circuit, Wiring
 from csms.core.model import Evse, Station
 
+_COARSE_W = 100.0
+"""A tenth of an ampere on each of three phases is less than this: rounding down hardly costs."""
+
 
 def with_idle_guards(
     wiring: Wiring,
@@ -56,3 +59,10 @@ def step_a(station: Station, evse: Evse) -> float:
     limits = station.limits
     in_amperes = evse.current_type != "DC" and "A" in limits.units
     return limits.step_a if in_amperes and limits.step_a >= 1.0 else 0.0
+
+
+def step_w(station: Station, evse: Evse) -> float:
+    """Return the steps in which a station counts watts, 0.0 where they hardly matter."""
+    limits = station.limits
+    in_watts = "W" in limits.units and (evse.current_type == "DC" or "A" not in limits.units)
+    return limits.step_w if in_watts and limits.step_w >= _COARSE_W else 0.0

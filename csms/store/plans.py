@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.errors import NotFound
@@ -179,6 +179,30 @@ def accepted_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, Installe
     )
     found = tx.execute(select(_I).where(_I.c.install_id.in_(newest)))
     return {row.session_id: _installed_from(row) for row in found}
+
+
+def schedules_since(
+    tx: Tx, session_ids: Sequence[str], since: datetime
+) -> dict[str, tuple[InstalledSchedule, ...]]:
+    """Return the schedules in force at each of the sessions at some time from `since` on, in order.
+
+    Those are what its station accepted since then, and the last that it accepted before.
+    """
+    accepted = (_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)
+    before = (
+        select(func.max(_I.c.install_id))
+        .where(*accepted, _I.c.sent_at < since)
+        .group_by(_I.c.session_id)
+    )
+    rows = tx.execute(
+        select(_I)
+        .where(*accepted, or_(_I.c.sent_at >= since, _I.c.install_id.in_(before)))
+        .order_by(_I.c.install_id)
+    )
+    found: dict[str, tuple[InstalledSchedule, ...]] = {}
+    for row in rows:
+        found[row.session_id] = (*found.get(row.session_id, ()), _installed_from(row))
+    return found
 
 
 DOUBTFUL = (

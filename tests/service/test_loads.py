@@ -12,6 +12,7 @@ from csms.core.metering import SOLAR, Expected
 from csms.core.model import Price
 from csms.core.plan import Plan, PlanningCase
 from csms.core.wiring import CircuitSetup
+from csms.service.cases import SiteTerms
 from csms.service.metering import MeterDesk, NewReading
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.store import energy, journal, metering, plans, series, sessions, stations, wiring
@@ -50,7 +51,7 @@ class Building:
 
 @contextlib.asynccontextmanager
 async def building(
-    store: Store, *, count: int, demand_charge: float = 0.0
+    store: Store, *, count: int, terms: SiteTerms | None = None
 ) -> AsyncIterator[Building]:
     field = Field(guards_kw={f"c{i}": GUARD_KW for i in range(count)})
     depot = Depot(store, field, HandClock())
@@ -81,7 +82,7 @@ async def building(
         pusher=depot.pusher,
         clock=depot.clock,
         options=PlanningOptions(
-            horizon_h=12.0, collect_s=0.0, demand_charge_eur_per_kw={SITE: demand_charge}
+            horizon_h=12.0, collect_s=0.0, terms_of={SITE: terms or SiteTerms()}
         ),
         metrics=Metrics(),
         notify=lambda _: None,
@@ -251,7 +252,9 @@ async def test_a_circuit_takes_the_load_that_its_meter_shows_phase_by_phase(
 
 
 async def test_the_billed_peak_is_what_meters_showed_this_month(store: Store) -> None:
-    async with building(store, count=1, demand_charge=10.0) as place:
+    async with building(
+        store, count=1, terms=SiteTerms(demand_charge_eur_per_kw=10.0, peak_hint_kw=17.0)
+    ) as place:
         depot, now = place.depot, place.depot.clock.now()
         quarter = now.replace(minute=0) - timedelta(hours=5)
 
@@ -284,3 +287,26 @@ async def test_the_billed_peak_is_what_meters_showed_this_month(store: Store) ->
         # runs is not over, and last month's is billed.
         assert case.billed_peak_kw == pytest.approx(14.0)
         assert case.days_left == 20.0
+        assert case.peak_hint_kw == 17.0
+
+
+async def test_whoever_arrives_has_the_least_current_whatever_it_costs(store: Store) -> None:
+    guaranteed = SiteTerms(guaranteed=timedelta(minutes=40))
+    async with building(store, count=1, terms=guaranteed) as place:
+        now = place.depot.clock.now()
+
+        def dear_now(tx: Tx) -> None:
+            dear = Price(
+                starts_at=NOW - timedelta(days=1), until=now + timedelta(hours=3), eur_per_kwh=0.9
+            )
+            cheap = Price(starts_at=dear.until, until=now + timedelta(days=2), eur_per_kwh=0.1)
+            series.upsert_prices(tx, "t", [dear, cheap])
+
+        await store.write(dear_now)
+        await place.depot.arrive("c0", need_kwh=10.0, leaves_h=9.0)
+        case, made = await place.loop.preview(SITE)
+        assert case.sessions[0].guaranteed_slots == 3
+        assert made.sessions[0].power_kw[:4] == pytest.approx((GUARD_KW,) * 3 + (0.0,))
+        place.depot.clock.advance(minutes=20)
+        case, _ = await place.loop.preview(SITE)
+        assert case.sessions[0].guaranteed_slots == 2
