@@ -170,17 +170,6 @@ def insert_installed(tx: Tx, installed: InstalledSchedule) -> int:
     return int(tx.execute(statement.returning(_I.c.install_id)).scalar_one())
 
 
-def accepted_schedules(tx: Tx, session_ids: Sequence[str]) -> dict[str, InstalledSchedule]:
-    """Return the schedule last accepted for each of the sessions that has one."""
-    newest = (
-        select(func.max(_I.c.install_id))
-        .where(_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)
-        .group_by(_I.c.session_id)
-    )
-    found = tx.execute(select(_I).where(_I.c.install_id.in_(newest)))
-    return {row.session_id: _installed_from(row) for row in found}
-
-
 def schedules_since(
     tx: Tx, session_ids: Sequence[str], since: datetime
 ) -> dict[str, tuple[InstalledSchedule, ...]]:

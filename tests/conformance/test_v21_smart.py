@@ -17,6 +17,7 @@ from tests.conformance.journey21 import Tx, energy, told
 from tests.conformance.raw import CallError, RawStation
 from tests.conformance.test_v21_sessions import able, profiles, terms_of
 from tests.scenarios.world import eventually
+from tests.service.field import accepted
 
 DYNAMIC = told(SmartChargingCtrlr__SupportsDynamicProfiles="true")
 PRIORITY = told(SmartChargingCtrlr__SupportedAdditionalPurposes="PriorityCharging")
@@ -222,9 +223,7 @@ async def in_force(lab: Lab) -> float | None:
     """The limit of now of the only session, as it was accepted; None before it was."""
     session = await lab.world.session()
     number = session.session_id
-    found = (await lab.world.store.read(lambda tx: plans.accepted_schedules(tx, [number]))).get(
-        number
-    )
+    found = (await lab.world.store.read(lambda tx: accepted(tx, [number]))).get(number)
     return None if found is None else limit_at(found.schedule, lab.world.clock.now()).limit
 
 
@@ -373,7 +372,7 @@ async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> No
 def _live_profiles(tx: Unit, own_id: int, count: int) -> None:
     """Give stations S-0 and on an open session each, with the dynamic profile of the first one."""
     (model,) = sessions.open_sessions_of_site(tx, "main")
-    installed = plans.accepted_schedules(tx, [model.session_id])[model.session_id]
+    installed = accepted(tx, [model.session_id])[model.session_id]
     for number in range(count):
         session = sessions.open_session(
             tx,

@@ -37,11 +37,18 @@ from csms.service.devices import Devices
 from csms.service.push import Pushed, Pusher
 from csms.store import links, plans, sessions, stations
 from csms.store.database import Store
+from csms.store.plans import InstalledSchedule
 from csms.store.statements import Tx
 
 NOW = datetime(2026, 1, 12, 18, 7, tzinfo=UTC)
 VOLTAGE_V = 230.0
 SITE = "depot"
+
+
+def accepted(tx: Tx, session_ids: list[str]) -> dict[str, InstalledSchedule]:
+    """Return the schedule last accepted for each of the sessions that has one."""
+    ever = datetime(9000, 1, 1, tzinfo=UTC)
+    return {i: those[-1] for i, those in plans.schedules_since(tx, session_ids, ever).items()}
 
 
 class HandClock(Clock):

@@ -11,7 +11,7 @@ from csms.service.wiring import step_w
 from csms.store import plans
 from csms.store.database import Store
 from csms.store.plans import InstalledSchedule
-from tests.service.field import NOW, Depot, Field, HandClock
+from tests.service.field import NOW, Depot, Field, HandClock, accepted
 
 
 def at(minutes: float) -> datetime:
@@ -66,9 +66,7 @@ async def test_what_was_paused_a_moment_ago_stays_so_for_a_quarter_of_an_hour(
     )
     place.clock.advance(minutes=3)
     await place.plan_and_push()
-    (newest,) = (
-        await store.read(lambda tx: plans.accepted_schedules(tx, [session.session_id]))
-    ).values()
+    (newest,) = (await store.read(lambda tx: accepted(tx, [session.session_id]))).values()
     allowed = [
         (start, kw)
         for start, kw in zip(newest.edges_at, newest.row_kw, strict=False)

@@ -19,7 +19,7 @@ from csms.service.cars import in_force_kw
 from csms.service.cases import Snapshot, snapshot
 from csms.store import plans, sessions, stations
 from csms.store.database import Store
-from tests.service.field import NOW, SITE, Depot, Field, HandClock, obey
+from tests.service.field import NOW, SITE, Depot, Field, HandClock, accepted, obey
 
 LIMIT_KW = 30.0
 NOT_SENT = (False, Outcome.NOT_SENT)
@@ -104,7 +104,7 @@ async def test_a_failed_send_does_not_leave_others_of_its_batch_behind(store: St
     place.field.answers = look
     with pytest.raises(StoreUnavailable):
         await place.plan_and_push()
-    assert await place.store.read(lambda tx: plans.accepted_schedules(tx, ["s2"]))
+    assert await place.store.read(lambda tx: accepted(tx, ["s2"]))
 
 
 async def test_schedules_count_as_kept_after_a_restart_until_new_ones_are_accepted(

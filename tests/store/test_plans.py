@@ -14,6 +14,7 @@ from csms.store.database import Store
 from csms.store.plans import InstalledSchedule
 from csms.store.series import ForecastScore
 from csms.store.statements import Tx
+from tests.service.field import accepted
 from tests.store.values import NOON, a_session, later
 
 DRIVER = "did:example:driver"
@@ -328,12 +329,12 @@ async def test_the_schedule_accepted_last_is_the_one_in_force(store: Store) -> N
         plans.insert_installed(tx, installed(Outcome.NO_ANSWER, session_id="s3"))
 
     await store.write(change)
-    in_force = await store.read(lambda tx: plans.accepted_schedules(tx, ["s1"])["s1"])
+    in_force = await store.read(lambda tx: accepted(tx, ["s1"])["s1"])
     assert replace(in_force, install_id=0) == installed(row_kw=(7.0, 7.0), sent_at=later(60))
-    of_all = await store.read(lambda tx: plans.accepted_schedules(tx, ["s1", "s2", "s3"]))
+    of_all = await store.read(lambda tx: accepted(tx, ["s1", "s2", "s3"]))
     assert sorted(of_all) == ["s1", "s2"]
     assert of_all["s1"] == in_force
-    assert await store.read(lambda tx: plans.accepted_schedules(tx, [])) == {}
+    assert await store.read(lambda tx: accepted(tx, [])) == {}
     sent = await store.read(lambda tx: plans.list_installed(tx, "s1"))
     assert [row.outcome for row in sent] == [
         Outcome.REJECTED,
