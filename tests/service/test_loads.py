@@ -291,7 +291,7 @@ async def test_the_billed_peak_is_what_meters_showed_this_month(store: Store) ->
 
 
 async def test_whoever_arrives_has_the_least_current_whatever_it_costs(store: Store) -> None:
-    guaranteed = SiteTerms(guaranteed=timedelta(minutes=40))
+    guaranteed = SiteTerms(guaranteed=timedelta(minutes=30))
     async with building(store, count=1, terms=guaranteed) as place:
         now = place.depot.clock.now()
 
