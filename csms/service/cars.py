@@ -40,10 +40,6 @@ class Car:
     """The site has fuses of its own, so that currents per phase count and not only power."""
     cap_kw: float | None = None
     """What somebody else lets it have now (NotifyChargingLimit), kW; None without a limit."""
-    since_on_at: datetime | None = None
-    """Since when its schedules let it charge without a break, None if they do not."""
-    since_off_at: datetime | None = None
-    """Since when they pause it after it could charge."""
 
     @property
     def is_dc(self) -> bool:

@@ -21,7 +21,6 @@ from csms.core.model import (
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
-from csms.planning.dwell import MIN_DWELL
 from csms.planning.learning import Observed
 from csms.planning.slots import (
     carbon_series,
@@ -44,7 +43,6 @@ from csms.service.cars import (
     own_guard_kw,
     usable_phases,
 )
-from csms.service.dwell import since
 from csms.service.following import car_of
 from csms.service.outages import for_arrivals, outages
 from csms.service.outside import cap_kw, caps_of
@@ -141,7 +139,7 @@ def snapshot(
     present = sessions.open_sessions_of_site(tx, site_id)
     ids = [s.session_id for s in present]
     taken, doubtful = (
-        plans.schedules_since(tx, ids, now - MIN_DWELL),
+        plans.schedules_since(tx, ids, now),
         plans.doubtful_schedules(tx, ids),
     )
     prioritised = terms.prioritised(tx, ids)
@@ -158,7 +156,6 @@ def snapshot(
             continue
         followed = taken.get(session.session_id, ())
         in_force = followed[-1] if followed else None
-        since_on_at, since_off_at = since(followed, now)
         unsure = doubtful.get(session.session_id, ())
         if in_force is not None and station.booted_at and in_force.sent_at < station.booted_at:
             # What a station kept of its schedules over a restart is unknown: they are sent again,
@@ -180,8 +177,6 @@ def snapshot(
             wish=wishes.get(session.session_id),
             habit=habits.get(car_of(session)),
             counts_phases=counts_phases,
-            since_on_at=since_on_at,
-            since_off_at=since_off_at,
         )
         car = replace(car, cap_kw=cap_kw(car, caps, site, now=now, cars=present))
         cars.append(_sound(car, notes))
@@ -438,8 +433,6 @@ def _planning_session(
         guaranteed_slots=sum(
             at < session.started_at + known.terms.guaranteed for at in edges_at[:-1]
         ),
-        since_on_at=car.since_on_at,
-        since_off_at=car.since_off_at,
         never_pause=seen.never_pause or car.station.limits.zero != "ok",
         max_periods=_max_periods(car),
     )
