@@ -218,7 +218,18 @@ class Reply:
     @property
     def is_answer(self) -> bool:
         """Whether it is one answer, right or wrong, to our call."""
-        return self.kind in ("valid", "broken", "twice", "stranger first")
+        kinds = ("valid", "broken", "twice", "stranger first")
+        return self.kind in kinds and self.is_readable
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it is JSON: a lone surrogate is none, and its call is then not answered."""
+        try:
+            for text in self.texts:
+                json.dumps(json.loads(text), ensure_ascii=False).encode()
+        except ValueError:
+            return False
+        return True
 
 
 def _frame(*parts: Any) -> str:

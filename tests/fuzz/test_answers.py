@@ -83,7 +83,8 @@ class Bench:
     async def exchange(self, command: Command, reply: Reply) -> None:
         """Send `command`, answer with `reply`, check what came of it and that both links live."""
         self._reply = reply
-        wait_s = SILENT_S if reply.kind in UNANSWERED else ANSWERED_S
+        is_silent = reply.kind in UNANSWERED or not reply.is_readable
+        wait_s = SILENT_S if is_silent else ANSWERED_S
         devices = self.world.system.waiting.devices
         async with asyncio.timeout(WAIT_S):
             command_id, result = await devices.run(replace(command, wait_s=wait_s), asked_by="fuzz")
