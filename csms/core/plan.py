@@ -20,9 +20,9 @@ class PlanningSession:
     it is cheap: at most `max_price_per_kwh`. `min_kw` is the least power other than 0, `max_kw` the
     least of EVSE, cable, car and what the car was seen to take. `guard_kw` is what the station
     allows by itself once its schedule runs out. `fixed_kw` is (slots,) for a car we cannot control:
-    it draws that whatever we wish. `current_kw` is the limit in force now (None: none set),
-    `in_force_kw` the row that the station follows if nothing is sent, as far as its schedule
-    reaches (at most slots,).
+    it draws that whatever we wish. `current_kw` is the limit in force until now (None: none
+    set), `in_force_kw` the row that the station follows from now on if nothing is sent, as far as
+    its schedule reaches (at most slots,).
     """
 
     session_id: str

@@ -17,14 +17,19 @@ from csms.planning.room import ENERGY_KWH, EPSILON_KW
 
 NOTHING_KW = 1e-6
 LEVEL_KW = 1e-7
+HELD_SHARE = 0.5
+"""A car that runs goes on while it is to have at least this share of a slot at its least power."""
 FEW = 64
 """Up to so many cars are looked at one by one: that takes less time than arrays of so few."""
 
 
-def carried(grid: Grid, aimed_kw: Floats, *, limit: Floats, peak_kw: float = np.inf) -> Floats:
+def carried(
+    grid: Grid, aimed_kw: Floats, is_bound: Flags, *, limit: Floats, peak_kw: float = np.inf
+) -> Floats:
     """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`.
 
-    All of them with the building stay below `peak_kw`.
+    All of them with the building stay below `peak_kw`. `is_bound` (N, K) says where a limit of a
+    car binds.
     """
     power = np.zeros(grid.shape[::-1])
     wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
@@ -36,18 +41,32 @@ def carried(grid: Grid, aimed_kw: Floats, *, limit: Floats, peak_kw: float = np.
     per_h = np.where(is_there, 1.0 / np.where(is_there, hours, 1.0), 0.0)
     cap = np.ascontiguousarray(grid.cap_kw.T)
     asked = np.cumsum(aimed_kw.T * hours, axis=0)
+    total = asked[-1] if len(hours) else np.zeros(len(wanted))
+    full_kwh = cap * hours
+    ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
+    must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
+    held_from = np.where(is_there, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
     cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)
     peak = (peak_kw - grid.base_kw).tolist()
     for k in range(len(hours)):
         most = np.minimum(cap[k], (wanted - given) * per_h[k])
         want = np.minimum((asked[k] - given) * per_h[k], most)
         slot = _Slot(cars, k, free[k], peak[k])
+        left = total - given
+        # Who runs has later energy now rather than a pause.
+        is_held = running & (left > held_from[k])
+        if is_held.any():
+            want = np.where(is_held, np.maximum(want, np.minimum(grid.least_kw, most)), want)
         if cars.has_floor or is_flat or want.max() > EPSILON_KW:
             most = np.where(most * hours[k] > ENERGY_KWH, np.maximum(most, grid.least_kw), 0.0)
-            slot.lower(want, most, running)
+            slot.lower(want, most, running, left > must_from[k])
             slot.raise_to_next(want, most)
             if is_flat:
                 slot.fill(most, running)
+            elif slot.has_any():
+                # What is left over where a limit binds is lost: energy of later slots goes there.
+                later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
+                slot.fill(np.where(is_bound[:, k], later, 0.0), running)
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
@@ -104,11 +123,11 @@ class _Slot:
         self.free: list[float] = []
         self.below_peak_kw = below_peak_kw
 
-    def lower(self, want: Floats, most: Floats, running: Flags) -> None:
-        """Give every car the level below what it wants, and its minimum if it runs."""
+    def lower(self, want: Floats, most: Floats, running: Flags, must: Flags) -> None:
+        """Give cars the level below what they want, who runs or can wait no more the minimum."""
         grid, cars = self.grid, self.cars
         low = grid.levels.floor_each(want) if cars.is_coarse else want
-        is_on = want >= np.where(running, EPSILON_KW, cars.enough_kw)
+        is_on = want >= np.where(running | must, EPSILON_KW, cars.enough_kw)
         low = np.where(is_on, np.maximum(low, grid.least_kw), 0.0)
         if self.floor is not None:
             low = np.maximum(low, np.minimum(self.floor, most))
@@ -124,14 +143,15 @@ class _Slot:
             held = (self.floor > 0).nonzero()[0]
             self._set_all(held, np.minimum(self.floor, most))
         at = (low > self.row + EPSILON_KW).nonzero()[0]
-        self._set_all(cars.in_turn(at, is_last=~running[at]), low)
+        order = at[np.lexsort((cars.by_urgency[at], ~running[at], ~must[at], -grid.rank[at]))]
+        self._set_all(order, low)
 
     def raise_to_next(self, want: Floats, most: Floats) -> None:
         """Give cars that lost most by going down the next level up, as far as there is room."""
         grid, cars = self.grid, self.cars
         lost = want - self.row
         at = (lost > EPSILON_KW).nonzero()[0]
-        if not len(at) or not self._has_any():
+        if not len(at) or not self.has_any():
             return
         # Cars that take any power have no next level: they go up to what they want.
         above = np.maximum(want, grid.least_kw)
@@ -145,7 +165,7 @@ class _Slot:
 
     def fill(self, most: Floats, running: Flags) -> None:
         """Give what is left to cars that charge, then to others, the most urgent first."""
-        if not self._has_any():
+        if not self.has_any():
             return
         grid, cars = self.grid, self.cars
         most = grid.levels.floor_each(most) if cars.is_coarse else most
@@ -153,7 +173,7 @@ class _Slot:
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(cars.in_turn(at, is_last=is_off), most)
 
-    def _has_any(self) -> bool:
+    def has_any(self) -> bool:
         """Return whether the site's limit and the peak leave something to anybody."""
         return self.below_peak_kw > EPSILON_KW and (
             self.free[0] > EPSILON_KW or self.cars.has_guard

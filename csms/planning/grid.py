@@ -26,6 +26,12 @@ TOLERANCE_KW = 1e-9
 READY_BEFORE = timedelta(minutes=10)
 """A car should be ready this long before it leaves, where that costs next to nothing."""
 LATE_EUR_PER_KWH = 0.002
+STAY_EUR_PER_KWH = 0.0005
+"""By so much a slot is made cheaper in which a car charges by the row in force: of many equal
+plans the one that changes least is the best."""
+HEADROOM_FROM, HEADROOM_WHOLE = 0.3, 0.6
+"""Demand as a share of the power there is: up to the first nothing is kept for arrivals, since they
+find room anyhow, from the second on all that was asked for."""
 """What energy within READY_BEFORE of the departure is made to cost extra while planning."""
 
 
@@ -157,6 +163,7 @@ def grid_of(case: PlanningCase) -> Grid:
     surplus = np.maximum(solar - np.maximum(base, 0.0), 0.0)
     own_price = np.where(surplus > 0, export_price, price)
     cost, value = _costs(case, cars_h, own_price, co2, starts_h)
+    cost = cost - STAY_EUR_PER_KWH * _is_followed(case)
     billed = max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0)))
     charge = _number(case.demand_charge_eur_per_kw, 0.0)
     due = cars.required - later
@@ -183,7 +190,7 @@ def grid_of(case: PlanningCase) -> Grid:
         is_turn=is_turn,
         floor_kw=np.zeros(inside.shape),
         levels=cars.levels,
-        reserved_kw=np.minimum(reserved, room[0]),
+        reserved_kw=_kept(reserved, room[0], hours, float(due[~cars.is_fixed].sum())),
         price=price,
         co2=co2,
         surplus_kw=surplus,
@@ -203,6 +210,28 @@ def grid_of(case: PlanningCase) -> Grid:
         demand_weight=charge / max(_number(case.days_left, 1.0), 1.0),
         notes=tuple(notes),
     )
+
+
+def _kept(reserved: Floats, room: Floats, hours: Floats, due_kwh: float) -> Floats:
+    """Return which part of the headroom asked for is worth its price, (K,) kW.
+
+    Cars to come can wait as well: where all demand is a small part of what the hours in which some
+    is expected can give, they need no room of their own, and keeping it makes energy dearer.
+    """
+    most_kwh = float((room * hours)[reserved > TOLERANCE_KW].sum())
+    share = (due_kwh + float((reserved * hours).sum())) / max(most_kwh, TOLERANCE_KW)
+    part = (share - HEADROOM_FROM) / (HEADROOM_WHOLE - HEADROOM_FROM)
+    return np.minimum(reserved * min(max(part, 0.0), 1.0), room)
+
+
+def _is_followed(case: PlanningCase) -> Flags:
+    """Return in which slots cars charge if their rows in force stay, (N, K)."""
+    found = np.zeros((len(case.sessions), case.slots), dtype=np.bool_)
+    for i, session in enumerate(case.sessions):
+        if session.in_force_kw:
+            row = np.array(session.in_force_kw[: case.slots])
+            found[i, : len(row)] = row > 0
+    return found
 
 
 _COLUMNS = (

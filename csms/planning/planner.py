@@ -19,6 +19,7 @@ from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Floats, Grid, grid_of
 from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
+from csms.planning.runs import in_few_runs
 from csms.planning.solver import ITERATION_LIMIT, Solver, solve
 from csms.planning.steady import steadied
 from csms.planning.weights import objective, weights_of
@@ -194,8 +195,8 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
 
     power = solved.power_kw
     steady = steadied(grid, power, around=around)
-    is_new = steady is power or bool(faults(grid, steady))
-    return (power if is_new else steady), solved
+    rows = in_few_runs(grid, steady)
+    return next(r for r in (rows, steady, power) if r is power or not faults(grid, r)), solved
 
 
 def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:

@@ -42,6 +42,7 @@ PAUSE_KWH = 0.15
 """Going from some power to none is a pause while a car still lacks more than this."""
 TOLERANCE_KW = 1.0
 _PASSED_KW = 1e-3
+_JUST_NOW = timedelta(seconds=1)
 _LATE = SETTLING + timedelta(seconds=RAISE_AFTER_S)
 
 T = TypeVar("T", Price, CarbonIntensity)
@@ -468,7 +469,7 @@ class _Replay:
             min_kw=least,
             phases=visit.phases,
             priority=visit.priority,
-            current_kw=row[0] if row else None,
+            current_kw=car.allowed_kw(now - _JUST_NOW) if row else None,
             in_force_kw=row,
             voltage_v=world.voltage_v,
             step_a=world.limits.step_a if world.limits.step_a >= 1.0 else 0.0,

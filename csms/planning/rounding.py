@@ -9,7 +9,7 @@ import numpy as np
 
 from csms.planning.blocks import Blocks
 from csms.planning.carried import carried
-from csms.planning.grid import Floats, Grid
+from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.placing import Places
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
 from csms.planning.rules import missed_kwh
@@ -35,7 +35,8 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     room[0] -= kept
     inside = blocks.sums(grid.inside_h)
     energy = solution.power_kw * inside
-    is_scarce = _is_scarce(grid, solution, inside)
+    is_bound = _is_bound(grid, solution)
+    is_scarce = _is_scarce(grid, is_bound, inside)
     smooth = None
     if not is_scarce:
         smooth = _smooth(grid, blocks, energy, (room, peak))
@@ -47,7 +48,8 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     aimed = np.repeat(solution.power_kw, blocks.lengths, axis=1)
     # Headroom is worth less than any need: what competes for power may have it at once.
     limit = grid.room if is_scarce else room
-    power = carried(grid, aimed, limit=limit, peak_kw=peak)
+    is_bound = np.repeat(is_bound, blocks.lengths, axis=1)
+    power = carried(grid, aimed, is_bound, limit=limit, peak_kw=peak)
     power = made_whole(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     power = _served(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
@@ -55,13 +57,17 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     return smooth
 
 
-def _is_scarce(grid: Grid, solution: Solution, inside: Floats) -> bool:
+def _is_bound(grid: Grid, solution: Solution) -> Flags:
+    """Return in which blocks a limit binds that a car is under, (N, B)."""
+    is_dear = (solution.limit_value > WORTH_EUR).astype(np.float64)
+    return np.asarray((grid.use > 0).T.astype(np.float64) @ is_dear > 0, dtype=np.bool_)
+
+
+def _is_scarce(grid: Grid, is_bound: Flags, inside: Floats) -> bool:
     """Return whether the limits bind during nearly the whole stay of some car.
 
     What rounding loses of its energy has no slot then in which it could be made up.
     """
-    is_dear = (solution.limit_value > WORTH_EUR).astype(np.float64)
-    is_bound = (grid.use > 0).T.astype(np.float64) @ is_dear > 0
     bound_h = (is_bound * inside).sum(axis=1)
     is_full = bound_h >= FULL_SHARE * np.maximum(inside.sum(axis=1), ENERGY_KWH)
     return bool((is_full & (grid.due_kwh > ENERGY_KWH) & ~grid.is_fixed).any())

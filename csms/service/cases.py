@@ -68,6 +68,8 @@ CARBON_EUR_PER_KG = 0.10
 
 _DRAWS_A = 1.0
 """More than what a meter shows of a phase that nothing draws from."""
+_JUST_NOW = timedelta(seconds=1)
+"""A limit that ends this very moment is still the one with which a car runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,7 +422,9 @@ def _planning_session(
         carbon_weight_eur_per_kg=(
             CARBON_EUR_PER_KG if holder is not None and holder.carbon_conscious else 0.0
         ),
-        current_kw=in_force[0] if _counts_as_begun(car) else None,
+        current_kw=(
+            in_force_kw(car, site, (now - _JUST_NOW, now))[0] if _counts_as_begun(car) else None
+        ),
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),
