@@ -18,6 +18,7 @@ from simulators.clock import iso
 from simulators.faults import FaultPlan
 from simulators.simulated import SimulatedStation
 from simulators.variables import Settings as StationSettings
+from tests.databases import pace
 from tests.scenarios.world import (
     VERSIONS,
     World,
@@ -66,7 +67,7 @@ async def is_clean(world: World) -> None:
 async def test_what_happened_offline_is_replayed_and_adds_up(
     version: str, database_url: str
 ) -> None:
-    async with living(settings(database_url), speed=600) as world:
+    async with living(settings(database_url), speed=pace(database_url, 600)) as world:
         station = await charging(world, version, boots=True)
         station.cut()
         gone_at = world.clock.now()
@@ -94,7 +95,7 @@ async def test_what_happened_offline_is_replayed_and_adds_up(
 async def test_a_session_that_began_and_ended_offline_is_kept_whole(
     version: str, database_url: str
 ) -> None:
-    async with living(settings(database_url), speed=600) as world:
+    async with living(settings(database_url), speed=pace(database_url, 600)) as world:
         await world.register("c1")
         card = await world.driver(1)
         station = world.station("c1", version, boots=True)
@@ -153,7 +154,7 @@ async def test_a_restart_finds_its_sessions_and_plans_them_again(
 
 async def test_repeats_and_broken_frames_change_nothing(version: str, database_url: str) -> None:
     faults = FaultPlan(duplicate_share=0.3, duplicate_new_id_share=0.3, malformed_share=0.1)
-    async with living(settings(database_url), speed=300) as world:
+    async with living(settings(database_url), speed=pace(database_url, 300)) as world:
         station = await charging(world, version, faults=faults, boots=True, seed=11)
         for _ in range(3):
             if station.station.evse(1).transaction is None:

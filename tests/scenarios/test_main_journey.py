@@ -15,6 +15,7 @@ from simulators.clock import parse_iso
 from simulators.dialect import Dialect
 from simulators.link import LinkDown
 from simulators.node import Received
+from tests.databases import pace
 from tests.scenarios.world import VERSIONS, World, eventually, living, settings
 
 PASSWORD = "a station's password"
@@ -55,7 +56,7 @@ async def test_a_car_is_charged_as_planned_from_handshake_to_unplug(
     version: str, unit: str, database_url: str, tmp_path: Path
 ) -> None:
     given = settings(database_url, limit_kw=9.0)
-    async with living(given, speed=600) as world:
+    async with living(given, speed=pace(database_url, 600)) as world:
         await world.register("c1", password=PASSWORD, max_kw=11.0)
         card = await world.driver(1, departs_in=timedelta(hours=2), energy_kwh=20.0)
         station = world.station(
