@@ -88,6 +88,11 @@ async def test_four_dialects_end_at_the_wanted_amperes_under_one_limit(
                     return False
             return True
 
+        async def has_learned() -> bool:
+            return (await limits_of(world, "c4")).max_periods <= 3
+
+        # A station at rest is as planned at once; what it does not answer shows after a while.
+        await eventually(has_learned, "its silence taught nothing", within_s=90)
         await eventually(all_as_planned, "not every station is at what was planned", within_s=90)
         assert sum(s.station.evse(1).offered for s in found) * PER_A_KW <= 32.0
         assert sum(s.station.evse(1).offered for s in found) * PER_A_KW > 26.0
@@ -98,7 +103,6 @@ async def test_four_dialects_end_at_the_wanted_amperes_under_one_limit(
         assert learned["c1"].units == ("W",)
         assert (learned["c2"].units, learned["c2"].max_periods) == (("A",), 2)
         assert learned["c3"].same_id == "clear_first"
-        assert learned["c4"].max_periods <= 3
         async with world.operator() as api:
             answer = await api.get("/api/v1/stations/c4/dialect")
         items = {item["name"]: item for item in answer.json()["items"]}
