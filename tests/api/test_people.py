@@ -19,7 +19,7 @@ async def _holder(operator: Operator, **more: object) -> None:
 
 async def test_a_holder_is_enrolled_with_its_names_on_the_wire(operator: Operator) -> None:
     await _holder(operator)
-    shown = (await operator.viewer.get(f"/api/v1/holders/{DRIVER}")).json()
+    shown = (await operator.client.get(f"/api/v1/holders/{DRIVER}")).json()
     kinds = {t["kind"]: t["value"] for t in shown["tokens"]}
     assert set(kinds) == {"fingerprint", "did"}
     assert len(kinds["fingerprint"]) == 20
@@ -141,12 +141,12 @@ async def test_a_blocked_name_stays_blocked_when_its_holder_is_written_again(
     operator: Operator,
 ) -> None:
     await _holder(operator)
-    shown = (await operator.viewer.get(f"/api/v1/holders/{DRIVER}")).json()
+    shown = (await operator.client.get(f"/api/v1/holders/{DRIVER}")).json()
     name = next(t for t in shown["tokens"] if t["kind"] == "fingerprint")
     body = {"value": name["value"], "did": DRIVER, "state": "blocked"}
     await operator.client.put("/api/v1/tokens", json=body)
     await operator.client.put(f"/api/v1/holders/{DRIVER}", json={"did": DRIVER})
-    shown = (await operator.viewer.get(f"/api/v1/holders/{DRIVER}")).json()
+    shown = (await operator.client.get(f"/api/v1/holders/{DRIVER}")).json()
     assert {t["state"] for t in shown["tokens"] if t["kind"] == "fingerprint"} == {"blocked"}
 
 

@@ -13,7 +13,7 @@ from csms.core.messages import StatusChanged
 from csms.core.model import MeterSample, Price, Vehicle
 from csms.planning.planner import plan
 from csms.planning.slots import edges, highest, price_series
-from csms.service.cases import Surroundings, planning_case, snapshot
+from csms.service.cases import SiteTerms, Surroundings, planning_case, snapshot
 from csms.store import energy, identities, sessions, stations
 from csms.store.database import Store
 from csms.store.samples import append_samples
@@ -101,7 +101,12 @@ async def test_a_demand_charge_counts_from_the_months_highest_quarter_hour(store
     assert without.billed_peak_kw == 0.0
     known = await store.read(
         lambda tx: snapshot(
-            tx, SITE, now=later, horizon_h=6.0, carbon_id="", demand_charge_eur_per_kw=10.0
+            tx,
+            SITE,
+            now=later,
+            horizon_h=6.0,
+            carbon_id="",
+            site_terms=SiteTerms(demand_charge_eur_per_kw=10.0),
         )
     )
     case = planning_case(known, Surroundings(), now=later, horizon_h=6.0, slot_s=900)

@@ -59,6 +59,7 @@ def test_a_peak_that_is_not_paid_for_yet_makes_cars_compete() -> None:
 
 
 def test_headroom_for_arrivals_makes_cars_compete() -> None:
-    both = (car("a"), car("b"))
-    assert uncontested(*_problem(case(*both, slots=4, limit_kw=30.0, reserved_kw=8.0))) is not None
+    # They want most of what the hour holds: where there is plenty, nothing is kept back at all.
+    both = (car("a", leaves_h=1.0), car("b", leaves_h=1.0))
+    assert uncontested(*_problem(case(*both, slots=4, limit_kw=30.0, reserved_kw=7.0))) is not None
     assert uncontested(*_problem(case(*both, slots=4, limit_kw=30.0, reserved_kw=9.0))) is None
