@@ -124,16 +124,17 @@ class LinkDesk:
                 return None
             await self._refuse(report, known, shown)
             return LinkReply(refusal=shown.refusal)
-        link_id = await self.store.write(lambda tx: _grant(tx, report, known, shown))
-        if link_id is None:
+        granted = await self.store.write(lambda tx: _grant(tx, report, known, shown))
+        if granted is None:
             return None
+        link_id, found = granted
         self.site_ids[known.station_id] = known.site_id
         return LinkReply(
             station_id=known.station_id,
             link_id=link_id,
             heartbeat_interval_s=known.heartbeat_interval_s,
             is_registered=known.registration == "Accepted",
-            returns_after_close=known.returns_after_close,
+            returns_after_close=found.returns_after_close,
         )
 
     def _was_verified(self, report: LinkOffered, known: Applicant) -> bool:
@@ -322,12 +323,15 @@ class LinkDesk:
         return kept.is_new_evse
 
 
-def _grant(tx: Tx, report: LinkOffered, station: Applicant, shown: _Shown) -> int | None:
+def _grant(
+    tx: Tx, report: LinkOffered, station: Applicant, shown: _Shown
+) -> tuple[int, Applicant] | None:
     """Open the link; a password that was used is in force, a profile that was raised stays.
 
-    Return None for a station that is not as it was when it was judged.
+    Return its id and the station as it is stored, or None for one that is not what was judged.
     """
-    if links.find_applicant(tx, report.station_id) != station:
+    found = links.find_applicant(tx, report.station_id)
+    if found is None or found != station:
         return None
     station_id, certificate = station.station_id, shown.certificate
     if shown.pending_hash:
@@ -346,7 +350,7 @@ def _grant(tx: Tx, report: LinkOffered, station: Applicant, shown: _Shown) -> in
         )
     if certificate is not None:
         certificates.note_seen(tx, station_id, certificate, at=report.received_at)
-    return links.open_link(
+    link_id = links.open_link(
         tx,
         station_id,
         version=report.version,
@@ -355,6 +359,7 @@ def _grant(tx: Tx, report: LinkOffered, station: Applicant, shown: _Shown) -> in
         security_profile=shown.profile,
         certificate_cn="" if certificate is None else certificate.common_name,
     )
+    return link_id, found
 
 
 def _is_other_device(tx: Tx, report: StationBooted, station: Station) -> bool:

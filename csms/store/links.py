@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -73,8 +73,8 @@ class Applicant:
     heartbeat_interval_s: int
     credential_hash: str
     pending_hash: str
-    limits: str
-    """Its dialect as it is stored: JSON."""
+    limits: str = field(compare=False)
+    """Its dialect as it is stored: JSON. It changes at any moment and decides nothing."""
 
     @property
     def returns_after_close(self) -> bool:
