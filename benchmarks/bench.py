@@ -335,6 +335,18 @@ class Target:
         return self.measured <= self.limit * leniency
 
 
+def judged(found: Sequence[Target], leniency: float, *, digits: int = 1) -> list[Target]:
+    """Print each target with its verdict; return those missed by more than `leniency`."""
+    for target in found:
+        sign = ">=" if target.is_at_least else "<="
+        verdict = "holds" if target.holds() else "MISSED"
+        print(
+            f"target {target.number}: {target.says}: {target.measured:.{digits}f} "
+            f"({sign} {target.limit:g}) {verdict}"
+        )
+    return [target for target in found if not target.holds(leniency)]
+
+
 def targets(cells: Cells, paced: dict[str, Any], disk_ms: float) -> list[Target]:
     """Return the targets that this run can judge."""
     event, meter = cells["2.0.1"], cells["1.6"]
@@ -451,17 +463,7 @@ def report(result: dict[str, Any], effort: Effort) -> list[Target]:
             f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms, "
             f"{row['rss_kib_per_station']:.0f} KiB per connection"
         )
-    missed = []
-    for target in result["targets"]:
-        sign = ">=" if target.is_at_least else "<="
-        verdict = "holds" if target.holds() else "MISSED"
-        print(
-            f"target {target.number}: {target.says}: {target.measured:.1f} "
-            f"({sign} {target.limit:g}) {verdict}"
-        )
-        if not target.holds(effort.leniency):
-            missed.append(target)
-    return missed
+    return judged(result["targets"], effort.leniency)
 
 
 def plan_times(*, is_quick: bool) -> None:

@@ -263,16 +263,7 @@ def report(
             f"| {held.station_kib:.1f} |"
         )
     print(f"\nby itself, with forecasts (pandas, scikit-learn): {forecast_mib:.0f} MiB")
-    missed = []
-    for target in targets(found, modes):
-        verdict = "holds" if target.holds() else "MISSED"
-        print(
-            f"target {target.number}: {target.says}: {target.measured:.1f} "
-            f"(<= {target.limit:g}) {verdict}"
-        )
-        if not target.holds(leniency):
-            missed.append(target)
-    return missed
+    return bench.judged(targets(found, modes), leniency)
 
 
 def main() -> int:

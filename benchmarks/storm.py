@@ -245,16 +245,7 @@ def report(
             f"| {statistics.median(row.retries):.0f} | {after} | {calls} |"
         )
     print(f"\npassword that was verified before: {check_us:.1f} µs")
-    missed = []
-    for target in targets(rows, check_us):
-        verdict = "holds" if target.holds() else "MISSED"
-        print(
-            f"target {target.number}: {target.says}: {target.measured:.2f} "
-            f"(<= {target.limit:g}) {verdict}"
-        )
-        if not target.holds(leniency):
-            missed.append(target)
-    return missed
+    return bench.judged(targets(rows, check_us), leniency, digits=2)
 
 
 def main() -> int:
