@@ -7,15 +7,12 @@ edge, and neither this link nor another station's is harmed.
 
 import asyncio
 import json
-import logging
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -25,7 +22,7 @@ from csms.gateway.codec import codec
 from csms.settings import PlannerSettings
 from tests.conformance.raw import SUBPROTOCOLS
 from tests.fuzz.payloads import ADAPTERS, UNANSWERED, Reply, exchanges
-from tests.fuzz.test_fuzz import FUZZ_S, WAIT_S, Errors
+from tests.fuzz.turns import WAIT_S, fuzzed, watched
 from tests.scenarios.world import World, living
 from tests.scenarios.world import settings as system_settings
 
@@ -125,38 +122,16 @@ class Bench:
 
 @pytest.mark.parametrize("version", list(OcppVersion), ids=lambda v: v.value)
 def test_no_answer_to_a_call_of_ours_breaks_anything(version: OcppVersion, sqlite_url: str) -> None:
-    errors = Errors()
-    logging.getLogger().addHandler(errors)
     bench = Bench(version)
-    with asyncio.Runner() as runner:
+    with watched() as errors, asyncio.Runner() as runner:
         runner.run(bench.start(sqlite_url))
-        ends_at = time.monotonic() + FUZZ_S / len(OcppVersion)
-        turn = 0
-
-        def fuzz(turn: int) -> None:
-            @seed(turn)
-            @settings(
-                max_examples=40,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate, Phase.shrink],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(exchanges(version))
-            def run(made: tuple[Command, Reply]) -> None:
-                runner.run(bench.exchange(*made))
-                assert not errors.seen, errors.seen[0]
-
-            run()
-
         try:
-            while turn == 0 or time.monotonic() < ends_at:
-                turn += 1
-                fuzz(turn)
+            runs = fuzzed(
+                exchanges(version), lambda made: runner.run(bench.exchange(*made)), errors
+            )
         finally:
-            logging.getLogger().removeHandler(errors)
             runner.run(bench.stop())
-    print(f"\n{version}: {turn * 40} calls answered: {dict(bench.outcomes)}")  # noqa: T201
+    print(f"\n{version}: {runs} calls answered: {dict(bench.outcomes)}")  # noqa: T201
     assert bench.outcomes["invalid_answer"] > 0
     assert bench.outcomes["call_error"] + bench.outcomes["not_supported"] > 0
     assert bench.outcomes["no_answer"] > 0

@@ -6,15 +6,11 @@ edge, no answer outside the error table, no link of another station touched.
 
 import asyncio
 import json
-import logging
-import os
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -22,11 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from csms.core.model import OcppVersion
 from tests.conformance.raw import SUBPROTOCOLS
 from tests.fuzz.payloads import actions, calls, odd_frames
+from tests.fuzz.turns import WAIT_S, fuzzed, watched
 from tests.scenarios.world import World, living
 from tests.scenarios.world import settings as system_settings
 
-FUZZ_S = float(os.environ.get("TASCO_TEST_FUZZ_S", "6"))
-WAIT_S = 20.0
 CODES = {
     "NotImplemented",
     "NotSupported",
@@ -46,17 +41,6 @@ CODES_2X = CODES | {
 }
 CLOSES = {1003, 1007, 1008, 1009}
 """How we may end the link of a station that sends what is no text, or too much."""
-
-
-class Errors(logging.Handler):
-    """Keeps what is logged as an error."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(self.format(record))
 
 
 class Bench:
@@ -158,40 +142,17 @@ class Bench:
 
 @pytest.mark.parametrize("version", list(OcppVersion), ids=lambda v: v.value)
 def test_no_message_of_any_version_breaks_anything(version: OcppVersion, database_url: str) -> None:
-    errors = Errors()
-    logging.getLogger().addHandler(errors)
     bench = Bench(version)
-    with asyncio.Runner() as runner:
+    messages = st.lists(st.one_of(calls(version), calls(version), odd_frames()), max_size=12)
+    with watched() as errors, asyncio.Runner() as runner:
         runner.run(bench.start(database_url))
-        ends_at = time.monotonic() + FUZZ_S / len(OcppVersion)
-        turn = 0
-
-        def fuzz(turn: int) -> None:
-            @seed(turn)
-            @settings(
-                max_examples=40,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate, Phase.shrink],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(st.lists(st.one_of(calls(version), calls(version), odd_frames()), max_size=12))
-            def run(messages: list[Any]) -> None:
-                runner.run(bench.exchange(messages))
-                assert not errors.seen, errors.seen[0]
-
-            run()
-
         try:
-            while turn == 0 or time.monotonic() < ends_at:
-                turn += 1
-                fuzz(turn)
+            runs = fuzzed(messages, lambda made: runner.run(bench.exchange(made)), errors)
         finally:
-            logging.getLogger().removeHandler(errors)
             runner.run(bench.stop())
     accepted = sum(bench.answered.values())
     print(  # noqa: T201 - shown by `make fuzz`
-        f"\n{version}: {turn * 40} runs, {accepted} calls answered with a result, "
+        f"\n{version}: {runs} runs, {accepted} calls answered with a result, "
         f"{len(bench.answered)} of {len(actions(version))} actions"
     )
     assert accepted > 0
