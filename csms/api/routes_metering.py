@@ -10,7 +10,7 @@ from csms.api.auth import GuardedRoute
 from csms.api.parts import Operator, P, Viewer
 from csms.api.views import Body, everything, plain
 from csms.core.metering import Expected
-from csms.service.metering import MeterNow, NewReading
+from csms.service.metering import NewReading
 
 router = APIRouter(route_class=GuardedRoute, tags=["metering"])
 
@@ -49,14 +49,10 @@ class ExpectedSeriesBody(Body):
     points: Annotated[tuple[ExpectedBody, ...], Field(min_length=1, max_length=MOST)]
 
 
-def _meter(found: MeterNow) -> object:
-    return plain(found)
-
-
 @router.get("/sites/{site_id}/meters")
 async def list_meters(site_id: str, _: Viewer, parts: P) -> object:
     """List a site's meters with what each told last and what counts now."""
-    return everything([_meter(m) for m in await parts.meters.of_site(site_id)])
+    return everything([plain(m) for m in await parts.meters.of_site(site_id)])
 
 
 @router.post("/sites/{site_id}/meters/{meter}/readings")
@@ -73,7 +69,7 @@ async def add_readings(
         for r in body.readings
     ]
     found = await parts.meters.report(site_id, meter, given)
-    return {"taken": len(given), "meter": _meter(found)}
+    return {"taken": len(given), "meter": plain(found)}
 
 
 @router.put("/sites/{site_id}/expected")

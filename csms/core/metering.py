@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from math import isfinite
 
+from csms.core.units import each_phase
+
 LOAD, SOLAR = "load", "solar"
 KINDS = (LOAD, SOLAR)
 
@@ -68,7 +70,7 @@ def reading_of(
 
     Where only currents are told, power is their sum times `voltage_v`.
     """
-    phases = current_a * 3 if len(current_a) == 1 else current_a
+    phases = each_phase(current_a)
     if power_kw is None:
         power_kw = sum(phases) * voltage_v / 1000.0
     return Reading(at=at, power_kw=power_kw, current_a=phases)

@@ -48,3 +48,8 @@ def slot_starts(start: datetime, until: datetime, *, slot_s: int = SLOT_S) -> It
     while at < until:
         yield at
         at += timedelta(seconds=slot_s)
+
+
+def each_phase(current_a: tuple[float, ...]) -> tuple[float, ...]:
+    """Return currents of L1 to L3, A; one that is told alone is that of each of the phases."""
+    return current_a * 3 if len(current_a) == 1 else current_a

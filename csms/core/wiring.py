@@ -12,6 +12,7 @@ from math import isfinite
 
 from csms.core.circuit import Circuit, Place, Wiring
 from csms.core.model import Evse, Station
+from csms.core.units import each_phase
 
 ROTATIONS: Mapping[str, tuple[int, ...]] = {
     "RST": (1, 2, 3),
@@ -56,8 +57,7 @@ class CircuitSetup:
         """The most that draws here besides EVSEs and circuits below, as configured, kW."""
         if self.load_kw is not None:
             return self.load_kw
-        phases = self.load_a * 3 if len(self.load_a) == 1 else self.load_a
-        return sum(phases) * self.voltage_v / 1000.0
+        return sum(each_phase(self.load_a)) * self.voltage_v / 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

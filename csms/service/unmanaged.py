@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from csms.core.circuit import Circuit
 from csms.core.metering import LOAD, SOLAR
 from csms.core.model import Site
-from csms.core.units import SLOT_S, slot_start
+from csms.core.units import SLOT_S, each_phase, slot_start
 from csms.core.wiring import CircuitSetup
 from csms.planning.unmanaged import (
     Place,
@@ -103,7 +103,7 @@ def place_of(setup: CircuitSetup) -> Place:
     return Place(
         name=f"circuit {setup.circuit_id}",
         worst_kw=setup.most_kw,
-        worst_a=setup.load_a * 3 if len(setup.load_a) == 1 else setup.load_a,
+        worst_a=each_phase(setup.load_a),
         meter=setup.meter,
         voltage_v=setup.voltage_v,
     )
