@@ -70,7 +70,6 @@ def _timetable(system: System) -> None:
     jobs.every("remote starts", system.remote.expire, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("meters", system.meters.look, period_s=60)
-    jobs.every("old readings", system.meters.purge, period_s=86400)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)
     if settings.forecast.enabled:
         jobs.every("forecast", system.forecasting.refresh, period_s=900)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from csms.clock import Clock
+from csms.core.metering import KEPT
 from csms.core.model import Event, Session
 from csms.core.session import closed_administratively
 from csms.service.offers import OfferBook
@@ -155,6 +156,8 @@ class Housekeeping:
             "schedules": lambda tx: plans.purge_installed(tx, before=before(kept.plans_days)),
             "journal": lambda tx: journal.purge_journal(tx, before=before(kept.journal_days)),
             "series": lambda tx: series.purge_series(tx, before=before(kept.series_days)),
+            # A day more than is taken, so that no quarter hour is folded from half of it.
+            "readings": lambda tx: metering.purge_readings(tx, before=before(KEPT.days + 1)),
             "loads": lambda tx: metering.purge_quarters(tx, before=before(kept.series_days)),
             "caps": lambda tx: wiring.purge_caps(tx, before=before(kept.journal_days)),
             "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from csms.clock import Clock
 from csms.core.errors import InvalidInput
 from csms.core.metering import (
-    KEPT,
     KINDS,
     LOAD,
     SOLAR,
@@ -219,12 +218,6 @@ class MeterDesk:
 
         if events:
             await self.store.write(note)
-
-    async def purge(self) -> int:
-        """Delete readings that are too old to be taken; return how many."""
-        # A day more than is taken, so that no quarter hour is folded from a part of its readings.
-        before = self.clock.now() - KEPT - timedelta(days=1)
-        return await self.store.write(lambda tx: metering.purge_readings(tx, before=before))
 
 
 def _event(site_id: str, meter: MeterNow, now: datetime) -> Event:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, or_, select
 from csms.core.metering import Expected, Quarter, Reading
 from csms.core.units import SLOT_S, slot_start
 from csms.store import metering_tables as tables
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _R = tables.meter_reading
@@ -102,16 +103,13 @@ def quarters(
 
 
 def purge_readings(tx: Tx, *, before: datetime) -> int:
-    """Delete readings from before `before`; their quarter hours stay. Return how many."""
-    return int(tx.execute(delete(_R).where(_R.c.at < before)).rowcount)
+    """Delete a batch of readings from before `before`, not their quarter hours; return how many."""
+    return purge(tx, _R, _R.c.at < before)
 
 
 def purge_quarters(tx: Tx, *, before: datetime) -> int:
-    """Delete quarter hours and forecasts that start before `before`; return how many."""
-    return sum(
-        int(tx.execute(delete(table).where(table.c.starts_at < before)).rowcount)
-        for table in (_Q, _E)
-    )
+    """Delete a batch of quarter hours and forecasts that start before `before`; return how many."""
+    return sum(purge(tx, table, table.c.starts_at < before) for table in (_Q, _E))
 
 
 # --- forecasts -----------------------------------------------------------------------------------
