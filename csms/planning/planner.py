@@ -21,7 +21,7 @@ from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
 from csms.planning.runs import in_few_runs
 from csms.planning.solver import ITERATION_LIMIT, Solver, solve
-from csms.planning.steady import steadied
+from csms.planning.steady import steadied, unless_in_force
 from csms.planning.weights import objective, weights_of
 from csms.planning.whole import made_whole
 
@@ -196,7 +196,9 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     power = solved.power_kw
     steady = steadied(grid, power, around=around)
     rows = in_few_runs(grid, steady)
-    return next(r for r in (rows, steady, power) if r is power or not faults(grid, r)), solved
+    rows = next(r for r in (rows, steady, power) if r is power or not faults(grid, r))
+    held = unless_in_force(grid, rows, weighs=partial(_weighs, grid, blocks_of(grid)))
+    return (rows if faults(grid, held) else held), solved
 
 
 def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:
@@ -223,10 +225,15 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:
 
 def _loss_share(grid: Grid, blocks: Blocks, power: Floats, relaxed_eur: float) -> float:
     """Return by which share rows weigh more than the relaxed optimum."""
+    weighs = _weighs(grid, blocks, power)
+    return (weighs - relaxed_eur) / max(abs(relaxed_eur), SMALLEST_EUR)
+
+
+def _weighs(grid: Grid, blocks: Blocks, power: Floats) -> float:
+    """Return what rows weigh by the solver's own objective, EUR."""
     weights = weights_of(grid, float(blocks.sums(grid.hours).min()))
     used = np.maximum(grid.taken(power)[0] - (grid.room[0] - grid.reserved_kw), 0.0)
-    weighs = objective(grid, weights, power, reserve_kw=used)
-    return (weighs - relaxed_eur) / max(abs(relaxed_eur), SMALLEST_EUR)
+    return objective(grid, weights, power, reserve_kw=used)
 
 
 def _by_rule(grid: Grid, strategy: Strategy) -> Floats:

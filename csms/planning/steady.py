@@ -25,6 +25,8 @@ RESERVE_KWH = 1.0
 LOST_KWH = 0.05
 COST_EUR = 0.01
 COST_SHARE = 0.01
+SAME_EUR = 0.01
+"""Plans whose weights differ by less are the same plan to everybody but the stations."""
 _TOLERANCE_KW = 1e-6
 
 Flags = NDArray[np.bool_]
@@ -39,10 +41,7 @@ def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
     """
     if not any(session.in_force_kw for session in grid.case.sessions):
         return power_kw
-    old = power_kw.copy()
-    for i, session in enumerate(grid.case.sessions):
-        known = session.in_force_kw[: grid.shape[1]]
-        old[i, : len(known)] = known
+    old = _in_force(grid, power_kw)
     kept = _may_stay(grid, old) & _as_good(grid, old, power_kw)
     if not kept.any():
         return power_kw
@@ -59,6 +58,29 @@ def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
         if not (_is_within(grid, both, power_kw) and _serves_all(grid, both, power_kw, ~kept)):
             return _fewer(grid, old, power_kw, kept)
     return both
+
+
+def unless_in_force(grid: Grid, new: Floats, *, weighs: Callable[[Floats], float]) -> Floats:
+    """Return the rows in force (N, K) if all of them may stay and weigh no more, else `new`.
+
+    What is given up by keeping cars one by one shows only in the whole.
+    """
+    if not any(session.in_force_kw for session in grid.case.sessions):
+        return new
+    old = _in_force(grid, new)
+    if (old == new).all() or not (_may_stay(grid, old) | grid.is_fixed).all():
+        return new
+    is_as_good = _is_within(grid, old, new) and weighs(old) <= weighs(new) + SAME_EUR
+    return old if is_as_good else new
+
+
+def _in_force(grid: Grid, new: Floats) -> Floats:
+    """Return the rows that stations follow, those of `new` where there are none, (N, K)."""
+    old = new.copy()
+    for i, session in enumerate(grid.case.sessions):
+        known = session.in_force_kw[: grid.shape[1]]
+        old[i, : len(known)] = known
+    return old
 
 
 def _sums(grid: Grid, power_kw: Floats) -> Floats:
