@@ -73,8 +73,6 @@ class Site:
     tariff_id: str = ""
     free_charging: bool = False
     revenue_per_kwh: float = 0.35
-    latitude: float | None = None
-    longitude: float | None = None
 
 
 class LinkState(StrEnum):

@@ -1,9 +1,8 @@
-"""Type name -> factory, for tariffs, carbon, weather and DID methods.
+"""Type name -> factory, for tariffs and carbon.
 
 A section of the configuration names its `type`; the rest of it is checked by that type's own
-options. Further types come from the entry-point groups `tasco.tariff`, `tasco.carbon` and
-`tasco.weather`, each entry naming a `Provider`, and `tasco.did_method`, each naming a class
-without arguments.
+options. Further types come from the entry-point groups `tasco.tariff` and `tasco.carbon`, each
+entry naming a `Provider`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +14,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 
 from csms.core.errors import ConfigError
-from csms.core.model import CarbonIntensity, Price, Site
-from csms.providers import carbon, tariffs, weather
-from csms.providers.dids import DidMethod
+from csms.core.model import CarbonIntensity, Price
+from csms.providers import carbon, tariffs
 from csms.providers.fetch import Fetcher
 
 
@@ -33,16 +31,6 @@ class CarbonSource(Protocol):
     """Grid emissions."""
 
     async def intensity(self, start: datetime, until: datetime) -> Sequence[CarbonIntensity]:
-        """Return what is known of [start, until)."""
-        ...
-
-
-class WeatherSource(Protocol):
-    """Weather at a site."""
-
-    async def hours(
-        self, site: Site, start: datetime, until: datetime
-    ) -> Sequence[weather.Weather]:
         """Return what is known of [start, until)."""
         ...
 
@@ -100,15 +88,6 @@ CARBON: Mapping[str, Provider] = {
         ),
     ),
 }
-WEATHER: Mapping[str, Provider] = {
-    "none": Provider(options=carbon.NoOptions, build=lambda options, context: weather.NoWeather()),
-    "http_forecast": Provider(
-        options=weather.ForecastOptions,
-        build=lambda options, context: weather.ForecastWeather(
-            options, provider=context.name, fetcher=context.fetcher
-        ),
-    ),
-}
 
 
 def tariff_source(
@@ -128,19 +107,6 @@ def carbon_source(
     """Build the carbon source of a section; see tariff_source."""
     source: CarbonSource = _built(section, CARBON, "tasco.carbon", name, fetcher)
     return source
-
-
-def weather_source(
-    section: Mapping[str, object], *, name: str = "weather", fetcher: Fetcher | None = None
-) -> WeatherSource:
-    """Build the weather source of a section; see tariff_source."""
-    source: WeatherSource = _built(section, WEATHER, "tasco.weather", name, fetcher)
-    return source
-
-
-def did_methods() -> dict[str, DidMethod]:
-    """Return the installed DID methods by name, for csms.providers.dids.Resolver."""
-    return {entry.name: entry.load()() for entry in entry_points(group="tasco.did_method")}
 
 
 def _built(

@@ -47,15 +47,19 @@ def configure_site(tx: Tx, site: Site) -> bool:
     What an operator changed since (a limit lowered in an emergency, say) outlives a restart, until
     the configuration itself says something new.
     """
-    configured = json_text(asdict(site))
+    configured: dict[str, object] = json.loads(json_text(asdict(site)))
     known = tx.execute(
         select(_CONFIGURED.c.configured).where(_CONFIGURED.c.site_id == site.site_id)
     ).scalar()
-    # What a later version may say of a site was not said before: it had its default.
-    if known is not None and {**_SITE_DEFAULTS, **json.loads(known)} == json.loads(configured):
-        return False
+    if known is not None:
+        # What a later version may say of a site was not said before: it had its default. What it
+        # cannot say any more makes no difference.
+        said = {**_SITE_DEFAULTS, **json.loads(known)}
+        if configured == {name: said[name] for name in configured}:
+            return False
     upsert_site(tx, site)
-    tx.upsert(_CONFIGURED, ["site_id"], {"site_id": site.site_id, "configured": configured})
+    values = {"site_id": site.site_id, "configured": json_text(configured)}
+    tx.upsert(_CONFIGURED, ["site_id"], values)
     return True
 
 
@@ -70,15 +74,6 @@ def get_site(tx: Tx, site_id: str) -> Site:
 def list_sites(tx: Tx) -> list[Site]:
     """Return all sites by id."""
     return [Site(**row._mapping) for row in tx.execute(select(_SITE).order_by(_SITE.c.site_id))]
-
-
-def set_site_limit(tx: Tx, site_id: str, limit_kw: float) -> None:
-    """Change the limit of a site's grid connection; raise UnknownSite."""
-    changed = tx.execute(
-        update(_SITE).where(_SITE.c.site_id == site_id).values(limit_kw=limit_kw)
-    ).rowcount
-    if not changed:
-        raise UnknownSite(f"no site {site_id}")
 
 
 # --- stations ------------------------------------------------------------------------------------

@@ -51,14 +51,6 @@ from csms.store.columns import (
 probe = Table("probe", metadata, int_column("id", primary_key=True), int_column("writes"))
 """One row; a store that failed proves by writing it that it can write again."""
 
-lease = Table(
-    "lease",
-    metadata,
-    text_column("name", primary_key=True),
-    text_column("owner"),
-    instant_column("until"),
-)
-
 # --- sites, stations ---------------------------------------------------------------------------
 
 site = Table(
@@ -80,8 +72,6 @@ site = Table(
     text_column("tariff_id"),
     flag_column("free_charging"),
     float_column("revenue_per_kwh"),
-    nullable_column("latitude", Float),
-    nullable_column("longitude", Float),
 )
 
 site_configuration = Table(

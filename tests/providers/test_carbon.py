@@ -1,4 +1,4 @@
-"""Grid emissions, weather, and DIDs from outside."""
+"""Grid emissions from outside."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 
-from csms.core.errors import ConfigError, DidNotResolved, DidSyntaxError, ProviderError
-from csms.core.model import Site
-from csms.identity.did import Did, DidDocument
+from csms.core.errors import ConfigError, ProviderError
 from csms.providers.carbon import CARBON_FORMATS
-from csms.providers.dids import Resolver
-from csms.providers.registry import carbon_source, did_methods, weather_source
-from csms.providers.slots import Reader
-from csms.providers.weather import Weather, open_meteo
+from csms.providers.registry import carbon_source
 from tests.providers.conftest import SampleServer
 
 QUARTER = timedelta(minutes=15)
+HOUR = timedelta(hours=1)
 
 
 def utc(text: str) -> datetime:
@@ -125,88 +121,3 @@ def test_a_bad_section_names_the_key_and_what_is_right(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         carbon_source(section)
-
-
-# --- weather -------------------------------------------------------------------------------------
-
-SITE = Site(site_id="s1", limit_kw=44.0, latitude=52.52, longitude=13.42)
-
-
-async def test_a_forecast_is_read_for_the_sites_place(server: SampleServer) -> None:
-    url = server.url("made/open-meteo-minutely15.json") + "?at={latitude},{longitude}"
-    source = weather_source({"type": "http_forecast", "url": url, "allow_http": True})
-    start = datetime.fromtimestamp(1780304400, UTC)
-    found = await source.hours(SITE, start, start + 16 * QUARTER)
-    assert server.requests[0][0].endswith("?at=52.5200,13.4200")
-    assert len(found) == 16
-    assert found[0] == Weather(
-        starts_at=start, until=start + QUARTER, temperature_c=17.0, irradiance_w_per_m2=560.0
-    )
-    assert (found[-1].temperature_c, found[-1].irradiance_w_per_m2) == (20.0, None)
-    assert len(await source.hours(SITE, start, start + HOUR)) == 4
-
-
-HOUR = timedelta(hours=1)
-
-
-async def test_a_site_without_coordinates_has_no_weather() -> None:
-    start = utc("2026-06-01T00:00")
-    nowhere = Site(site_id="s2", limit_kw=44.0)
-    for section in ({"type": "http_forecast"}, {"type": "none"}):
-        assert await weather_source(section).hours(nowhere, start, start + HOUR) == []
-
-
-def test_an_error_document_and_wrong_units_are_refused(sample: Callable[[str], Any]) -> None:
-    read = Reader("test")
-    with pytest.raises(ProviderError, match="Minutely API request limit"):
-        open_meteo(sample("made/open-meteo-error.json"), read)
-    payload = sample("made/open-meteo-minutely15.json")
-    payload["minutely_15_units"]["temperature_2m"] = "°F"
-    with pytest.raises(ProviderError, match="°F"):
-        open_meteo(payload, read)
-
-
-# --- DIDs ----------------------------------------------------------------------------------------
-
-DRIVER = "did:denso:driver:abc123"
-KEY_DID = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
-
-
-async def registered(text: str) -> DidDocument | None:
-    return {
-        DRIVER: DidDocument(id=DRIVER),
-        "did:denso:driver:odd": DidDocument(id=DRIVER),
-    }.get(text)
-
-
-async def test_local_methods_resolve_without_a_network() -> None:
-    resolver = Resolver(registered=registered, methods=did_methods())
-    assert (await resolver.resolve(DRIVER)).id == DRIVER
-    assert (await resolver.resolve(KEY_DID)).authentication
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("did:denso:driver:stranger", "not registered"),
-        ("did:denso:driver:odd", "another DID"),
-        ("did:web:fleet.example", "did:web: method not supported yet"),
-        ("did:itn:abc", "method not supported yet; supported: did:key, did:jwk, did:denso"),
-    ],
-)
-async def test_what_cannot_be_resolved_is_refused_by_name(text: str, says: str) -> None:
-    with pytest.raises(DidNotResolved, match=says):
-        await Resolver(registered=registered).resolve(text)
-    with pytest.raises(DidSyntaxError):
-        await Resolver(registered=registered).resolve("did:key:z")
-
-
-async def test_a_further_method_is_used_and_its_answer_checked() -> None:
-    class Echo:
-        async def resolve(self, did: Did) -> DidDocument:
-            return DidDocument(id=did.text.replace("liar", "other"))
-
-    resolver = Resolver(registered=registered, methods={"echo": Echo()})
-    assert (await resolver.resolve("did:echo:a")).id == "did:echo:a"
-    with pytest.raises(DidNotResolved, match="another DID"):
-        await resolver.resolve("did:echo:liar")

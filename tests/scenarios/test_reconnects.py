@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -77,7 +78,9 @@ async def test_a_guard_that_is_not_as_it_should_be_is_sent_on_a_reconnect(world:
     async with link(world) as station:
         await station.boot()
         await settled(world, station, guards=3)
-    await world.store.write(lambda tx: stations.set_site_limit(tx, "main", 20.0))
+    await world.store.write(
+        lambda tx: stations.upsert_site(tx, replace(stations.get_site(tx, "main"), limit_kw=20.0))
+    )
     async with link(world) as station:
         await station.call("Heartbeat", {})
         await station.call(

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from csms.service.cars import in_force_kw
 from csms.service.cases import Snapshot, snapshot
 from csms.store import plans, sessions, stations
 from csms.store.database import Store
+from csms.store.statements import Tx
 from tests.service.field import NOW, SITE, Depot, Field, HandClock, accepted, obey
 
 LIMIT_KW = 30.0
@@ -37,6 +39,10 @@ async def known(place: Depot) -> Snapshot:
     return await place.store.read(
         lambda tx: snapshot(tx, SITE, now=now, horizon_h=12.0, carbon_id="")
     )
+
+
+def limit_site(tx: Tx, limit_kw: float) -> None:
+    stations.upsert_site(tx, replace(stations.get_site(tx, SITE), limit_kw=limit_kw))
 
 
 async def test_a_schedule_that_was_never_answered_counts_until_another_is_accepted(
@@ -186,7 +192,7 @@ async def test_a_limit_that_falls_is_kept_by_lowering_first(store: Store) -> Non
         await place.arrive(f"c{i}", need_kwh=40.0, leaves_h=6.0)
     await place.plan_and_push()
     before = place.field.most_kw(NOW, NOW + timedelta(hours=12))
-    await place.store.write(lambda tx: stations.set_site_limit(tx, SITE, 20.0))
+    await place.store.write(lambda tx: limit_site(tx, 20.0))
     sums = []
     place.field.took = lambda: sums.append(place.field.most_kw(NOW, NOW + timedelta(hours=12)))
     await place.plan_and_push()
@@ -316,7 +322,7 @@ class Life:
             place.held.clear()
         elif what == "limit":
             self.limit_kw = self.fates.choice([22.0, 26.0, LIMIT_KW])
-            await place.store.write(lambda tx: stations.set_site_limit(tx, SITE, self.limit_kw))
+            await place.store.write(lambda tx: limit_site(tx, self.limit_kw))
         elif what == "restart":
             if self.fates.random() < 0.5:
                 place.field.schedules.pop(station_id, None)

@@ -1,7 +1,7 @@
-"""Trips, offers, outside series, forecasts, plans, installed schedules and leases."""
+"""Trips, offers, outside series, forecasts, plans and installed schedules."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 
@@ -9,7 +9,7 @@ from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.errors import Conflict, NotFound
 from csms.core.model import CarbonIntensity, Offer, Price, Strategy, Trip
 from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession
-from csms.store import leases, plans, series, sessions, trips
+from csms.store import plans, series, sessions, trips
 from csms.store.database import Store
 from csms.store.plans import InstalledSchedule
 from csms.store.series import ForecastScore
@@ -342,40 +342,3 @@ async def test_the_schedule_accepted_last_is_the_one_in_force(store: Store) -> N
         Outcome.ACCEPTED,
     ]
     assert await store.write(lambda tx: plans.purge_installed(tx, before=later(1))) == 4
-
-
-# --- leases --------------------------------------------------------------------------------------
-
-
-async def test_a_lease_has_one_owner_until_it_ends_or_is_released(store: Store) -> None:
-    length = timedelta(seconds=30)
-
-    async def acquire(owner: str, seconds: float) -> bool:
-        return await store.write(
-            lambda tx: leases.acquire(tx, "site depot", owner, now=later(seconds), length=length)
-        )
-
-    assert await acquire("a", 0)
-    assert not await acquire("b", 29)
-    assert await acquire("a", 29)
-    assert not await acquire("b", 58)
-    assert await acquire("b", 59)
-    assert not await acquire("a", 60)
-    assert not await store.write(lambda tx: leases.release(tx, "site depot", "a"))
-    assert await store.write(lambda tx: leases.release(tx, "site depot", "b"))
-    assert await acquire("a", 61)
-
-
-async def test_a_lease_that_ended_cannot_be_renewed(store: Store) -> None:
-    length = timedelta(seconds=30)
-
-    async def renew(owner: str, seconds: float) -> bool:
-        return await store.write(
-            lambda tx: leases.renew(tx, "x", owner, now=later(seconds), length=length)
-        )
-
-    assert not await renew("a", 0)
-    await store.write(lambda tx: leases.acquire(tx, "x", "a", now=NOON, length=length))
-    assert await renew("a", 20)
-    assert not await renew("b", 21)
-    assert not await renew("a", 50)

@@ -53,13 +53,11 @@ async def both(store: Store, work: Callable[[Tx], T]) -> T:
 
 
 async def test_a_site_is_replaced_and_its_limit_changed(store: Store) -> None:
-    site = a_site(latitude=52.5, longitude=13.4, strategy=Strategy.EQUAL_SHARE)
+    site = a_site(strategy=Strategy.EQUAL_SHARE)
     await store.write(lambda tx: stations.upsert_site(tx, site))
     assert await both(store, lambda tx: stations.get_site(tx, "depot")) == site
     await store.write(lambda tx: stations.upsert_site(tx, replace(site, name="North")))
-    await store.write(lambda tx: stations.set_site_limit(tx, "depot", 50.0))
-    expected = replace(site, name="North", limit_kw=50.0)
-    assert await store.read(stations.list_sites) == [expected]
+    assert await store.read(stations.list_sites) == [replace(site, name="North")]
 
 
 async def test_an_operators_limit_outlives_a_restart_until_the_configuration_changes(
@@ -67,7 +65,7 @@ async def test_an_operators_limit_outlives_a_restart_until_the_configuration_cha
 ) -> None:
     site = a_site()
     assert await store.write(lambda tx: stations.configure_site(tx, site))
-    await store.write(lambda tx: stations.set_site_limit(tx, "depot", 7.0))
+    await store.write(lambda tx: stations.upsert_site(tx, replace(site, limit_kw=7.0)))
     assert not await store.write(lambda tx: stations.configure_site(tx, site))
     assert (await store.read(lambda tx: stations.get_site(tx, "depot"))).limit_kw == 7.0
     larger = replace(site, limit_kw=99.0)
@@ -78,8 +76,6 @@ async def test_an_operators_limit_outlives_a_restart_until_the_configuration_cha
 async def test_an_unknown_site_is_named(store: Store) -> None:
     with pytest.raises(UnknownSite, match="nowhere"):
         await store.read(lambda tx: stations.get_site(tx, "nowhere"))
-    with pytest.raises(UnknownSite, match="nowhere"):
-        await store.write(lambda tx: stations.set_site_limit(tx, "nowhere", 1.0))
 
 
 async def test_a_registered_station_comes_back_as_it_was(store: Store) -> None:
