@@ -124,6 +124,9 @@ class RetentionSettings(Section):
     """What stations report of their own security: as long as events."""
     files_days: Days = 90.0
     """Logs that stations have sent: up to 200 MB each, and of use while a fault is looked into."""
+    meters_days: Days = 400.0
+    """Meter values outside transactions, which nothing is billed by: a year, and the same month of
+    the year before."""
     devices_days: Days = 400.0
     """When each station booted, what it noticed, and alerts that are closed; open ones stay."""
 

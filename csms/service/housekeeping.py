@@ -19,6 +19,7 @@ from csms.store import (
     bulks,
     certificates,
     commands,
+    details,
     energy,
     journal,
     links,
@@ -27,6 +28,7 @@ from csms.store import (
     remote_starts,
     requests,
     rivals,
+    samples,
     series,
     sessions,
     stations,
@@ -159,6 +161,10 @@ class Housekeeping:
             # A day more than is taken, so that no quarter hour is folded from half of it.
             "readings": lambda tx: metering.purge_readings(tx, before=before(KEPT.days + 1)),
             "loads": lambda tx: metering.purge_quarters(tx, before=before(kept.series_days)),
+            "meter values": lambda tx: samples.purge_meter(tx, before=before(kept.meters_days)),
+            "meter messages": lambda tx: details.purge_meter_messages(
+                tx, before=before(kept.meters_days)
+            ),
             "caps": lambda tx: wiring.purge_caps(tx, before=before(kept.journal_days)),
             "forecasts": lambda tx: series.purge_forecasts(tx, before=before(kept.forecasts_days)),
             "links": lambda tx: links.purge_links(tx, before=before(kept.links_days)),

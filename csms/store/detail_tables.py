@@ -49,6 +49,7 @@ meter_message = Table(
     instant_column("received_at"),
     text_column("payload"),
     UniqueConstraint("station_id", "digest"),
+    Index(None, "received_at"),
     sqlite_autoincrement=True,
 )
 """Meter values outside transactions as they came; what a wide row of samples cannot hold."""

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from csms.core.messages import MeterReported
 from csms.store import detail_tables as tables
+from csms.store.purging import purge
 from csms.store.statements import Tx
 
 _D = tables.session_detail
@@ -65,6 +66,11 @@ def keep_meter_message(tx: Tx, report: MeterReported) -> None:
     }
     statement = tx.insert(_M).values(values)
     tx.execute(statement.on_conflict_do_nothing(index_elements=["station_id", "digest"]))
+
+
+def purge_meter_messages(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of meter messages that came before `before`; return how many."""
+    return purge(tx, _M, _M.c.received_at < before)
 
 
 def meter_messages(

@@ -13,6 +13,7 @@ from csms.core.model import MeterSample, Session
 from csms.store import filing, tables
 from csms.store.columns import text_from, us_from
 from csms.store.filing_tables import sample_tail
+from csms.store.purging import purge
 from csms.store.statements import Hot, Tx, parameters
 
 _M = tables.meter_sample
@@ -114,6 +115,11 @@ def meter_readings(
         statement = statement.where(_S.c.at < until)
     found = tx.execute(statement.order_by(_S.c.at, _S.c.context).limit(limit))
     return [MeterSample(**row._mapping) for row in found]
+
+
+def purge_meter(tx: Tx, *, before: datetime) -> int:
+    """Delete a batch of samples outside transactions from before `before`; return how many."""
+    return purge(tx, _S, _S.c.at < before)
 
 
 def _stored(sample: MeterSample) -> tuple[Any, ...]:

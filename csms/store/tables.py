@@ -479,6 +479,7 @@ station_sample = Table(
     "station_sample",
     metadata,
     *_meter(text_column("station_id"), int_column("evse_id")),
+    Index(None, "at"),
     sqlite_with_rowid=False,
 )
 

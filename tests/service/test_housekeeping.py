@@ -1,6 +1,8 @@
 """What is kept for a time goes when its time is over, and what is billed never goes."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,6 +10,7 @@ from sqlalchemy import update
 
 from csms.core.commands import CommandResult, Outcome
 from csms.core.device import Kind
+from csms.core.messages import MeterReported
 from csms.core.model import AuthorizationStatus, Event, OcppVersion, Price
 from csms.service.housekeeping import Housekeeping
 from csms.service.offers import OfferBook
@@ -19,6 +22,7 @@ from csms.store import (
     bulks,
     certificates,
     commands,
+    details,
     journal,
     links,
     plans,
@@ -149,6 +153,16 @@ def ordered(tx: Tx, at: datetime) -> None:
     bulks.finish_bulk(tx, number, "done", options={}, payload="", at=at)
 
 
+def metered(tx: Tx, at: datetime) -> None:
+    samples.append_meter(tx, "CS1", 0, [replace(a_sample(0, energy_wh=1.0), at=at)])
+
+
+def metered_message(tx: Tx, at: datetime) -> None:
+    payload = json.dumps({"at": str(at)})
+    report = MeterReported(station_id="CS1", received_at=at, evse_id=0, samples=(), payload=payload)
+    details.keep_meter_message(tx, report)
+
+
 async def test_an_alert_that_is_open_stays(store: Store) -> None:
     def change(tx: Tx) -> None:
         add_station(tx, "CS1")
@@ -172,6 +186,8 @@ async def test_an_alert_that_is_open_stays(store: Store) -> None:
         ("links", DEFAULT.links_days, connected),
         ("boots", DEFAULT.devices_days, booted),
         ("security events", DEFAULT.security_days, threatened),
+        ("meter values", DEFAULT.meters_days, metered),
+        ("meter messages", DEFAULT.meters_days, metered_message),
         ("commands", DEFAULT.commands_days, commanded),
         ("remote starts", DEFAULT.commands_days, started),
         ("requests", DEFAULT.commands_days, reported),
