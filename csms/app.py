@@ -68,6 +68,7 @@ def _timetable(system: System) -> None:
     jobs.every("reservations", system.reservations.expire, period_s=60)
     jobs.every("local lists", system.local_lists.refresh, period_s=60)
     jobs.every("remote starts", system.remote.expire, period_s=60)
+    jobs.every("allowances", system.allowances.count, period_s=60)
     jobs.every("offers", system.housekeeping.expire_offers, period_s=300)
     jobs.every("meters", system.meters.look, period_s=60)
     jobs.every("purge", system.housekeeping.purge, period_s=86400)

@@ -28,6 +28,7 @@ from csms.service.central import Central
 from csms.service.certificates import Certificates
 from csms.service.challenger import ChallengerOptions, Challengers
 from csms.service.charging import Charging, Effect
+from csms.service.claims import AllowanceBook
 from csms.service.costs import Costs
 from csms.service.devices import Devices
 from csms.service.display_messages import DisplayMessages
@@ -110,6 +111,7 @@ class System:
     metrics: Metrics
     notices: Notices
     enrolment: Enrolment
+    allowances: AllowanceBook
     keys: TenantKeys
 
     @property
@@ -316,6 +318,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         metrics=metrics,
         notices=notices,
         enrolment=enrolment,
+        allowances=AllowanceBook(store=store, clock=clock, policies=settings.access_policies()),
         keys=keys,
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from csms import cli_devices
+from csms.cli_credentials import credential_app
 from csms.cli_metering import meter_app
 from csms.cli_parts import ConfigOption, JsonOption, run, settings_from, show, with_store
 from csms.cli_replay import challenger, replay_day
@@ -43,6 +44,7 @@ for _name, _command in (
     ("variables", cli_devices.variables),
 ):
     station_app.command(_name)(_command)
+app.add_typer(credential_app, name="credential")
 app.add_typer(meter_app, name="meter")
 app.add_typer(ca_app, name="ca")
 station_app.command("password")(station_password)

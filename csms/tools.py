@@ -12,13 +12,14 @@ from csms.assembly import planning_options
 from csms.clock import Clock
 from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput, NotFound
-from csms.core.model import Evse, Holder, TokenRecord
+from csms.core.model import Credential, Evse, Holder, TokenRecord
 from csms.core.plan import Plan, PlanningCase
 from csms.identity.alias import enrolled
 from csms.opening import clock_from, tenant_keys
 from csms.planning.planner import plan
 from csms.service.cases import NO_TERMS, Surroundings, planning_case, snapshot
 from csms.service.challenger import RECENT, summary
+from csms.service.claims import ClaimDesk
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.settings import Settings
 from csms.store import access, identities, links, removal, rivals, stations
@@ -156,6 +157,34 @@ async def set_token_state(store: Store, settings: Settings, value: str, state: s
         identities.set_token_state(tx, known.kind, known.value, state)
 
     await store.write(work)
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+def claim_desk(store: Store) -> ClaimDesk:
+    """Return the desk that keeps claims about holders in `store`."""
+    return ClaimDesk(store=store, clock=Clock())
+
+
+async def list_credentials(store: Store, *, did: str) -> list[dict[str, object]]:
+    """Return the claims about a holder, or all, with what was used of their allowances."""
+
+    def work(tx: Tx) -> list[Credential]:
+        return identities.credentials_of(tx, did) if did else identities.list_credentials(tx)
+
+    return [
+        {
+            "credential_id": c.credential_id,
+            "subject": c.subject,
+            "kind": c.kind,
+            "status": c.status,
+            "valid_until": c.valid_until or "-",
+            "used_kwh": round(c.used_kwh, 3),
+            "allowance_kwh": "-" if c.allowance_kwh is None else c.allowance_kwh,
+        }
+        for c in await store.read(work)
+    ]
 
 
 # --- API tokens ----------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from csms.service.caps import CapDesk
 from csms.service.care import Care
 from csms.service.certificates import Certificates
 from csms.service.circuits import CircuitDesk
+from csms.service.claims import ClaimDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -168,6 +169,7 @@ def create_app(
         passwords=passwords,
         certificates=certificates,
         enrolment=enrolment,
+        claims=ClaimDesk(store=store, clock=clock),
         offers=offers,
         meters=meters,
         concept=Concept(

@@ -14,6 +14,7 @@ from csms.service.care import Care
 from csms.service.cases import Snapshot
 from csms.service.certificates import Certificates
 from csms.service.circuits import CircuitDesk
+from csms.service.claims import ClaimDesk
 from csms.service.concept import Concept
 from csms.service.dialects import DialectBook
 from csms.service.dynamic import Dynamics
@@ -93,6 +94,7 @@ class Parts:
     passwords: Passwords
     certificates: Certificates
     enrolment: Enrolment
+    claims: ClaimDesk
     offers: OfferBook
     concept: Concept
     reports: Reports

@@ -1,4 +1,4 @@
-"""Holders, their vehicles, trips and tokens (K15)."""
+"""Holders, their credentials, vehicles, trips and tokens (K15)."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -7,9 +7,19 @@ from fastapi import APIRouter, Query
 
 from csms.api.auth import GuardedRoute
 from csms.api.parts import Cursor, Limit, Operator, P, Parts, Viewer
-from csms.api.views import HolderBody, TokenBody, TripBody, VehicleBody, by_key, plain, token
+from csms.api.views import (
+    CredentialBody,
+    CredentialStatus,
+    HolderBody,
+    TokenBody,
+    TripBody,
+    VehicleBody,
+    by_key,
+    plain,
+    token,
+)
 from csms.core.errors import Conflict
-from csms.core.model import Assurance, Holder, TokenRecord, Trip, Vehicle
+from csms.core.model import Assurance, Credential, Holder, TokenRecord, Trip, Vehicle
 from csms.service.enrolment import Changed
 from csms.service.ids import new_id
 from csms.store import identities, trips
@@ -85,6 +95,42 @@ async def _holder(parts: Parts, did: str) -> dict[str, object]:
         }
 
     return await parts.store.read(work)
+
+
+# --- credentials ---------------------------------------------------------------------------------
+
+
+@router.get("/credentials")
+async def list_credentials(
+    _: Viewer, parts: P, did: Did = "", limit: Limit = 50, cursor: Cursor = ""
+) -> object:
+    """List the claims about holders by id, each with what was used of its allowance."""
+
+    def work(tx: Tx) -> object:
+        found = identities.credentials_of(tx, did) if did else identities.list_credentials(tx)
+        return by_key(found, lambda c: c.credential_id, plain, limit=limit, cursor=cursor)
+
+    return await parts.store.read(work)
+
+
+@router.put("/credentials")
+async def put_credential(body: CredentialBody, caller: Operator, parts: P) -> object:
+    """Enter a claim about a holder, or replace one; what was used of its allowance stays."""
+    return plain(await parts.claims.put(Credential(**body.model_dump()), by=caller.name))
+
+
+@router.patch("/credentials/{credential_id:path}")
+async def change_credential(
+    credential_id: str, body: CredentialStatus, caller: Operator, parts: P
+) -> object:
+    """Make a claim valid, suspended or revoked; the next token presented is judged by it."""
+    return plain(await parts.claims.set_status(credential_id, body.status, by=caller.name))
+
+
+@router.delete("/credentials/{credential_id:path}", status_code=204)
+async def remove_credential(credential_id: str, caller: Operator, parts: P) -> None:
+    """Forget a claim."""
+    await parts.claims.remove(credential_id, by=caller.name)
 
 
 # --- vehicles ------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ Id = Annotated[str, Field(min_length=1, max_length=255)]
 Kw = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 PositiveKw = Annotated[float, Field(gt=0, le=4_000, allow_inf_nan=False)]
 Kwh = Annotated[float, Field(ge=0, le=5_000, allow_inf_nan=False)]
+Minute = Annotated[int, Field(ge=0, le=1440)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -157,6 +158,30 @@ class HolderBody(Body):
     max_price_per_kwh: Annotated[float, Field(allow_inf_nan=False)] | None = None
     vehicle_id: Annotated[str, Field(max_length=255)] = ""
     max_open_sessions: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class CredentialBody(Body):
+    """A claim about a holder, as stored: nobody verified it. `hours` are minutes of the day."""
+
+    credential_id: Id
+    subject: Id
+    kind: Id
+    issuer: Name = ""
+    organisation: Name = ""
+    valid_from: AwareDatetime | None = None
+    valid_until: AwareDatetime | None = None
+    status: Literal["valid", "suspended", "revoked"] = "valid"
+    sites: Annotated[tuple[Id, ...], Field(max_length=1000)] = ()
+    evse_ids: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(max_length=1000)] = ()
+    hours: Annotated[tuple[tuple[Minute, Minute], ...], Field(max_length=24)] = ()
+    priority: Annotated[int, Field(ge=-9, le=9)] = 0
+    allowance_kwh: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
+
+
+class CredentialStatus(Body):
+    """Whether a claim counts."""
+
+    status: Literal["valid", "suspended", "revoked"]
 
 
 class VehicleBody(Body):

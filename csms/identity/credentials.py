@@ -124,6 +124,33 @@ def evaluate(
     )
 
 
+def paying(
+    credentials: Iterable[Credential],
+    *,
+    site: Site,
+    trusted_issuers: Sequence[str],
+    now: datetime,
+) -> Credential | None:
+    """Return the claim whose allowance a stay begun at `now` uses, None if it uses none.
+
+    It uses none while a claim without an allowance suffices. What is used up pays only where
+    nothing else does: the last stay may take more than was left.
+    """
+    given = {claim.credential_id: claim for claim in credentials if grants_access(claim)}
+    verdicts = evaluate(
+        (replace(claim, used_kwh=0.0) for claim in given.values()),
+        site=site,
+        evse_id=None,
+        trusted_issuers=trusted_issuers,
+        now=now,
+    )
+    good = [given[v.credential.credential_id] for v in verdicts if v.is_sufficient]
+    if any(claim.allowance_kwh is None for claim in good):
+        return None
+    with_rest = [claim for claim in good if claim.used_kwh < (claim.allowance_kwh or 0.0)]
+    return next(iter(with_rest or good), None)
+
+
 def _verdict(
     credential: Credential,
     *,

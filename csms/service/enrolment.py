@@ -95,6 +95,10 @@ class Enrolment:
             raise Conflict(f"holder {holder.did} {same}")
         identities.upsert_holder(tx, holder)
         for claim in holder.credentials:
+            stored = identities.find_credential(tx, claim.credential_id)
+            if stored is not None and stored.status != "valid":
+                # What the operator revoked stays so when its holder is imported again.
+                claim = replace(claim, status=stored.status)
             identities.upsert_credential(tx, claim)
         self._keep_names(tx, holder.did)
 
@@ -442,6 +446,9 @@ def _check_did(text: str) -> None:
     parsed = did.parse(text)
     if parsed.method == "denso" and parsed.kind in ("charger", "csms"):
         raise InvalidInput(f"{text!r:.80} names a {parsed.kind}; a holder is a driver or vehicle")
+    if parsed.method in ("key", "jwk"):
+        # A key of small order is everybody's: whatever is signed with it proves nothing.
+        did.document(parsed)
 
 
 def _check_station_id(station_id: str) -> None:

@@ -27,6 +27,7 @@ from csms.core.messages import (
 from csms.core.model import Event, OcppVersion, Session, Site
 from csms.core.tariff import CostVerdict, Tariff
 from csms.core.terms import Abilities, Particulars, Terms, TransactionLimit
+from csms.identity.credentials import paying
 from csms.service.costs import Costs
 from csms.service.devices import Devices
 from csms.store import identities, journal, series, sessions, stations
@@ -337,14 +338,13 @@ def _own_limit(tx: Tx, session: Session) -> TransactionLimit | None:
     """Return what we limit a transaction to: what its token may and what its holder has left."""
     token = "" if session.id_token is None else session.id_token.value
     limit = stored.start_limit(tx, token) or TransactionLimit()
-    holder = identities.holder_of_did(tx, session.holder_did) if session.holder_did else None
-    left_wh = [
-        (claim.allowance_kwh - claim.used_kwh) * 1000.0
-        for claim in (holder.credentials if holder is not None else ())
-        if claim.allowance_kwh is not None
-    ]
-    if limit.energy_wh is not None:
-        left_wh.append(limit.energy_wh)
+    left_wh = [] if limit.energy_wh is None else [limit.energy_wh]
+    claims = identities.credentials_of(tx, session.holder_did) if session.holder_did else []
+    if any(claim.allowance_kwh is not None for claim in claims):
+        site = stations.get_site(tx, session.site_id)
+        claim = paying(claims, site=site, trusted_issuers=(), now=session.started_at)
+        if claim is not None and claim.allowance_kwh is not None and not site.free_charging:
+            left_wh.append(max(claim.allowance_kwh - claim.used_kwh, 0.0) * 1000.0)
     limit = replace(limit, energy_wh=min(left_wh, default=None))
     return None if limit == TransactionLimit() else limit
 

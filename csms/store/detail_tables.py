@@ -1,9 +1,10 @@
-"""The schema's tables beside sessions: details, remote starts, meter messages as they came."""
+"""The schema's tables beside sessions: details, allowances, remote starts, meter messages."""
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, Table, UniqueConstraint
 
 from csms.store.columns import (
     Instant,
+    float_column,
     instant_column,
     int_column,
     metadata,
@@ -22,6 +23,15 @@ session_detail = Table(
     nullable_column("total_cost", Float),
 )
 """What few messages say of a session, kept apart from the row that every message rewrites."""
+
+allowance_use = Table(
+    "allowance_use",
+    metadata,
+    Column("session_number", Integer, primary_key=True, autoincrement=False),
+    text_column("credential_id", index=True),
+    float_column("energy_kwh"),
+)
+"""What a stay has used of a claim's allowance; the claim is "" where it was deleted."""
 
 remote_start = Table(
     "remote_start",

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 
 from csms.core.errors import NotFound
 from csms.core.model import Credential, Holder, TokenRecord, Vehicle
-from csms.store import plan_tables, tables
+from csms.store import allowances, plan_tables, tables
 from csms.store.columns import us_from
 from csms.store.statements import Hot, Tx, parameter
 
@@ -45,7 +45,8 @@ def changes(tx: Tx) -> int:
     return 0 if found is None else int(found)
 
 
-def _count_change(tx: Tx) -> None:
+def count_change(tx: Tx) -> None:
+    """Count that who may charge has changed."""
     statement = tx.insert(_N).values(name=_CHANGES, value=1)
     tx.execute(
         statement.on_conflict_do_update(index_elements=["name"], set_={"value": _N.c.value + 1})
@@ -63,7 +64,7 @@ def upsert_holder(tx: Tx, holder: Holder) -> None:
     """
     values = {name: getattr(holder, name) for name in _HOLDER_FIELDS}
     tx.upsert(_H, ["did"], {**values, "did_fold": fold_did(holder.did)})
-    _count_change(tx)
+    count_change(tx)
 
 
 def get_holder(tx: Tx, did: str) -> Holder:
@@ -110,8 +111,9 @@ def delete_holder(tx: Tx, did: str) -> None:
     """
     if not tx.execute(delete(_H).where(_H.c.did == did)).rowcount:
         raise NotFound(f"no holder {did}")
-    _count_change(tx)
+    count_change(tx)
     tx.execute(delete(_T).where(_T.c.did == did))
+    allowances.forget_holder(tx, did)
     tx.execute(delete(_C).where(_C.c.subject == did))
     for kept in (plan_tables.trip, plan_tables.offer):
         tx.execute(delete(kept).where(kept.c.holder_did == did))
@@ -136,7 +138,7 @@ def _holder(tx: Tx, condition: Any) -> Holder | None:
 def upsert_token(tx: Tx, token: TokenRecord) -> None:
     """Store a token, replacing the one of the same kind and normalised value."""
     tx.upsert(_T, ["kind", "value"], asdict(token))
-    _count_change(tx)
+    count_change(tx)
 
 
 def find_token(tx: Tx, kind: str, value: str) -> TokenRecord | None:
@@ -175,7 +177,7 @@ def set_token_state(tx: Tx, kind: str, value: str, state: str) -> None:
     ).rowcount
     if not changed:
         raise NotFound(f"no token of kind {kind} and this value")
-    _count_change(tx)
+    count_change(tx)
 
 
 def consume_token(tx: Tx, kind: str, value: str, session_id: str) -> bool:
@@ -192,16 +194,37 @@ def delete_token(tx: Tx, kind: str, value: str) -> None:
     """Delete a token; raise NotFound."""
     if not tx.execute(delete(_T).where(_T.c.kind == kind, _T.c.value == value)).rowcount:
         raise NotFound(f"no token of kind {kind} and this value")
-    _count_change(tx)
+    count_change(tx)
 
 
 # --- credentials ---------------------------------------------------------------------------------
 
 
 def upsert_credential(tx: Tx, credential: Credential) -> None:
-    """Store a claim, replacing the one of the same id."""
-    tx.upsert(_C, ["credential_id"], asdict(credential))
-    _count_change(tx)
+    """Store a claim, replacing the one of the same id; what was used of that stays counted."""
+    known = select(_C.c.used_kwh).where(_C.c.credential_id == credential.credential_id)
+    used_kwh = tx.execute(known).scalar()
+    values = asdict(credential)
+    tx.upsert(
+        _C, ["credential_id"], values if used_kwh is None else {**values, "used_kwh": used_kwh}
+    )
+    count_change(tx)
+
+
+def find_credential(tx: Tx, credential_id: str) -> Credential | None:
+    """Return a claim, None if there is none."""
+    row = tx.execute(
+        select(*_CREDENTIAL_COLUMNS).where(_C.c.credential_id == credential_id)
+    ).first()
+    return None if row is None else Credential(**row._mapping)
+
+
+def get_credential(tx: Tx, credential_id: str) -> Credential:
+    """Return a claim; raise NotFound."""
+    found = find_credential(tx, credential_id)
+    if found is None:
+        raise NotFound(f"no credential {credential_id}")
+    return found
 
 
 def credentials_of(tx: Tx, subject: str) -> list[Credential]:
@@ -225,26 +248,15 @@ def set_credential_status(tx: Tx, credential_id: str, status: str) -> None:
     ).rowcount
     if not changed:
         raise NotFound(f"no credential {credential_id}")
-    _count_change(tx)
-
-
-def use_allowance(tx: Tx, credential_id: str, energy_kwh: float) -> None:
-    """Add energy to what was used of a claim's allowance; raise NotFound."""
-    changed = tx.execute(
-        update(_C)
-        .where(_C.c.credential_id == credential_id)
-        .values(used_kwh=_C.c.used_kwh + energy_kwh)
-    ).rowcount
-    if not changed:
-        raise NotFound(f"no credential {credential_id}")
-    _count_change(tx)
+    count_change(tx)
 
 
 def delete_credential(tx: Tx, credential_id: str) -> None:
     """Delete a claim; raise NotFound."""
     if not tx.execute(delete(_C).where(_C.c.credential_id == credential_id)).rowcount:
         raise NotFound(f"no credential {credential_id}")
-    _count_change(tx)
+    allowances.forget_claim(tx, credential_id)
+    count_change(tx)
 
 
 # --- vehicles ------------------------------------------------------------------------------------

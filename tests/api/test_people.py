@@ -1,5 +1,7 @@
 """Holders, vehicles, trips, tokens, files: by the API (K15)."""
 
+from urllib.parse import quote
+
 import pytest
 
 from csms.core.model import IdToken, OcppVersion
@@ -53,6 +55,47 @@ async def test_a_removed_holder_leaves_no_token(operator: Operator) -> None:
     assert (await operator.client.delete(f"/api/v1/holders/{DRIVER}")).status_code == 204
     assert (await operator.client.get(f"/api/v1/holders/{DRIVER}")).status_code == 404
     assert (await operator.client.get("/api/v1/tokens")).json()["items"] == []
+
+
+async def test_a_claim_is_entered_suspended_and_removed(operator: Operator) -> None:
+    await _holder(operator)
+    claim = "https://fleet.example/claims/1#a"
+    body = {
+        "credential_id": claim,
+        "subject": DRIVER,
+        "kind": "EmployeeCredential",
+        "sites": ["*"],
+        "hours": [[360, 1320]],
+        "allowance_kwh": 25,
+    }
+    put = await operator.client.put("/api/v1/credentials", json=body)
+    assert put.status_code == 200, put.text
+    assert (put.json()["status"], put.json()["used_kwh"]) == ("valid", 0.0)
+    shown = (await operator.viewer.get(f"/api/v1/holders/{DRIVER}")).json()
+    assert [c["credential_id"] for c in shown["credentials"]] == [claim]
+    path = f"/api/v1/credentials/{quote(claim, safe='')}"
+    assert (await operator.viewer.patch(path, json={"status": "valid"})).status_code == 403
+    changed = await operator.client.patch(path, json={"status": "suspended"})
+    assert changed.json()["status"] == "suspended"
+    assert (await operator.client.patch(path, json={"status": "lost"})).status_code == 422
+    listed = (await operator.viewer.get("/api/v1/credentials", params={"did": DRIVER})).json()
+    assert [c["status"] for c in listed["items"]] == ["suspended"]
+    assert (await operator.client.delete(path)).status_code == 204
+    assert (await operator.client.delete(path)).status_code == 404
+    assert (await operator.viewer.get("/api/v1/credentials")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"subject": "did:denso:driver:none"}, {"hours": [[0, 1441]]}, {"used_kwh": 3}, {"sites": "*"}],
+)
+async def test_a_claim_that_cannot_be_is_refused(
+    operator: Operator, change: dict[str, object]
+) -> None:
+    await _holder(operator)
+    body = {"credential_id": "c", "subject": DRIVER, "kind": "Employee", **change}
+    answer = await operator.client.put("/api/v1/credentials", json=body)
+    assert answer.status_code in (404, 422)
 
 
 async def test_lists_are_paged_by_an_opaque_cursor(operator: Operator) -> None:

@@ -1,6 +1,7 @@
 """Block V of the conformance cases: provisioning and sessions on OCPP 2.1 (V01-V11)."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -232,7 +233,10 @@ async def test_v09_what_is_left_of_an_allowance_is_the_limit(lab: Lab) -> None:
         allowance_kwh=10.0,
         used_kwh=4.0,
     )
-    card = await lab.world.driver(1, credentials=(claim,))
+    over = replace(
+        claim, credential_id="c0", used_kwh=10.0, valid_until=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+    card = await lab.world.driver(1, credentials=(over, claim))
     async with lab.station("2.1", answers={"GetVariables": LIMITS}) as station:
         await able(lab, "supported_limits")
         assert (await Tx(station, card).started())["transactionLimit"] == {"maxEnergy": 6000.0}

@@ -136,6 +136,39 @@ def test_tokens_are_enrolled_blocked_and_named(tasco: Shell) -> None:
     assert code == 2
 
 
+def test_credentials_are_listed_suspended_resumed_revoked_and_removed(
+    tasco: Shell, tmp_path: Path
+) -> None:
+    did = "did:denso:driver:d1"
+    sample = {"drivers": [{"did": did, "credentials": ["Employee:Depot"], "allowed_sites": ["*"]}]}
+    file = tmp_path / "concept.json"
+    file.write_text(json.dumps(sample), encoding="utf-8")
+    tasco.done("import", "concept", str(file))
+    claim = f"{did}#Employee:Depot"
+
+    def status() -> str:
+        (found,) = json.loads(tasco.done("credential", "list", "--did", did, "--json"))
+        assert found["credential_id"] == claim
+        return str(found["status"])
+
+    assert status() == "valid"
+    for command, expected in (
+        ("suspend", "suspended"),
+        ("resume", "valid"),
+        ("revoke", "revoked"),
+    ):
+        assert expected in tasco.done("credential", command, claim)
+        assert status() == expected
+    # What was revoked stays so when its holder is imported again.
+    tasco.done("import", "concept", str(file))
+    assert status() == "revoked"
+    assert "removed" in tasco.done("credential", "remove", claim)
+    assert json.loads(tasco.done("credential", "list", "--json")) == []
+    code, _, err = tasco.run("credential", "revoke", claim)
+    assert code == 2
+    assert "no credential" in err
+
+
 def test_api_tokens_are_shown_once_and_revoked(tasco: Shell) -> None:
     secret = tasco.done("api-token", "add", "a test", "--role", "operator").strip()
     (kept,) = json.loads(tasco.done("api-token", "list", "--json"))

@@ -81,6 +81,13 @@ async def test_holders_come_all_or_none(store: Store, enrolment: Enrolment) -> N
     assert await store.read(lambda tx: identities.list_holders(tx)) == []
 
 
+async def test_a_did_whose_key_is_everybodys_is_not_enrolled(enrolment: Enrolment) -> None:
+    # The Ed25519 point (0, 1), of order 1: every forged signature verifies under it.
+    everybodys = "did:key:z6MkeXATEjyXENzBXBxgC5EHk2JE5aqd7qMGGtDpLUH1e2Sj"
+    with pytest.raises(DidSyntaxError, match="small order"):
+        await enrolment.put_holders([Holder(did=everybodys)], by="t")
+
+
 async def test_a_trip_names_the_sites_whose_plans_it_concerns(
     store: Store, enrolment: Enrolment
 ) -> None:

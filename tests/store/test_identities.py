@@ -16,7 +16,7 @@ from csms.core.model import (
     Trip,
     Vehicle,
 )
-from csms.store import access, identities, sessions, trips
+from csms.store import access, allowances, identities, sessions, trips
 from csms.store.access import Decision, KeptResponse
 from csms.store.database import Store
 from csms.store.statements import Tx
@@ -98,6 +98,7 @@ async def test_an_erased_holder_leaves_energy_but_no_trace(store: Store) -> None
         identities.upsert_holder(tx, a_holder())
         identities.upsert_token(tx, a_token())
         identities.upsert_credential(tx, a_credential())
+        allowances.count(tx, 1, a_credential().credential_id, 5.0)
         identities.upsert_vehicle(tx, Vehicle(vehicle_id="v1", owner_did=DRIVER))
         trips.upsert_trip(tx, Trip(trip_id="t1", holder_did=DRIVER, departs_at=NOON))
         sessions.open_session(tx, a_session(holder_did=DRIVER, energy_wh=5000.0))
@@ -109,6 +110,7 @@ async def test_an_erased_holder_leaves_energy_but_no_trace(store: Store) -> None
         assert identities.holder_of_did(tx, DRIVER) is None
         assert identities.list_tokens(tx) == []
         assert identities.list_credentials(tx) == []
+        assert allowances.used(tx, 1) is None
         assert trips.list_trips(tx) == []
         assert identities.get_vehicle(tx, "v1").owner_did == ""
         session = sessions.by_transaction(tx, "CS1", "tx-s1")
@@ -184,17 +186,23 @@ async def test_a_credential_is_revoked_used_and_deleted(store: Store) -> None:
     def change(tx: Tx) -> None:
         identities.upsert_credential(tx, a_credential(allowance_kwh=10.0))
         identities.set_credential_status(tx, "c1", "revoked")
-        identities.use_allowance(tx, "c1", 2.5)
-        identities.use_allowance(tx, "c1", 1.0)
+        allowances.count(tx, 7, "c1", 2.5)
+        allowances.count(tx, 8, "c1", 1.0)
+        # The station corrected what the first stay took.
+        allowances.count(tx, 7, "c1", 2.0)
 
     await store.write(change)
     (found,) = await store.read(lambda tx: identities.credentials_of(tx, DRIVER))
-    assert (found.status, found.used_kwh) == ("revoked", 3.5)
+    assert (found.status, found.used_kwh) == ("revoked", 3.0)
+    await store.write(lambda tx: identities.upsert_credential(tx, a_credential()))
+    again = await store.read(lambda tx: identities.get_credential(tx, "c1"))
+    assert (again.status, again.used_kwh) == ("valid", 3.0)
     await store.write(lambda tx: identities.delete_credential(tx, "c1"))
+    assert await store.read(lambda tx: allowances.used(tx, 7)) == ("", 2.0)
     for gone in (
         lambda tx: identities.delete_credential(tx, "c1"),
+        lambda tx: identities.get_credential(tx, "c1"),
         lambda tx: identities.set_credential_status(tx, "c1", "valid"),
-        lambda tx: identities.use_allowance(tx, "c1", 1.0),
     ):
         with pytest.raises(NotFound):
             await store.write(gone)
