@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from csms.planning.blocks import Blocks, Draws
 from csms.planning.grid import Floats, Grid
+from csms.planning.screened import screened
+from csms.planning.simplex import LinearProgram
 from csms.planning.uncontested import uncontested
 from csms.planning.weights import Weights, weights_of
-
-Ints = NDArray[np.int32]
 
 ITERATION_LIMIT = 200_000
 """Simplex iterations before a solve counts as failed: a bound on time that is the same every run
 (1 000 cars take about 6 000)."""
 FEW_CELLS = 1_000
 """Up to so many pairs under many limits, the primal simplex is faster than the dual one."""
+MANY_CARS = 2_000
+"""From so many cars on, most of what they do is settled before the program is solved."""
 SUMMED_LIMITS = 8
 """From so many limits on, they bound sums over cars that take the same from all of them."""
 
@@ -100,7 +102,7 @@ def by_simplex(
         limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / draws.block_h,
         reserve_kw=used,
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
-        objective=float(program.cost @ values),
+        objective=float(program.linear.cost @ values),
     )
 
 
@@ -115,18 +117,12 @@ class _Program:
 
     car: NDArray[np.int64]
     block: NDArray[np.int64]
+    energy_rows: range
     reserve_at: int
     unmet: range
     peak_at: int
     is_small: bool
-    cost: Floats
-    lower: Floats
-    upper: Floats
-    row_lower: Floats
-    row_upper: Floats
-    starts: Ints
-    index: Ints
-    value: Floats
+    linear: LinearProgram
 
     @classmethod
     def of(cls, grid: Grid, blocks: Blocks, draws: Draws, weights: Weights) -> "_Program":
@@ -179,84 +175,46 @@ class _Program:
         if sum_row is not None:
             none = np.zeros(len(kinds.first) * b)
             upper, least = [*upper, none], [*least, none]
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(columns.sizes))])
         return cls(
             car=cells.car[order],
             block=cells.block[order],
+            energy_rows=range(energy_row, energy_row + n),
             reserve_at=reserve_at,
             unmet=unmet,
             is_small=kinds.is_summed and n * b <= FEW_CELLS,
             peak_at=peak_at,
-            cost=np.concatenate(columns.cost),
-            lower=np.concatenate([lower, np.zeros(columns.count - len(lower))]),
-            upper=np.concatenate(columns.upper),
-            row_lower=np.concatenate(least),
-            row_upper=np.concatenate(upper),
-            starts=np.concatenate([[0], np.cumsum(np.concatenate(columns.sizes))]).astype(np.int32),
-            index=np.concatenate(columns.index).astype(np.int32),
-            value=np.concatenate(columns.value),
+            linear=LinearProgram(
+                cost=np.concatenate(columns.cost),
+                lower=np.concatenate([lower, np.zeros(columns.count - len(lower))]),
+                upper=np.concatenate(columns.upper),
+                row_lower=np.concatenate(least),
+                row_upper=np.concatenate(upper),
+                starts=starts.astype(np.int32),
+                index=np.concatenate(columns.index).astype(np.int32),
+                value=np.concatenate(columns.value),
+            ),
         )
 
     def run(self, iteration_limit: int) -> tuple[Floats, Floats] | None:
         """Return column values and row duals, None if HiGHS did not prove an optimum."""
-        # The bare class: the wrapper around it prints a banner on standard output.
-        highs = highspy._core._Highs()
-        for name, value in _OPTIONS.items():
-            highs.setOptionValue(name, value)
-        highs.setOptionValue("simplex_iteration_limit", int(iteration_limit))
-        if self.is_small:
-            for name, value in _PRIMAL.items():
-                highs.setOptionValue(name, value)
-        columns, rows = len(self.cost), len(self.row_upper)
-        passed = highs.passModel(
-            columns,
-            rows,
-            len(self.value),
-            int(highspy.MatrixFormat.kColwise),
-            int(highspy.ObjSense.kMinimize),
-            0.0,
-            self.cost,
-            self.lower,
-            self.upper,
-            self.row_lower,
-            self.row_upper,
-            self.starts,
-            self.index,
-            self.value,
-            np.zeros(columns, dtype=np.int32),
-        )
-        if self.is_small:
-            highs.setBasis(self._nothing_met())
-        if passed == highspy.HighsStatus.kError or highs.run() == highspy.HighsStatus.kError:
-            return None
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return None
-        solution = highs.getSolution()
-        return np.asarray(solution.col_value), np.asarray(solution.row_dual)
+        if len(self.energy_rows) >= MANY_CARS:
+            found = screened(self.linear, self.energy_rows, iteration_limit=iteration_limit)
+            if found is not None:
+                return found
+        if not self.is_small:
+            return self.linear.solved(iteration_limit)
+        return self.linear.solved(iteration_limit, options=_PRIMAL, basis=self._nothing_met())
 
     def _nothing_met(self) -> highspy.HighsBasis:
         """Return the vertex at which nobody charges: it keeps all limits, as a start."""
         status, basis = highspy.HighsBasisStatus, highspy.HighsBasis()
-        columns = [status.kLower] * len(self.cost)
+        columns = [status.kLower] * len(self.linear.cost)
         columns[self.unmet.start : self.unmet.stop] = [status.kUpper] * len(self.unmet)
         basis.col_status = columns
-        basis.row_status = [status.kBasic] * len(self.row_upper)
+        basis.row_status = [status.kBasic] * len(self.linear.row_upper)
         basis.valid = True
         return basis
-
-
-_OPTIONS: dict[str, bool | float | str] = {
-    "output_flag": False,
-    "presolve": "off",
-    "solver": "simplex",
-    "simplex_strategy": 1,
-    # The entries are ones, shares of blocks and amperes per kW: of one size as they are.
-    "simplex_scale_strategy": 0,
-    "threads": 1,
-    "random_seed": 0,
-    # The front-load that breaks ties is worth about 1e-6 EUR per kWh and slot.
-    "dual_feasibility_tolerance": 1e-9,
-    "primal_feasibility_tolerance": 1e-9,
-}
 
 
 _PRIMAL: dict[str, int] = {"simplex_strategy": 4, "simplex_primal_edge_weight_strategy": 0}

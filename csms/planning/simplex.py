@@ -1,0 +1,83 @@
+"""Linear programs as plain arrays, and HiGHS to solve them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Ints = NDArray[np.int32]
+
+_OPTIONS: dict[str, bool | float | str] = {
+    "output_flag": False,
+    "presolve": "off",
+    "solver": "simplex",
+    "simplex_strategy": 1,
+    # The entries are ones, shares of blocks and amperes per kW: of one size as they are.
+    "simplex_scale_strategy": 0,
+    "threads": 1,
+    "random_seed": 0,
+    # The front-load that breaks ties is worth about 1e-6 EUR per kWh and slot.
+    "dual_feasibility_tolerance": 1e-9,
+    "primal_feasibility_tolerance": 1e-9,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearProgram:
+    """Minimise `cost @ x` with `lower <= x <= upper` and `row_lower <= A @ x <= row_upper`.
+
+    Column j of A holds `value[starts[j]:starts[j + 1]]` in the rows `index` of the same entries.
+    """
+
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    row_lower: Floats
+    row_upper: Floats
+    starts: Ints
+    index: Ints
+    value: Floats
+
+    def solved(
+        self,
+        iteration_limit: int,
+        *,
+        options: Mapping[str, bool | float | str] | None = None,
+        basis: highspy.HighsBasis | None = None,
+    ) -> tuple[Floats, Floats] | None:
+        """Return column values and row duals, None if HiGHS did not prove an optimum."""
+        # The bare class: the wrapper around it prints a banner on standard output.
+        highs = highspy._core._Highs()
+        for name, value in {**_OPTIONS, **(options or {})}.items():
+            highs.setOptionValue(name, value)
+        highs.setOptionValue("simplex_iteration_limit", int(iteration_limit))
+        columns = len(self.cost)
+        passed = highs.passModel(
+            columns,
+            len(self.row_upper),
+            len(self.value),
+            int(highspy.MatrixFormat.kColwise),
+            int(highspy.ObjSense.kMinimize),
+            0.0,
+            self.cost,
+            self.lower,
+            self.upper,
+            self.row_lower,
+            self.row_upper,
+            self.starts,
+            self.index,
+            self.value,
+            np.zeros(columns, dtype=np.int32),
+        )
+        if basis is not None:
+            highs.setBasis(basis)
+        if passed == highspy.HighsStatus.kError or highs.run() == highspy.HighsStatus.kError:
+            return None
+        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = highs.getSolution()
+        return np.asarray(solution.col_value), np.asarray(solution.row_dual)
