@@ -46,19 +46,24 @@ def carried(
     ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
     held_from = np.where(is_there, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
+    tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
+    least, is_bound = grid.least_kw, np.ascontiguousarray(is_bound.T)
     cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)
     peak = (peak_kw - grid.base_kw).tolist()
+    is_empty: list[bool] = (~np.any(is_there, axis=1)).tolist()
     for k in range(len(hours)):
+        if is_empty[k]:
+            running = np.zeros(len(wanted), dtype=np.bool_)
+            continue
         most = np.minimum(cap[k], (wanted - given) * per_h[k])
         want = np.minimum((asked[k] - given) * per_h[k], most)
         slot = _Slot(cars, k, free[k], peak[k])
         left = total - given
         # Who runs has later energy now rather than a pause.
         is_held = running & (left > held_from[k])
-        if is_held.any():
-            want = np.where(is_held, np.maximum(want, np.minimum(grid.least_kw, most)), want)
-        if cars.has_floor or is_flat or want.max() > EPSILON_KW:
-            most = np.where(most * hours[k] > ENERGY_KWH, np.maximum(most, grid.least_kw), 0.0)
+        want = np.where(is_held, np.maximum(want, np.minimum(least, most)), want)
+        if cars.has_floor or is_flat or np.maximum.reduce(want) > EPSILON_KW:
+            most = np.where(most > tiny[k], np.maximum(most, least), 0.0)
             slot.lower(want, most, running, left > must_from[k])
             slot.raise_to_next(want, most)
             if is_flat:
@@ -66,7 +71,7 @@ def carried(
             elif slot.has_any():
                 # What is left over where a limit binds is lost: energy of later slots goes there.
                 later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
-                slot.fill(np.where(is_bound[:, k], later, 0.0), running)
+                slot.fill(np.where(is_bound[k], later, 0.0), running)
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
@@ -83,6 +88,7 @@ class _Cars:
         self.grid = grid
         self.has_floor = bool(grid.floor_kw.any())
         self.is_coarse = bool(grid.levels.is_coarse.any())
+        self.has_classes = bool(grid.rank.any())
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
         self.smallest_kw = grid.levels.smallest_kw
@@ -91,6 +97,8 @@ class _Cars:
         self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(count)
         # Higher classes of priority come first, and within one there is room to put some last.
         self.turn = self.by_urgency - 2 * count * grid.rank
+        self.first = self.by_urgency - 4 * count * grid.rank
+        self.coarse = grid.levels.is_coarse
         self.steps: list[float] = grid.levels.step_kw.tolist()
         # A list that holds nothing but 0 says that any power, or a multiple of a step, will do.
         self.lists: list[list[float]] = grid.levels.listed.tolist()
@@ -104,6 +112,11 @@ class _Cars:
     def in_turn(self, at: NDArray[np.int64], *, is_last: Flags) -> NDArray[np.int64]:
         """Return cars `at` by class, those that come last in their class after the others."""
         return np.asarray(at[(self.turn[at] + len(self.turn) * is_last).argsort()])
+
+    def by_need(self, at: NDArray[np.int64], running: Flags, must: Flags) -> NDArray[np.int64]:
+        """Return cars `at` by class, who can wait no more first, then who runs."""
+        later = self.first[at] - len(self.turn) * (running[at] + 2 * must[at])
+        return np.asarray(at[later.argsort()])
 
     def floor(self, car: int, kw: float) -> float:
         """Return the highest level of `car` that is at most `kw`."""
@@ -131,11 +144,12 @@ class _Slot:
         low = np.where(is_on, np.maximum(low, grid.least_kw), 0.0)
         if self.floor is not None:
             low = np.maximum(low, np.minimum(self.floor, most))
-        left = self.limit - grid.use @ np.maximum(low - grid.guard_kw, 0.0)
+        shared = np.maximum(low - grid.guard_kw, 0.0) if cars.has_guard else low
+        free = (self.limit - grid.use @ shared).tolist()
         has_peak = self.below_peak_kw < np.inf
         total_kw = float(low.sum()) if has_peak else 0.0
-        if left.min() >= -EPSILON_KW and total_kw <= self.below_peak_kw:
-            self.row, self.free = low, left.tolist()
+        if min(free) >= -EPSILON_KW and total_kw <= self.below_peak_kw:
+            self.row, self.free = low, free
             self.below_peak_kw -= total_kw
             return
         self.free = self.limit.tolist()
@@ -143,21 +157,22 @@ class _Slot:
             held = (self.floor > 0).nonzero()[0]
             self._set_all(held, np.minimum(self.floor, most))
         at = (low > self.row + EPSILON_KW).nonzero()[0]
-        order = at[np.lexsort((cars.by_urgency[at], ~running[at], ~must[at], -grid.rank[at]))]
-        self._set_all(order, low)
+        self._set_all(cars.by_need(at, running, must), low)
 
     def raise_to_next(self, want: Floats, most: Floats) -> None:
         """Give cars that lost most by going down the next level up, as far as there is room."""
         grid, cars = self.grid, self.cars
+        if not self.has_any():
+            return
         lost = want - self.row
-        at = (lost > EPSILON_KW).nonzero()[0]
-        if not len(at) or not self.has_any():
+        at = self._may_rise(lost > EPSILON_KW)
+        if not len(at):
             return
         # Cars that take any power have no next level: they go up to what they want.
         above = np.maximum(want, grid.least_kw)
         if cars.is_coarse:
             next_up = np.maximum(grid.levels.above_each(self.row), grid.least_kw)
-            above = np.where(grid.levels.is_coarse, next_up, above)
+            above = np.where(cars.coarse, next_up, above)
         at = at[above[at] <= most[at] + EPSILON_KW]
         if len(at) > 1:
             at = at[np.lexsort((cars.by_urgency[at], -lost[at], -grid.rank[at]))]
@@ -167,11 +182,20 @@ class _Slot:
         """Give what is left to cars that charge, then to others, the most urgent first."""
         if not self.has_any():
             return
-        grid, cars = self.grid, self.cars
-        most = grid.levels.floor_each(most) if cars.is_coarse else most
-        at = ((most > self.row + EPSILON_KW) & (most >= cars.enough_kw)).nonzero()[0]
+        cars = self.cars
+        most = self.grid.levels.floor_each(most) if cars.is_coarse else most
+        at = self._may_rise((most > self.row + EPSILON_KW) & (most >= cars.enough_kw))
+        if not len(at):
+            return
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(cars.in_turn(at, is_last=is_off), most)
+
+    def _may_rise(self, wants: Flags) -> NDArray[np.int64]:
+        """Return the cars of `wants` for which the site's limit leaves something."""
+        if self.free[0] <= EPSILON_KW:
+            # Below its guard a car takes nothing from anybody.
+            wants &= self.row < self.grid.guard_kw
+        return np.asarray(wants.nonzero()[0])
 
     def has_any(self) -> bool:
         """Return whether the site's limit and the peak leave something to anybody."""
@@ -185,7 +209,8 @@ class _Slot:
             order = self._set_first(order, kw)
         row, free, below_peak_kw = self.row, self.free, self.below_peak_kw
         guards, leasts, parts = self.cars.guard, self.cars.least, self.cars.parts
-        each = zip(order.tolist(), kw[order].tolist(), row[order].tolist(), strict=True)
+        at = order.tolist()
+        each = zip(at, kw[order].tolist(), row[order].tolist(), strict=True)
         # Plain comparisons, and no calls: this is the innermost loop, which they would slow down
         # to half.
         for car, level, now in each:
