@@ -19,8 +19,10 @@ from urllib.parse import unquote_to_bytes
 
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
+from websockets.frames import apply_mask  # type: ignore[attr-defined]
 from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
+from websockets.streams import StreamReader
 
 from csms.core.messages import LinkRefusal, LinkReply
 from csms.gateway.adapter import Adapter
@@ -31,7 +33,10 @@ MAX_IDENTITY_CHARACTERS = 48
 _MIN_SEGMENTS, _MAX_SEGMENTS = 2, 4
 _MAX_PATH_CHARACTERS = 1024
 _MINUTE_S = 60.0
-_FINAL_TEXT, _SHORT = 0x81, 125
+_FINAL_TEXT, _MASKED, _SHORT, _TWO_BYTES = 0x81, 0x80, 125, 126
+_MOST_AT_ONCE = 1 << 14
+_AT_FRAME = StreamReader.at_eof.__code__
+"""Where the library's reader waits when no frame has begun."""
 _OLDER, _NEWER = "ocpp2.0.1", "ocpp2.1"
 _SERVED: Final = Request("", Headers())
 """Stands for a request that was answered."""
@@ -159,6 +164,14 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def _is_at_frame(parser: object) -> bool:
+    """Return whether the library's parser waits for a frame to begin."""
+    # It is a generator that delegates to others: the innermost is where it waits.
+    while (inner := getattr(parser, "gi_yieldfrom", None)) is not None:
+        parser = inner
+    return getattr(parser, "gi_code", None) is _AT_FRAME
+
+
 class Takeovers:
     """How often a new link has replaced a living one; two clients may fight for one identity.
 
@@ -231,6 +244,8 @@ class StationConnection(ServerConnection):
     heard_at: float = 0.0
     pinged_at: float = 0.0
     _is_opening: bool = False
+    _waiting: asyncio.Future[str | None] | None = None
+    """Whoever waits for the next message; None as its result: the library has something."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and cut it if there are too many half-open ones.
@@ -338,7 +353,69 @@ class StationConnection(ServerConnection):
             transport.write(bytes((_FINAL_TEXT, len(payload))) + payload)
         return True
 
+    async def next_message(self) -> str | bytes:
+        """Return the next message; raises ConnectionClosed like the library's `recv`.
+
+        A short message that comes alone, as nearly every one does, is read at once: the library
+        takes it through six objects and two queues, which costs more than all else that a
+        heartbeat causes.
+        """
+        if not len(self.recv_messages.frames) and self.state is State.OPEN:
+            self._waiting = self.loop.create_future()
+            try:
+                text = await self._waiting
+            finally:
+                self._waiting = None
+            if text is not None:
+                return text
+        return await self.recv()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over what came: to whoever waits if it is one whole text, else to the library."""
+        waiting = self._waiting
+        if waiting is not None and not waiting.done():
+            text = self._whole_text(data)
+            if text is not None:
+                self.heard_at = self.loop.time()
+                waiting.set_result(text)
+                return
+        super().data_received(data)
+
+    def _whole_text(self, data: bytes) -> str | None:
+        """Return the text of `data` if that is one final, masked, plain frame (RFC 6455 5.2)."""
+        protocol = self.protocol
+        if (
+            len(data) < 6
+            or data[0] != _FINAL_TEXT
+            or protocol.state is not State.OPEN
+            or protocol.current_size is not None
+            or protocol.reader.buffer
+            or not _is_at_frame(protocol.parser)
+        ):
+            return None
+        length, begin = data[1] - _MASKED, 2
+        if length == _TWO_BYTES:
+            length, begin = int.from_bytes(data[2:4], "big"), 4
+            if length <= _SHORT:
+                return None
+        if not 0 <= length == len(data) - begin - 4 or length > _MOST_AT_ONCE:
+            return None
+        try:
+            return apply_mask(data[begin + 4 :], data[begin : begin + 4]).decode()
+        except UnicodeDecodeError:
+            return None
+
     def process_event(self, event: Event) -> None:
         """Note that the peer lives: any frame counts, a pong as much as a message."""
         self.heard_at = self.loop.time()
         super().process_event(event)
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let whoever waits for a message learn that there will be none."""
+        super().connection_lost(exc)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
