@@ -38,7 +38,7 @@ class RecordedClock(Clock):
 
     def turn_to(self, at: datetime) -> None:
         """Show `at` from now on."""
-        self._start += at - self.now()
+        self._start_s += (at - self.now()).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ The ends are attached after construction, because gateway and centre each need t
 """
 
 import logging
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from csms.core.commands import Command, CommandResult, Outcome
 from csms.core.errors import BusError
@@ -35,11 +36,11 @@ class LocalBus:
         """Show notices to `handler` as well."""
         self._watchers.append(handler)
 
-    async def ask(self, report: Report[R]) -> R:
-        """Return the centre's reply; raises BusError while no centre is attached."""
+    def ask(self, report: Report[R]) -> Coroutine[Any, Any, R]:
+        """Return the centre's reply, to be awaited; raises BusError while no centre is attached."""
         if self._centre is None:
             raise BusError("no centre is attached to the bus")
-        return await self._centre.handle(report)
+        return self._centre.handle(report)
 
     async def command(self, command: Command) -> CommandResult:
         """Return what came of `command`; without a gateway it is not sent."""

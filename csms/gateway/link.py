@@ -94,9 +94,10 @@ class Link:
 
     async def run(self) -> str:
         """Serve the connection until it ends; return why it did."""
+        task = asyncio.current_task()
         try:
             while not self._is_ending:
-                text = await self._socket.recv()
+                text = await self._socket.next_message()
                 if not isinstance(text, str):
                     self._around.counters.bad_frame("binary")
                     await self.end(_UNSUPPORTED_DATA, "text frames only")
@@ -107,7 +108,11 @@ class Link:
                     await asyncio.sleep(pause_s)
                 if self._around.tap is not None:
                     self._around.tap(self.station_id, "in", text)
-                await self._take(frames.read(text))
+                said = self._taken(frames.read(text))
+                if said is not None:
+                    await self._respond(said, task)
+                elif self._backlog:
+                    await self._until_room()
         except ConnectionClosed as closed:
             self._reason = self._reason or _close_reason(closed)
         finally:
@@ -126,18 +131,21 @@ class Link:
         self._paced_at = now
         return -self._tokens / rate if self._tokens < 0 else 0.0
 
-    async def _take(self, frame: frames.Frame) -> None:
+    def _taken(self, frame: frames.Frame) -> Said | None:
+        """Return what the reader is to respond to itself; the rest is done with, or queued."""
         if not isinstance(frame, frames.Call):
             said = self._other_than_call(frame)
             if said is None:
-                return
+                return None
             frame = said
         if not self._outbox.is_waiting and not self._backlog and not self._turn.locked():
-            await self._respond(frame)
-            return
+            return frame
         self._backlog.append(frame)
         if len(self._backlog) == 1:
             self._around.spawn(self._work_off(), f"answers {self.station_id}")
+        return None
+
+    async def _until_room(self) -> None:
         while len(self._backlog) >= self._around.config.calls_queued and not self._is_ending:
             self._room = asyncio.Event()
             await self._room.wait()
@@ -169,9 +177,10 @@ class Link:
     async def _work_off(self) -> None:
         """Answer the backlog in order; a call leaves it only once it is answered."""
         room = max(self._around.config.calls_queued // _BACKLOG_RESUMES, 1)
+        task = asyncio.current_task()
         try:
             while self._backlog and not self._is_ending:
-                await self._respond(self._backlog[0])
+                await self._respond(self._backlog[0], task)
                 del self._backlog[0]
                 if len(self._backlog) < room:
                     self._make_room()
@@ -186,11 +195,12 @@ class Link:
 
     # --- answering -------------------------------------------------------------------------------
 
-    async def _respond(self, frame: Said) -> None:
+    async def _respond(self, frame: Said, task: asyncio.Task[None] | None) -> None:
+        """Answer `frame`; `task` is the running one, which to look up costs as much as a line."""
         async with self._turn:
             if self._is_ending:
                 return
-            self._answering = asyncio.current_task()
+            self._answering = task
             began = self._time()
             ends_because = ""
             try:

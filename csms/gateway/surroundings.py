@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from csms.bus import Bus
@@ -38,24 +38,22 @@ class _Patience:
         self._timer: asyncio.TimerHandle | None = None
         self._ended: set[asyncio.Task[Any]] = set()
 
-    async def wait(self, work: Awaitable[R], task: asyncio.Task[Any]) -> R:
-        """Return what `work` returns to its `task`; raise TimeoutError when it takes too long."""
-        cancelled_before = task.cancelling()
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """Let the wait of `task` begin."""
         self._due_at[task] = self._loop.time() + self._within_s
         if self._timer is None:
             self._timer = self._loop.call_later(self._within_s, self._end_overdue)
-        try:
-            return await work
-        except asyncio.CancelledError:
-            # Ours only if nobody else wants the task to end as well.
-            if task in self._ended and task.cancelling() == cancelled_before + 1:
-                raise TimeoutError from None
-            raise
-        finally:
-            self._due_at.pop(task, None)
-            if task in self._ended:
-                self._ended.discard(task)
-                task.uncancel()
+
+    def has_ended(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether it was this that cancelled `task`."""
+        return task in self._ended
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        """End the wait of `task`, whatever came of it."""
+        self._due_at.pop(task, None)
+        if task in self._ended:
+            self._ended.discard(task)
+            task.uncancel()
 
     def _end_overdue(self) -> None:
         self._timer = None
@@ -109,17 +107,30 @@ class Surroundings:
         patience = self._patience
         if patience is None:
             patience = self._patience = _Patience(self.config.ask_s)
+        cancelled_before = task.cancelling()
+        patience.begin(task)
         try:
-            reply = await patience.wait(self._bus.ask(report), task)
+            reply = await self._bus.ask(report)
+        except asyncio.CancelledError:
+            # Ours only if nobody else wants the task to end as well.
+            if patience.has_ended(task) and task.cancelling() == cancelled_before + 1:
+                raise self._out(TimeoutError()) from None
+            raise
         except (StoreUnavailable, BusError, TimeoutError) as error:
-            if self._failed_at is None:
-                log.error("centre is out", extra={"why": str(error) or type(error).__name__})
-            self._failed_at = asyncio.get_running_loop().time()
-            raise CentreOut(str(error)) from error
+            raise self._out(error) from error
+        finally:
+            patience.done(task)
         if self._failed_at is not None:
             log.warning("centre is back")
             self._failed_at = None
         return reply
+
+    def _out(self, error: Exception) -> CentreOut:
+        """Take note that the centre gave no answer."""
+        if self._failed_at is None:
+            log.error("centre is out", extra={"why": str(error) or type(error).__name__})
+        self._failed_at = asyncio.get_running_loop().time()
+        return CentreOut(str(error))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run `work` as a task that is kept and whose failure is logged."""

@@ -65,6 +65,8 @@ from csms.store.statements import Tx
 R = TypeVar("R", covariant=True)
 
 _KNOWN_LINKS = 50_000
+_OF_NO_LINK = frozenset({LinkOffered, LinkClosed, SecurityNoticed})
+"""Reports that do not say that a station speaks."""
 
 
 class Central:
@@ -154,7 +156,7 @@ class Central:
     async def handle(self, report: Report[R]) -> R:
         """Answer `report`; raises StoreUnavailable when it could not be recorded."""
         reply = await self._desks[type(report)](report)
-        if not isinstance(report, LinkOffered | LinkClosed | SecurityNoticed):
+        if type(report) not in _OF_NO_LINK:
             self._is_up(report)
             self.silence.heard_at[report.station_id] = report.received_at
             if self.silence.silent and report.station_id in self.silence.silent:
