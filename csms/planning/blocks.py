@@ -33,7 +33,7 @@ class Blocks:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Slots in each block."""
-        return np.diff(self.first)
+        return self.first[1:] - self.first[:-1]
 
 
 def blocks_of(grid: Grid) -> Blocks:
@@ -48,7 +48,8 @@ def blocks_of(grid: Grid) -> Blocks:
     # A block never mixes slots in which somebody may not charge with others.
     must_part = grid.is_turn.copy()
     may_part = must_part.copy()
-    may_part[1:] |= (np.abs(np.diff(grid.price)) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
+    price = grid.price
+    may_part[1:] |= (np.abs(price[1:] - price[:-1]) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
     for parts in (may_part.tolist(), must_part.tolist()):
         first = [0]
         for slot in range(1, k):

@@ -104,10 +104,12 @@ class _Cars:
         self.lists: list[list[float]] = grid.levels.listed.tolist()
         self.least: list[float] = self.enough_kw.tolist()
         self.guard: list[float] = grid.guard_kw.tolist()
-        limits, uses = np.nonzero(grid.use.T)[1].tolist(), grid.use.T[grid.use.T != 0].tolist()
-        ends = np.cumsum((grid.use != 0).sum(axis=0)).tolist()
-        pairs: list[tuple[int, float]] = list(zip(limits, uses, strict=True))
-        self.parts = [pairs[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        self.kinds: list[int] = grid.kind.tolist()
+        # What a kW of each kind of car takes of which limits.
+        self.parts = [
+            [(limit, use) for limit, use in enumerate(own) if use]
+            for own in grid.use[:, grid.kind_first].T.tolist()
+        ]
 
     def in_turn(self, at: NDArray[np.int64], *, is_last: Flags) -> NDArray[np.int64]:
         """Return cars `at` by class, those that come last in their class after the others."""
@@ -134,6 +136,8 @@ class _Slot:
         self.row = np.zeros(len(cars.least))
         self.floor = cars.grid.floor_kw[:, k] if cars.has_floor else None
         self.free: list[float] = []
+        self.changes = 0
+        self.spares, self.seen = [np.inf] * len(cars.parts), [-1] * len(cars.parts)
         self.below_peak_kw = below_peak_kw
 
     def lower(self, want: Floats, most: Floats, running: Flags, must: Flags) -> None:
@@ -208,35 +212,47 @@ class _Slot:
         if len(order) > FEW:
             order = self._set_first(order, kw)
         row, free, below_peak_kw = self.row, self.free, self.below_peak_kw
-        guards, leasts, parts = self.cars.guard, self.cars.least, self.cars.parts
+        cars, spares, seen, changes = self.cars, self.spares, self.seen, self.changes
+        guards, leasts, kinds, parts = cars.guard, cars.least, cars.kinds, cars.parts
         at = order.tolist()
         each = zip(at, kw[order].tolist(), row[order].tolist(), strict=True)
         # Plain comparisons, and no calls: this is the innermost loop, which they would slow down
         # to half.
         for car, level, now in each:
-            guard, spare = guards[car], np.inf
-            for limit, use in parts[car]:
-                rest = free[limit] / use
-                if rest < spare:
-                    spare = rest
+            guard = guards[car]
             base = guard if guard > now else now
-            most = base + spare if spare > 0.0 else base
-            if most > level:
-                most = level
+            most = level
+            if level > base:
+                # Room only gets less: what was too little for a kind of car is so still.
+                kind = kinds[car]
+                most = base + spares[kind]
+                if most <= now or most < leasts[car]:
+                    continue
+                if seen[kind] != changes:
+                    spare = np.inf
+                    for limit, use in parts[kind]:
+                        rest = free[limit] / use
+                        if rest < spare:
+                            spare = rest
+                    spares[kind], seen[kind] = spare if spare > 0.0 else 0.0, changes
+                    most = base + spares[kind]
+                if most > level:
+                    most = level
             if most - now > below_peak_kw:
                 most = now + max(below_peak_kw, 0.0)
             if most <= now or most < leasts[car]:
                 continue
             if most < level:
-                most = self.cars.floor(car, most)
+                most = cars.floor(car, most)
                 if most <= now or most < leasts[car]:
                     continue
             if most > base:
-                for limit, use in parts[car]:
+                changes += 1
+                for limit, use in parts[kinds[car]]:
                     free[limit] -= use * (most - base)
             below_peak_kw -= most - now
             row[car] = most
-        self.below_peak_kw = below_peak_kw
+        self.below_peak_kw, self.changes = below_peak_kw, changes
 
     def _set_first(self, order: NDArray[np.int64], kw: Floats) -> NDArray[np.int64]:
         """Raise the first cars that all fit at once; return those after them that still may."""
@@ -253,6 +269,7 @@ class _Slot:
             self.row[order[:count]] = to[:count]
             free = free - taken[:, count - 1]
             self.free = free.tolist()
+            self.changes += 1
             self.below_peak_kw -= float((to - now)[:count].sum())
         # Room only gets less: who finds too little for its least power now never will.
         least = np.maximum(self.cars.enough_kw[order], now + self.cars.smallest_kw[order])

@@ -62,7 +62,7 @@ def limits_of(case: PlanningCase, site_kw: Floats, base_kw: Floats, notes: list[
     per_a, used = _per_a(case), _phases(case, notes)
     members = _members(case, notes)
     caps = _caps(case, notes)
-    rows = _Rows(replace(case, caps=caps), notes)
+    rows = _Rows(case, caps, notes)
     rows.add("", "kW", site_kw, base_kw + max(_known(case.idle_guard_kw), 0.0), rows.everyone)
     kinds = {(c.circuit_id, kind) for c in caps for kind in _kinds(c)}
     for circuit in _with_site(case, kinds):
@@ -78,7 +78,7 @@ def limits_of(case: PlanningCase, site_kw: Floats, base_kw: Floats, notes: list[
             limit = rows.limit(_phase(circuit.limit_a, p), f"{phase} of {circuit.circuit_id}")
             use = np.where(below & used[:, p], per_a, 0.0)
             rows.add(circuit.circuit_id, phase, limit, load_a[p], use, circuit.source)
-    index = {s.session_id: i for i, s in enumerate(case.sessions)}
+    index = {s.session_id: i for i, s in enumerate(case.sessions)} if case.limit_rows else {}
     for row in case.limit_rows:
         _add_phasors(rows, row, index, per_a)
     return rows.built()
@@ -87,8 +87,8 @@ def limits_of(case: PlanningCase, site_kw: Floats, base_kw: Floats, notes: list[
 class _Rows:
     """Rows as they are added, with caps taken in."""
 
-    def __init__(self, case: PlanningCase, notes: list[str]) -> None:
-        self.case, self.notes = case, notes
+    def __init__(self, case: PlanningCase, caps: tuple[Cap, ...], notes: list[str]) -> None:
+        self.case, self.caps, self.notes = case, caps, notes
         self.everyone = np.ones(len(case.sessions), dtype=np.float64)
         self._named: list[tuple[str, str, str]] = []
         self._use: list[Floats] = []
@@ -134,7 +134,7 @@ class _Rows:
         source: str = "site",
     ) -> None:
         """Add a row, lowered by the caps that hold for it."""
-        for cap in self.case.caps:
+        for cap in self.caps:
             value = cap.limit_kw if name == "kW" else cap.limit_a if name in PHASES else None
             if cap.circuit_id != circuit or value is None:
                 continue
@@ -210,6 +210,8 @@ def _per_a(case: PlanningCase) -> Floats:
 def _phases(case: PlanningCase, notes: list[str]) -> NDArray[np.bool_]:
     """Return which phases each car counts on, (N, 3)."""
     used = np.ones((len(case.sessions), 3), dtype=np.bool_)
+    if not any([s.phases_used for s in case.sessions]):
+        return used
     for i, session in enumerate(case.sessions):
         if session.phases_used:
             if not set(session.phases_used) <= {1, 2, 3}:
@@ -223,6 +225,8 @@ def _members(case: PlanningCase, notes: list[str]) -> Mapping[str, NDArray[np.bo
     """Return which cars hang below each circuit, (N,) by circuit id; all hang below the site."""
     above = _parents(case, notes)
     found: dict[str, NDArray[np.bool_]] = {"": np.ones(len(case.sessions), dtype=np.bool_)}
+    if not any([s.circuit_id for s in case.sessions]):
+        return found
     for i, session in enumerate(case.sessions):
         at = session.circuit_id
         if at and at not in above:

@@ -16,7 +16,7 @@ from csms.core.plan import Plan, PlanningCase
 from csms.planning.blocks import Blocks, blocks_of
 from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
-from csms.planning.grid import Floats, Grid, grid_of
+from csms.planning.grid import Flags, Floats, Grid, grid_of
 from csms.planning.rounding import rows_of
 from csms.planning.rules import by_rule
 from csms.planning.runs import in_few_runs
@@ -71,10 +71,13 @@ def plan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Best:
-    """The best rows (N, K), what the limits are worth (R, K), and what rounding cost."""
+    """The best rows (N, K), what the limits are worth (R, K), and what rounding cost.
+
+    `blocks` are those they were found in."""
 
     power_kw: Floats
     value: Floats
+    blocks: Blocks
     relaxed_eur: float | None = None
     rounding_loss_share: float | None = None
 
@@ -151,10 +154,11 @@ def uncontrolled(case: PlanningCase, *, energy_kwh: Sequence[float] | None = Non
     return explained(grid, power, np.zeros(grid.room.shape), status="uncontrolled")
 
 
-def faults(grid: Grid, power_kw: Floats) -> str:
+def faults(grid: Grid, power_kw: Floats, *, gone: Flags | None = None) -> str:
     """Return which law of a plan `power_kw` (N, K) breaks, "" if none.
 
-    The limit and the departures are checked anew, not by what the planner derived from them.
+    The limit and the departures are checked anew, not by what the planner derived from them. `gone`
+    is `gone_of(grid)` where that is known already.
     """
     if power_kw.shape != grid.shape or not np.isfinite(power_kw).all():
         return "rows are not numbers"
@@ -162,19 +166,23 @@ def faults(grid: Grid, power_kw: Floats) -> str:
         return "a row is outside what its car may draw"
     if ((power_kw > 0) & (power_kw < grid.least_kw[:, None] - LIMIT_TOLERANCE_KW)).any():
         return "a row is below its least current"
-    case = grid.case
-    rows = power_kw + grid.fixed_kw
-    departs = np.array([s.departs_at.timestamp() for s in case.sessions])
-    starts = np.array([at.timestamp() for at in case.edges_at[:-1]])
-    is_gone = (starts >= departs[:, None]) & ~grid.is_overdue[:, None]
-    if power_kw[is_gone].any():
+    if (power_kw[gone_of(grid) if gone is None else gone] > 0).any():
         return "a row goes on after the departure"
+    rows = power_kw + grid.fixed_kw
     left = grid.limits.left(np.maximum(rows, grid.guard_kw[:, None]))
     # A limit that guards and loads pass by themselves is nobody's fault who charges elsewhere.
     over = (left < -LIMIT_TOLERANCE_KW) & ((grid.limits.use > 0) @ power_kw > 0)
     if not over.any():
         return ""
     return f"{grid.limits.label(int(np.argmax(over.any(axis=1))))} is passed"
+
+
+def gone_of(grid: Grid) -> Flags:
+    """Return which cars have left before which slots, by the case alone, (N, K)."""
+    departs = np.array([s.departs_at.timestamp() for s in grid.case.sessions])
+    starts = np.array([at.timestamp() for at in grid.case.edges_at[:-1]])
+    is_gone = (starts >= departs[:, None]) & ~grid.is_overdue[:, None]
+    return np.asarray(is_gone, dtype=np.bool_)
 
 
 def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, _Best] | None:
@@ -184,24 +192,28 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     """
     if not grid.shape[0]:
         none = np.zeros(grid.shape)
-        return none, _Best(power_kw=none, value=np.zeros(grid.room.shape))
-    solved = _solved(grid, solver, iteration_limit)
+        return none, _Best(power_kw=none, blocks=blocks_of(grid), value=np.zeros(grid.room.shape))
+    gone = gone_of(grid)
+    solved = _solved(grid, solver, iteration_limit, gone=gone)
     if solved is None:
         return None
 
     def around(case: PlanningCase) -> Floats | None:
-        found = _solved(with_dwell(grid_of(case)), solver, iteration_limit)
+        fixed = with_dwell(grid_of(case))
+        found = _solved(fixed, solver, iteration_limit, gone=gone_of(fixed))
         return None if found is None else found.power_kw
 
     power = solved.power_kw
     steady = steadied(grid, power, around=around)
     rows = in_few_runs(grid, steady)
-    rows = next(r for r in (rows, steady, power) if r is power or not faults(grid, r))
-    held = unless_in_force(grid, rows, weighs=partial(_weighs, grid, blocks_of(grid)))
-    return (rows if faults(grid, held) else held), solved
+    tried = (rows, steady, power)
+    rows = next(r for r in tried if r is power or not faults(grid, r, gone=gone))
+    held = unless_in_force(grid, rows, weighs=partial(_weighs, grid, solved.blocks))
+    is_sound = held is rows or not faults(grid, held, gone=gone)
+    return (held if is_sound else rows), solved
 
 
-def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:
+def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) -> _Best | None:
     blocks = blocks_of(grid)
     solution = solver(grid, blocks, iteration_limit=iteration_limit)
     shape = (grid.shape[0], len(blocks.lengths))
@@ -210,10 +222,10 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int) -> _Best | None:
     if not np.isfinite(solution.power_kw).all():
         return None
     power = rows_of(grid, blocks, solution)
-    if faults(grid, power):
+    if faults(grid, power, gone=gone):
         return None
     value = np.repeat(solution.limit_value, blocks.lengths, axis=1)
-    best = _Best(power_kw=power, value=np.minimum(value, MISSED_EUR_PER_KWH))
+    best = _Best(power_kw=power, blocks=blocks, value=np.minimum(value, MISSED_EUR_PER_KWH))
     if not np.isfinite(solution.objective):
         return best
     return replace(

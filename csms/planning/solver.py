@@ -93,12 +93,13 @@ def by_simplex(
         )
     values, duals = result
     n, b, limits = grid.shape[0], len(draws.block_h), len(grid.use)
-    power = np.zeros((n, b))
-    np.add.at(power, (program.car, program.block), values[: len(program.car)])
+    # A car has up to two columns in a block: one below its knee, one above it.
+    cell = program.car * b + program.block
+    power = np.bincount(cell, weights=values[: len(cell)], minlength=n * b).reshape(n, b)
     used = values[program.reserve_at : program.reserve_at + b]
     return Solution(
         is_solved=True,
-        power_kw=power,
+        power_kw=np.asarray(power, dtype=np.float64),
         limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / draws.block_h,
         reserve_kw=used,
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),

@@ -60,7 +60,8 @@ def _quarters(grid: Grid) -> Floats:
     whole = had + grid.due_kwh
     edges = np.arange(len(SEGMENTS) + 1)[:, None] * whole / len(SEGMENTS)
     edges[-1] = whole
-    return np.asarray(np.diff(np.maximum(edges, had), axis=0), dtype=np.float64)
+    reached = np.maximum(edges, had)
+    return np.asarray(reached[1:] - reached[:-1], dtype=np.float64)
 
 
 def objective(grid: Grid, weights: Weights, power_kw: Floats, *, reserve_kw: Floats) -> float:

@@ -53,8 +53,7 @@ def reasons(grid: Grid, power_kw: Floats, held: Flags) -> tuple[tuple[Why, ...],
     changes = np.ones(code.shape, dtype=np.bool_)
     changes[:, 1:] = code[:, 1:] != code[:, :-1]
     cars, slots = np.nonzero(changes)
-    pairs = zip(slots.tolist(), code[cars, slots].tolist(), strict=True)
-    found = [_why(k, words[c]) for k, c in pairs]
+    found = list(map(_why, slots.tolist(), [words[c] for c in code[cars, slots].tolist()]))
     ends = np.cumsum(changes.sum(axis=1)).tolist()
     return tuple(tuple(found[a:b]) for a, b in zip([0, *ends], ends, strict=False))
 
