@@ -96,7 +96,7 @@ class TokenReply:
     """Energy transfer modes the driver may use, empty where nothing is said (2.1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionReply:
     """`authorization` is None when the report carried no token.
 

@@ -5,11 +5,11 @@ without. A total beats the sum of its phases, and a value at the outlet one meas
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from csms.core.model import MeterSample
+from csms.core.model import MeterSample, made
 from csms.gateway.codec import Code, Refused
 from csms.gateway.values import instant
 
@@ -46,28 +46,29 @@ class _Instant:
 
     def sample(self) -> MeterSample:
         said = {**self.elsewhere, **self.values} if self.elsewhere else self.values
-        # Most messages say four of seven things: no call for what was not said.
-        energy_wh = None
+        found: dict[str, Any] = {"at": self.at, "context": self.context or "Sample.Periodic"}
+        # Most messages say four of seven things: no step for what was not said.
         if ENERGY in said:
-            energy_wh = _total(said[ENERGY])
+            found["energy_wh"] = energy_wh = _total(said[ENERGY])
             if energy_wh is not None and "" not in said[ENERGY]:
                 self.flags.add("energy_per_phase")
-        soc = _total(said[SOC]) if SOC in said else None
-        return MeterSample(
-            at=self.at,
-            context=self.context or "Sample.Periodic",
-            energy_wh=energy_wh,
-            power_w=_total(said[POWER]) if POWER in said else None,
-            current_a=_currents(said[CURRENT]) if CURRENT in said else (),
-            voltage_v=_voltage(said[VOLTAGE]) if VOLTAGE in said else None,
-            soc=None if soc is None else min(max(soc / 100.0, 0.0), 1.0),
-            power_offered_w=_total(said[POWER_OFFERED]) if POWER_OFFERED in said else None,
+        if POWER in said:
+            found["power_w"] = _total(said[POWER])
+        if CURRENT in said:
+            found["current_a"] = _currents(said[CURRENT])
+        if VOLTAGE in said:
+            found["voltage_v"] = _voltage(said[VOLTAGE])
+        if SOC in said:
+            soc = _total(said[SOC])
+            found["soc"] = None if soc is None else min(max(soc / 100.0, 0.0), 1.0)
+        if POWER_OFFERED in said:
+            found["power_offered_w"] = _total(said[POWER_OFFERED])
+        if CURRENT_OFFERED in said:
             # Offered per phase, as a limit is: the phases do not add up.
-            current_offered_a=(
-                max(said[CURRENT_OFFERED].values()) if CURRENT_OFFERED in said else None
-            ),
-            flags=tuple(sorted(self.flags)) if self.flags else (),
-        )
+            found["current_offered_a"] = max(said[CURRENT_OFFERED].values())
+        if self.flags:
+            found["flags"] = tuple(sorted(self.flags))
+        return made(MeterSample, found)
 
 
 def _total(phases: Mapping[str, float]) -> float | None:
@@ -143,7 +144,12 @@ def _read(entry: _Instant, sampled: Mapping[str, Any]) -> None:
     if isinstance(value, str):
         value, unit = _number(value), sampled.get("unit", "")
     else:
-        value, unit = _scaled(value, sampled.get("unitOfMeasure"))
+        value, unit = float(value), ""
+        of_measure = sampled.get("unitOfMeasure")
+        if of_measure is not None:
+            unit = of_measure.get("unit", "")
+            if multiplier := of_measure.get("multiplier", 0):
+                value = _scaled(value, multiplier)
     measurand = sampled.get("measurand", ENERGY)
     if measurand not in _READ:
         return
@@ -171,25 +177,20 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _scaled(value: float, unit: Mapping[str, Any] | None) -> tuple[float, str]:
-    """Return a value in its unit, and that unit, "" where none is given."""
-    if unit is None:
-        return float(value), ""
-    multiplier = unit.get("multiplier", 0)
-    if not multiplier:
-        return float(value), unit.get("unit", "")
+def _scaled(value: float, multiplier: float) -> float:
     if not -24 <= multiplier <= 24:
         raise Refused(Code.PROPERTY, "multiplier is out of range; it must be -24..24")
-    return value * 10.0 ** int(multiplier), unit.get("unit", "")
+    return value * 10.0 ** int(multiplier)
 
 
-def all_flags(found: Iterable[MeterSample], flags: Iterable[str] = ()) -> tuple[str, ...]:
+def all_flags(found: Sequence[MeterSample], flags: Collection[str] = ()) -> tuple[str, ...]:
     """Return `flags` and those of the samples, each once, sorted."""
+    if not flags and not any([sample.flags for sample in found]):
+        return ()
     every = {*flags}
     for sample in found:
-        if sample.flags:
-            every.update(sample.flags)
-    return tuple(sorted(every)) if every else ()
+        every.update(sample.flags)
+    return tuple(sorted(every))
 
 
 def first_energy_wh(found: Iterable[MeterSample]) -> float | None:

@@ -5,9 +5,9 @@ transaction; what has to happen afterwards is returned and done when the record 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import structlog
 
@@ -28,6 +28,7 @@ from csms.core.model import (
     OcppVersion,
     Session,
     SessionState,
+    made,
 )
 from csms.service import clocks, reservations, terms
 from csms.service.authorization import Authorizer
@@ -52,8 +53,7 @@ _NO_IDS = frozenset({"", "0", "-1"})
 """1.6 transaction ids with which stations mark sessions that started offline."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class Effect(NamedTuple):
     """What a stored report changes for the rest of the system."""
 
     session: Session
@@ -103,7 +103,7 @@ class Charging:
         reply, effect = self._apply(tx, session, report)
         if is_newer and effect is not None:
             kept, reply = terms.kept(tx, effect.session, report, reply, self.costs)
-            effect = replace(effect, session=kept, why=effect.why or _resumed(report))
+            effect = Effect(kept, effect.why or _resumed(report))
         return reply, effect
 
     def _work_16(self, tx: Tx, report: SessionReport) -> tuple[SessionReply, Effect | None]:
@@ -209,11 +209,11 @@ class Charging:
         session = _advanced(tx, session, report)
         sessions.save(tx, session)
         append_samples(tx, session, report.samples)
-        reply = SessionReply(
-            transaction_id=session.transaction_id,
-            priority=session.priority if session.is_authorized else None,
-        )
-        return reply, Effect(session=session)
+        said = {
+            "transaction_id": session.transaction_id,
+            "priority": session.priority if session.is_authorized else None,
+        }
+        return made(SessionReply, said), Effect(session)
 
     def _beside(self, tx: Tx, session: Session, report: SessionReport) -> float | None:
         """Keep what `report` says beside the session's own row; return the cost at its end."""

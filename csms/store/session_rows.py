@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import TypeDecorator, or_, select, type_coerce, update
@@ -189,10 +189,15 @@ def plain_values(session: Session) -> tuple[Any, ...]:
     )
 
 
-unmeasured: Callable[[Session], tuple[Any, ...]] = attrgetter(
+_UNMEASURED: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(
     *(f.name for f in fields(Session) if f.name not in _MEASURED)
 )
-"""Return all of a session that `measured_values` leaves out."""
+
+
+def is_measured_only(before: Session, after: Session) -> bool:
+    """Return whether nothing differs but what `measured_values` holds."""
+    # From the dict, since that takes a third of the time that attributes take.
+    return _UNMEASURED(vars(before)) == _UNMEASURED(vars(after))
 
 
 def measured_values(session: Session) -> tuple[Any, ...]:

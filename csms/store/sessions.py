@@ -125,7 +125,7 @@ def save(tx: Tx, session: Session) -> None:
     if (
         before is not None
         and before.number == session.number
-        and rows.unmeasured(before) == rows.unmeasured(session)
+        and rows.is_measured_only(before, session)
     ):
         tx.later(rows.UPDATE_MEASURED, (*rows.measured_values(session), session.number))
         _remembered(tx, session)
