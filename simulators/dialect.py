@@ -9,7 +9,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "message_ids": ("uuid", "counter"),
     "unknown_transaction": ("refuse", "ignore"),
     "offset_start": ("ok", "never_active", "error"),
-    "zero": ("ok", "ends_session"),
+    "zero": ("ok", "sleeps", "ends_session"),
     "cascade": ("least", "tx_only", "max_only"),
     "composite": ("ok", "none", "empty", "minus_one", "default", "first_second"),
 }
@@ -37,8 +37,10 @@ class Dialect:
     reconnects it; a link that merely vanishes it opens again.
 
     A limit takes effect `effect_delay_s` late, in `whole_amperes` only, as nothing below `least_w`.
-    `zero` "ends_session" ends the transaction at a limit of 0. `cascade` says which of the
-    station's maximum and the transaction's profile counts. `composite` is the shape of the answer
+    At a limit of 0 `zero` "ends_session" ends the transaction; "sleeps" gives a car that charged
+    nothing more until a profile is set or cleared, whatever its schedule says. `cascade` says
+    which profiles count: the least of all, the transaction's alone ("tx_only": without one nothing
+    limits a car), or the station's maximum alone. `composite` is the shape of the answer
     to GetCompositeSchedule: without a schedule, with an empty list, with -1, with a default of 48 A
     whatever is in force, or with an unlimited first second.
     """

@@ -432,8 +432,8 @@ class Installed:
             return whole
         if self.dialect.cascade == "max_only":
             return whole
-        if self.dialect.cascade == "tx_only" and of(Purpose.TX, evse_id):
-            whole = []
+        if self.dialect.cascade == "tx_only":
+            return [([of(Purpose.TX, evse_id)], False)]
         own = [
             of(Purpose.TX, evse_id),
             of(Purpose.TX_DEFAULT, evse_id),

@@ -322,6 +322,7 @@ class SimulatedStation(StationNode):
 
     def profile_changed(self) -> None:
         """Report what a change of profiles did to the EVSEs."""
+        self.station.wake()
         self.publish()
         self._kick.set()
 

@@ -157,6 +157,9 @@ class Evse:
     segments: list[Segment] = field(default_factory=list)
     changes: list[StateChange] = field(default_factory=list)
     next_change_at: datetime | None = None
+    sleeps_at_zero: bool = False
+    is_asleep: bool = False
+    """It gives nothing until it hears of its profiles again."""
     _is_paused: bool = False
     _has_drawn: bool = False
     _wakes_at: datetime | None = None
@@ -180,10 +183,11 @@ class Evse:
             self._to(self._idle_state(), at)
             return None
         grant = grant_at(self.spec.evse_id, at)
-        self.offered = min(grant.limit, self.spec.max_limit)
+        self.offered = 0.0 if self.is_asleep else min(grant.limit, self.spec.max_limit)
         draw = self._wanted(grant)
         self.next_change_at = change_at = grant.until
         if self._offers_nothing(grant):
+            self.is_asleep = self.sleeps_at_zero and self._has_drawn
             self._is_paused, self._wakes_at, self._is_off = True, None, True
             self.draw = NOTHING
             self._to(State.SUSPENDED_EVSE, at)
@@ -292,7 +296,7 @@ class Evse:
         if self.battery is not None:
             raise NotPossible(f"EVSE {self.spec.evse_id} already holds a vehicle")
         self.battery = Battery(vehicle=vehicle, soc=soc)
-        self._is_paused = self._has_drawn = False
+        self._is_paused = self._has_drawn = self.is_asleep = False
         self._wakes_at = None
         self._to(self._idle_state(), self.lived_until)
 
@@ -320,6 +324,8 @@ class Station:
         if not self.evses or 0 in self.evses:
             raise ValueError(f"EVSE ids are {sorted(self.evses)}; they must be 1 and above")
         self.installed = Installed(dialect or Dialect())
+        for evse in self.evses.values():
+            evse.sleeps_at_zero = self.installed.dialect.zero == "sleeps"
 
     def evse(self, evse_id: int) -> Evse:
         """Return an EVSE. Raises NotPossible if there is none of that number."""
@@ -373,6 +379,11 @@ class Station:
         """Live through the time up to `now`, on all EVSEs alike."""
         for evse in self.evses.values():
             evse.advance(now, self.grant_at)
+
+    def wake(self) -> None:
+        """Let EVSEs that sleep after a limit of 0 follow their profiles again."""
+        for evse in self.evses.values():
+            evse.is_asleep = False
 
     def taken_changes(self) -> list[StateChange]:
         """Return the changes of state since the last call, in order of time."""

@@ -60,6 +60,9 @@ def drawn_kw(session: Session) -> float:
 
 def guard_kw(evse: Evse, station: Station) -> float:
     """Return the power an EVSE may draw without a schedule of ours, kW."""
+    if station.limits.cascade == "tx_only":
+        # It takes guards and obeys none: only a transaction's profile limits a car there.
+        return evse.max_kw
     if evse.guard_kw is not None:
         return min(evse.guard_kw, evse.max_kw)
     # A station that comes back without a boot is as real as one that boots.

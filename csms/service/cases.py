@@ -400,7 +400,8 @@ def _planning_session(
         (car.wish.min_current_a if car.wish else None) or 0.0,
         seen.min_current_a or 0.0,
     )
-    least_kw = min(least_a * usable_phases(car) * site.voltage_v / 1000.0, most_kw)
+    least_kw = least_a * usable_phases(car) * site.voltage_v / 1000.0
+    least_kw = min(max(least_kw, car.station.limits.least_w / 1000.0), most_kw)
     if seen.cap_kw is not None:
         most_kw = max(min(most_kw, seen.cap_kw), least_kw)
     in_force = in_force_kw(car, site, edges_at)

@@ -27,7 +27,7 @@ from csms.service import watching
 from csms.service.cases import NO_TERMS, SiteTerms, Snapshot, Surroundings, planning_case, snapshot
 from csms.service.challenger import Challengers
 from csms.service.charging import Effect
-from csms.service.following import Follower
+from csms.service.following import Follower, car_of
 from csms.service.push import Pushed, Pusher, in_force_row
 from csms.store import journal, plans, reported
 from csms.store.database import Store
@@ -258,26 +258,26 @@ class Replanner:
 
     async def _keep_learned(self, now: datetime) -> None:
         """Keep what was learned of cars and stations, for this plan and for their next session."""
-        habits = tuple(self.follower.taken_habits(now).values())
+        habits = self.follower.taken_habits(now)
         over, self._ended = tuple(self._ended), deque(maxlen=MOST_EVENTS)
-        ignored, self.follower.ignored = self.follower.ignored, []
-        obeyed, self.follower.obeyed = self.follower.obeyed, []
-        if not (habits or over or ignored or obeyed):
+        seen = self.follower.taken_sights()
+        if not (habits or over or seen):
             return
 
-        def work(tx: Tx) -> tuple[list[ClearSchedule | None], list[str]]:
-            for habit in habits:
-                reported.put_habit(tx, habit)
+        def work(tx: Tx) -> tuple[list[ClearSchedule | None], watching.Learned]:
+            learned = watching.learned(tx, seen, at=now)
+            for car, habit in habits.items():
+                if car not in {car_of(session) for session in learned.excused}:
+                    reported.put_habit(tx, habit)
             for session in over:
                 watching.ended(tx, session, at=now)
-            for session in obeyed:
-                watching.obeyed(tx, session, at=now)
-            settled = [watching.ignored(tx, session, at=now) for session in ignored]
-            return [watching.left_behind(tx, session) for session in over], settled
+            return [watching.left_behind(tx, session) for session in over], learned
 
-        left, settled = await self.store.write(work)
+        left, learned = await self.store.write(work)
         self._left_behind.extend(clear for clear in left if clear is not None)
-        self._settled_anew.update(station_id for station_id in settled if station_id)
+        self._settled_anew.update(learned.guarded_anew)
+        for session in learned.excused:
+            self.follower.excused(session.session_id)
 
     async def _clear_up(self) -> None:
         """Take away the plans of sessions that are over where they would bind the next car."""

@@ -9,7 +9,7 @@ import pytest
 
 from csms.core.model import StationLimits
 from csms.settings import GatewaySettings
-from csms.store import stations
+from csms.store import reported, stations
 from simulators.battery import Vehicle
 from simulators.dialect import Dialect
 from simulators.power import peak_w, seconds_above
@@ -237,6 +237,115 @@ async def test_a_station_that_ends_a_session_at_0_a_gets_none_again(
         await eventually(lambda: world.clock.now() - began_at > timedelta(minutes=20), within_s=40)
         assert len(station.finished) == 1
         assert station.station.evse(1).offered == pytest.approx(6.0, abs=0.2)
+
+
+async def said_of_model(world: World, item: str) -> list[tuple[Any, str]]:
+    """Return what is said of an item for every station like c1."""
+    async with world.operator() as api:
+        answer = await api.get("/api/v1/stations/c1/dialect")
+    (found,) = [i for i in answer.json()["items"] if i["name"] == item]
+    return [(s["value"], s["source"]) for s in found["says"] if s["of"] == "model"]
+
+
+async def test_a_station_that_gives_nothing_below_a_power_is_given_more_or_nothing(
+    version: str, sqlite_url: str
+) -> None:
+    # 7.2 A are too little for a station that begins at 8 A.
+    async with living(quick(sqlite_url, 5.0), speed=60) as world:
+        station = await charging(world, 1, version, Dialect(least_w=5520.0))
+
+        async def is_suspected() -> bool:
+            return (await limits_of(world, "c1")).least_w > 0
+
+        await eventually(is_suspected, "nothing was learned of its silence", within_s=60)
+        assert not station.station.evse(1).segments
+        assert await said_of_model(world, "least_w") == []
+        async with world.operator() as api:
+            assert (await api.patch("/api/v1/sites/main", json={"limit_kw": 8})).is_success
+
+        async def is_known() -> bool:
+            return [s for _, s in await said_of_model(world, "least_w")] == ["learned"]
+
+        await eventually(is_known, "it is not kept for the model", within_s=60)
+        assert 5520.0 <= (await limits_of(world, "c1")).least_w <= 6900.0
+        assert await said_of_model(world, "zero") == []
+        known = await world.plan()
+        assert known is not None
+        (mine,) = known[0].sessions
+        assert mine.min_kw >= 5.52
+        assert not mine.never_pause
+        assert seconds_above(world.course(), 8_000) == 0
+
+
+def dear_for_half_an_hour(url: str) -> Any:
+    bands = ({"starts": "16:30", "until": "17:00", "eur_per_kwh": 0.9},)
+    tariff = {"type": "time_of_use", "eur_per_kwh": 0.05, "bands": bands}
+    return settings(url, limit_kw=30.0, tariff={"default": tariff})
+
+
+# In 2.1 a dynamic profile is told anew each time its limit moves, and nobody sleeps.
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+async def test_a_station_that_sleeps_at_0_a_is_woken_once_and_never_paused_again(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(dear_for_half_an_hour(sqlite_url), speed=120) as world:
+
+        async def is_priced() -> bool:
+            head = await world.newest_plan()
+            return head is not None and "new prices" in head.why
+
+        await eventually(is_priced, "no prices came")
+        station = await charging(world, 1, version, Dialect(zero="sleeps"))
+
+        async def is_known() -> bool:
+            return await said_of_model(world, "zero") == [("sleeps", "learned")]
+
+        await eventually(lambda: station.station.evse(1).is_asleep, "it never slept", within_s=60)
+        await eventually(is_known, "it is not kept for the model", within_s=60)
+        assert (await limits_of(world, "c1")).zero == "sleeps"
+        assert await said_of_model(world, "least_w") == []
+        habits = await world.store.read(lambda tx: reported.habits_of(tx, ["v1"]))
+        assert not any(habit.never_pause for habit in habits.values()), "its car is blamed"
+        known = await world.plan()
+        assert known is not None
+        assert all(s.never_pause for s in known[0].sessions)
+
+
+async def test_a_station_that_obeys_no_guard_is_counted_in_full_without_a_schedule(
+    version: str, sqlite_url: str
+) -> None:
+    async with living(quick(sqlite_url, 30.0), speed=120) as world:
+        await world.register("c1")
+        card = await world.driver(1, departs_in=timedelta(hours=5), energy_kwh=40.0)
+        dialect = Dialect(cascade="tx_only")
+        station = world.station("c1", version, boots=True, dialect=dialect)
+        station.settings.accepts_unknown_offline = True
+        await station.power_up()
+        await station.ready()
+        await world.guarded("c1")
+        station.cut()
+        await station.plug_in(1, CAR, soc=0.2)
+        assert await station.present(card) == "Accepted"
+        began_at = world.clock.now()
+        await eventually(lambda: world.clock.now() - began_at > timedelta(minutes=5))
+        await station.reconnect()
+        await station.drained()
+
+        async def has_learned() -> bool:
+            return (await limits_of(world, "c1")).cascade == "tx_only"
+
+        await eventually(has_learned, "nothing was learned of its guard", within_s=30)
+
+        async def is_counted() -> bool:
+            known = await world.plan()
+            return known is not None and any(s.guard_kw > 10.9 for s in known[0].sessions)
+
+        await eventually(is_counted, "its guard counts still", within_s=30)
+        # Its transaction's profile it obeys.
+        await eventually(
+            lambda: any(p.purpose == "TxProfile" for p in station.station.installed.profiles)
+        )
+        assert seconds_above(world.course(), 30_000) == 0
 
 
 async def test_what_was_refused_is_never_sent_again_unchanged(
