@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import structlog
+from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -58,6 +59,14 @@ class _Daily(BaseTrigger):  # type: ignore[misc]
         return self._clock.machine_time(due)
 
 
+class _Executor(AsyncIOExecutor):  # type: ignore[misc]
+    """Runs jobs on the event loop; one that a stop cancels before it begins is no failure."""
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: Any = None) -> None:
+        if not isinstance(exc, asyncio.CancelledError):
+            super()._run_job_error(job_id, exc, traceback)
+
+
 class Jobs:
     """Named jobs with a metric for their last success."""
 
@@ -66,7 +75,8 @@ class Jobs:
         self.metrics = metrics
         # Two instances, so that one that finds the other at work can say so, in our words.
         self._scheduler = AsyncIOScheduler(
-            job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": None}
+            executors={"default": _Executor()},
+            job_defaults={"coalesce": True, "max_instances": 2, "misfire_grace_time": None},
         )
 
     def every(
@@ -91,7 +101,7 @@ class Jobs:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop it; what runs is left to end by itself."""
+        """Stop it; what runs is cancelled."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 

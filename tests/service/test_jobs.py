@@ -53,6 +53,25 @@ async def test_a_job_that_fails_is_run_again_and_its_success_is_measured() -> No
     assert b'tasco_job_last_success_timestamp_seconds{job="fails once"}' in metrics.render()
 
 
+async def test_jobs_that_a_stop_cancels_are_no_failures(caplog: pytest.LogCaptureFixture) -> None:
+    jobs, ran = Jobs(clock=Clock(start=START, speed=3600.0), metrics=Metrics()), []
+
+    async def work() -> None:
+        ran.append(1)
+
+    jobs.every("due while it stops", work, period_s=900)
+    jobs.start()
+    while jobs._scheduler.get_jobs()[0].next_run_time >= datetime.now(UTC):
+        pass  # the loop stands still, so that nothing runs the job meanwhile
+    # A stop takes effect a turn of the loop later: what is found to be due in between never begins.
+    jobs.stop()
+    jobs._scheduler._process_jobs()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert ran == []
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
 async def test_a_daily_job_runs_at_its_local_time() -> None:
     clock = Clock(start=datetime(2024, 10, 27, 0, 25, tzinfo=UTC), speed=1200.0)
     jobs, done = Jobs(clock=clock, metrics=Metrics()), asyncio.Event()
