@@ -43,7 +43,7 @@ from simulators.variables import Settings as StationSettings
 
 START = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)
 VERSIONS = ("1.6", "2.0.1", "2.1")
-WAIT_S = 15.0
+WAIT_S = 30.0
 HELD_KWH = 12.0
 """What a driver's car of 60 kWh holds when it arrives at 20 %."""
 
