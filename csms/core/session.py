@@ -102,6 +102,8 @@ def with_late_start(session: Session, report: SessionStarted) -> Session:
         connector_id=report.connector_id or session.connector_id,
         is_offline_start=report.is_offline or session.is_offline_start,
         meter_start_wh=start_wh,
+        # Where nothing was read before, the first reading counts from the start.
+        meter_last_wh=start_wh if session.meter_last_wh is None else session.meter_last_wh,
         energy_wh=session.energy_wh + missing_wh,
         remote_start_id=report.remote_start_id or session.remote_start_id,
         flags=flags,

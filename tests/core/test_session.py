@@ -1,5 +1,6 @@
 """A session is the fold of its reports, in whatever order they come."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -129,6 +130,13 @@ def test_an_update_before_its_start_opens_the_session_and_the_start_completes_it
     assert session.started_at == NOON
     assert session.energy_wh == 1000.0
     assert "start_missing" not in session.flags
+
+
+def test_a_late_start_is_where_the_first_reading_counts_from() -> None:
+    silent = replace(update(1, 0.0), samples=())
+    session = started(silent, session_id="x", site_id="s", authorization=None)
+    session = advanced(with_late_start(session, start(1000.0)), update(5, 3000.0))
+    assert session.energy_wh == 2000.0
 
 
 def test_an_end_by_us_is_marked_as_an_estimate() -> None:
