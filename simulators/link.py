@@ -21,6 +21,7 @@ from websockets.typing import Subprotocol
 
 from simulators.faults import Faults
 from simulators.journal import Journal
+from simulators.manners import PLAIN, Manners, Speaker
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +105,15 @@ class LinkOptions:
     ping_interval_s: float | None = 20.0
     message_ids: str = "uuid"
     returns_after_close: bool = True
+    manners: Manners = PLAIN
+    version: str = ""
     seed: int = 0
 
     @property
     def uri(self) -> str:
         """The whole address."""
-        return f"{self.url.rstrip('/')}/{quote(self.station_id, safe='')}"
+        parts = [self.url.rstrip("/"), self.manners.path, quote(self.station_id, safe="")]
+        return "/".join(p for p in parts if p) + ("/" if self.manners.trailing_slash else "")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -153,6 +157,7 @@ class Link:
         self._came_up = came_up
         self._went_down = went_down
         self._real_s = real_s
+        self._speaker = Speaker(manners=options.manners, version=options.version)
         self._socket: ClientConnection | None = None
         self._turn = asyncio.Lock()
         self._connecting = asyncio.Lock()
@@ -185,7 +190,9 @@ class Link:
         try:
             socket = await connect(
                 options.uri,
-                subprotocols=[Subprotocol(options.subprotocol)],
+                subprotocols=[
+                    Subprotocol(name) for name in (*options.manners.offers, options.subprotocol)
+                ],
                 additional_headers=options.headers,
                 compression=None,
                 open_timeout=options.open_timeout_s,
@@ -198,6 +205,8 @@ class Link:
         if socket.subprotocol != options.subprotocol:
             await socket.close()
             raise LinkDown(f"{options.uri}: the server does not speak {options.subprotocol}")
+        if options.manners.pings:
+            await (await socket.ping(b"are you there"))
         self._socket = socket
         self.number += 1
         if self._journal:
@@ -288,9 +297,13 @@ class Link:
                 await asyncio.sleep(answer.delay_real_s)
             if not answer.is_silent:
                 if answer.error is not None:
-                    await self._send(socket, [ERROR, message_id, *answer.error, {}])
+                    await self._send(
+                        socket, self._speaker.error(message_id, *answer.error, payload)
+                    )
                 else:
                     await self._send(socket, [RESULT, message_id, answer.payload or {}])
+            if "TriggerMessage" in action and not self.options.manners.does_triggers:
+                continue
             for follow_up in answer.then:
                 self._tasks.start(follow_up(), f"after {action}")  # type: ignore[arg-type]
 
@@ -313,10 +326,24 @@ class Link:
         return str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
 
     async def call(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a call and return the answer's payload.
+        """Send a call in the station's own manner and return the answer's payload.
 
-        Raises LinkDown, NoAnswer or CallRefused.
+        A call that it leaves unsaid is answered by an empty one. Raises LinkDown, NoAnswer or
+        CallRefused.
         """
+        answer: dict[str, Any] | None = None
+        for said, body in self._speaker.says(action, payload):
+            told = await self._called(said, body)
+            answer = told if answer is None else answer
+        return answer or {}
+
+    async def call_aside(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a call without waiting for the answer to the one before; raises as `call`."""
+        if self._socket is None:
+            raise LinkDown("the station is offline")
+        return await self._exchange(self._socket, self._next_id(), action, payload)
+
+    async def _called(self, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         async with self._turn:
             if self._socket is not None and self._faults.drops_link():
                 self._outage_s = self._faults.plan.outage_s
@@ -371,6 +398,9 @@ class Link:
         self.keeps_up = False
         socket = self._socket
         if socket is not None:
+            if self.options.manners.closes_silently:
+                async with socket.send_context():
+                    socket.protocol.send_close()
             await socket.close()
             if self._socket is socket:
                 self._lost()

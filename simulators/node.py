@@ -19,6 +19,7 @@ from simulators.dialect import Dialect
 from simulators.faults import FaultPlan, Faults
 from simulators.journal import Journal
 from simulators.link import Answer, CallRefused, Link, LinkDown, LinkOptions, NoAnswer, Tasks
+from simulators.manners import PLAIN, Manners
 from simulators.outbox import Outbox, Outgoing
 from simulators.profiles import earliest
 from simulators.station import EvseSpec, State, StateChange, Station, Transaction
@@ -66,6 +67,7 @@ class StationNode(ABC):
         seed: int = 0,
         call_timeout_s: float = 30.0,
         boots: bool = False,
+        manners: Manners = PLAIN,
         vendor: str = "Simulated",
         model: str = "Station",
         firmware: str = "1.0",
@@ -102,6 +104,8 @@ class StationNode(ABC):
                 call_timeout_s=call_timeout_s,
                 message_ids=dialect.message_ids,
                 returns_after_close=dialect.returns_after_close,
+                manners=manners,
+                version=version,
                 seed=seed,
             )
         )
@@ -153,6 +157,7 @@ class StationNode(ABC):
             dropped=self._dropped,
             attempts=self.settings.message_attempts,
             attempt_interval_s=self.settings.message_attempt_interval_s,
+            is_last_first=self.link.options.manners.replay == "overtaken",
         )
 
     @abstractmethod
@@ -242,6 +247,9 @@ class StationNode(ABC):
         """
         link = self.link.number
         while True:
+            if self.link.options.manners.hasty:
+                status = self.client.status(1, self.station.evse(1).state, self.now())
+                self.tasks.start(self._said_aside(*status), "status before the boot")
             answer = await self.link.call(*self.client.boot(self._boot_reason))
             interval = answer.get("interval")
             interval_s = interval if isinstance(interval, int) and interval > 0 else 60
@@ -255,6 +263,10 @@ class StationNode(ABC):
             await self.clock.sleep(interval_s)
             if self.link.number != link:
                 raise LinkDown("another link has taken over")
+
+    async def _said_aside(self, action: str, payload: Payload) -> None:
+        """Say something while another call waits for its answer."""
+        await self.link.call_aside(action, payload)
 
     async def _heartbeats(self) -> None:
         while True:

@@ -42,6 +42,8 @@ class Outbox:
     dropped: Callable[[str, Payload], None]
     attempts: int = 3
     attempt_interval_s: float = 60.0
+    is_last_first: bool = False
+    """What was put last is sent first: live messages overtake those of an outage."""
     waiting: deque[Outgoing] = field(default_factory=deque)
     drops: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,7 +88,7 @@ class Outbox:
                 self._empty.set()
                 await self._wait()
                 continue
-            message = self.waiting[0]
+            message = self.waiting[-1 if self.is_last_first else 0]
             if not self.is_ready():
                 if message.is_durable:
                     await self._wait()

@@ -1,0 +1,97 @@
+"""Manners of speaking change the words of a message and not what it is about."""
+
+from typing import Any
+
+import pytest
+
+from simulators.manners import PLAIN, Manners, Speaker
+
+REGISTER = "Energy.Active.Import.Register"
+
+
+def event(number: int, kind: str = "Updated", **more: Any) -> dict[str, Any]:
+    return {
+        "eventType": kind,
+        "timestamp": "2026-03-02T16:00:00.250Z",
+        "triggerReason": "MeterValuePeriodic",
+        "seqNo": number,
+        "transactionInfo": {"transactionId": "tx"},
+        "evse": {"id": 1},
+        "meterValue": [
+            {
+                "timestamp": "2026-03-02T16:00:00.250Z",
+                "sampledValue": [
+                    {"value": 300.08, "measurand": REGISTER, "unitOfMeasure": {"unit": "Wh"}}
+                ],
+            }
+        ],
+        **more,
+    }
+
+
+def said(payload: dict[str, Any], **manners: Any) -> list[tuple[str, dict[str, Any]]]:
+    speaker = Speaker(manners=Manners(**manners), version="2.0.1")
+    return speaker.says("TransactionEvent", payload)
+
+
+def test_without_manners_nothing_is_changed() -> None:
+    speaker = Speaker(manners=PLAIN, version="2.0.1")
+    assert speaker.says("TransactionEvent", event(3)) == [("TransactionEvent", event(3))]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [("zero", [0, 0, 0]), ("stuck", [0, 1, 1]), ("from_one", [1, 2, 3]), ("ok", [0, 1, 2])],
+)
+def test_numbers_go_wrong_in_their_own_way(numbers: str, expected: list[int]) -> None:
+    speaker = Speaker(manners=Manners(numbers=numbers), version="2.0.1")
+    found = [speaker.says("TransactionEvent", event(n))[0][1]["seqNo"] for n in range(3)]
+    assert found == expected
+
+
+def test_values_of_the_evse_leave_no_gap_in_the_numbers() -> None:
+    speaker = Speaker(manners=Manners(updates="by_evse"), version="2.0.1")
+    kinds = ["Started", "Updated", "Updated", "Ended"]
+    found = [speaker.says("TransactionEvent", event(n, kind))[0] for n, kind in enumerate(kinds)]
+    assert [action for action, _ in found] == [
+        "TransactionEvent", "MeterValues", "MeterValues", "TransactionEvent",
+    ]  # fmt: skip
+    assert [payload.get("seqNo") for _, payload in found] == [0, None, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("meter", "values"),
+    [
+        ("kwh", [0.30008]),
+        ("mislabelled", [300.08]),
+        ("per_phase", [pytest.approx(0.10002667)] * 3),
+    ],
+)
+def test_energy_is_told_in_other_units(meter: str, values: list[Any]) -> None:
+    ((_, payload),) = said(event(1), meter=meter)
+    samples = payload["meterValue"][0]["sampledValue"]
+    assert [s["value"] for s in samples] == values
+    assert {s["unitOfMeasure"]["unit"] for s in samples} == {"kWh"}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ("seconds", "2026-03-02T16:00:00Z"),
+        ("no_zone", "2026-03-02T16:00:00.250"),
+        ("unset", "1970-03-02T16:00:00.250Z"),
+    ],
+)
+def test_every_time_of_a_message_is_spelled_alike(times: str, expected: str) -> None:
+    ((_, payload),) = said(event(1), times=times)
+    assert {payload["timestamp"], payload["meterValue"][0]["timestamp"]} == {expected}
+
+
+def test_an_end_of_an_outage_may_stay_untold() -> None:
+    assert said(event(4, "Ended", offline=True), tells_end=False) == []
+    assert len(said(event(4, "Ended"), tells_end=False)) == 1
+
+
+def test_a_manner_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="from_one"):
+        Manners(numbers="roman")
