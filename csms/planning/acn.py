@@ -161,19 +161,12 @@ class _Network:
             return min(max(current_a, 0.0), self.most_a[at])
         return max((a for a in levels if a <= current_a + 1e-6), default=0.0)
 
-    def limit_rows(self, sessions: Sequence[SessionInfo]) -> tuple[LimitRow, ...]:
-        """Return the limits that the cars of `sessions` count in."""
-        terms: list[list[Term]] = [[] for _ in self.limits]
-        for session in sessions:
-            for j, factor, angle_deg in self.factors[self.index[session.station_id]]:
-                terms[j].append(
-                    Term(session_id=session.session_id, factor=factor, angle_deg=angle_deg)
-                )
-        return tuple(
-            LimitRow(row_id=name, limit_a=(limit_a,), terms=tuple(own))
-            for (name, limit_a), own in zip(self.limits, terms, strict=True)
-            if own
-        )
+    def terms(self, session: SessionInfo) -> list[tuple[int, Term]]:
+        """Return in which limits the car of `session` counts, and how."""
+        return [
+            (j, Term(session_id=session.session_id, factor=factor, angle_deg=angle_deg))
+            for j, factor, angle_deg in self.factors[self.index[session.station_id]]
+        ]
 
 
 class AcnScheduler:
@@ -194,11 +187,12 @@ class AcnScheduler:
         self._known: _Network | None = None
         self._most_a: dict[str, float] = {}
         self._since: dict[str, tuple[bool, datetime]] = {}
+        self._terms: dict[str, list[tuple[int, Term]]] = {}
 
     def register_interface(self, interface: Interface) -> None:
         """Remember the simulator's interface, and forget what was learned from another one."""
         self._interface, self._known = interface, None
-        self._most_a, self._since = {}, {}
+        self._most_a, self._since, self._terms = {}, {}, {}
 
     def run(self) -> dict[str, list[float]]:
         """Return the pilots of this step by station, A."""
@@ -253,7 +247,7 @@ class AcnScheduler:
             peak_hint_kw=options.peak_hint_kw,
             days_left=max((month_end - now) / timedelta(days=1), 1.0),
             sessions=sessions,
-            limit_rows=self._network.limit_rows(active_sessions),
+            limit_rows=self._limit_rows(active_sessions),
         )
 
     @property
@@ -267,6 +261,21 @@ class AcnScheduler:
         if self._known is None:
             self._known = _Network.of(self._world.infrastructure_info())
         return self._known
+
+    def _limit_rows(self, sessions: Sequence[SessionInfo]) -> tuple[LimitRow, ...]:
+        """Return the limits that the cars of `sessions` count in."""
+        terms: list[list[Term]] = [[] for _ in self._network.limits]
+        for session in sessions:
+            own = self._terms.get(session.session_id)
+            if own is None:
+                own = self._terms[session.session_id] = self._network.terms(session)
+            for j, term in own:
+                terms[j].append(term)
+        return tuple(
+            LimitRow(row_id=name, limit_a=(limit_a,), terms=tuple(own))
+            for (name, limit_a), own in zip(self._network.limits, terms, strict=True)
+            if own
+        )
 
     def _car(
         self,

@@ -40,10 +40,11 @@ class Levels:
         }
         lists = [known[s.levels_a] for s in sessions]
         listed = np.zeros((len(sessions), 1 + max(map(len, lists), default=0)))
-        for i, currents in enumerate(lists):
+        for at, currents in known.items():
             if currents:
-                listed[i, 1 : len(currents) + 1] = np.array(currents) * per_a[i]
-                listed[i, len(currents) + 1 :] = currents[-1] * per_a[i]
+                cars = [i for i, s in enumerate(sessions) if s.levels_a == at]
+                rest = listed.shape[1] - 1 - len(currents)
+                listed[cars, 1:] = np.outer(per_a[cars], currents + currents[-1:] * rest)
         has_list = np.array([bool(c) for c in lists], dtype=np.bool_)
         return cls(
             step_kw=np.where(has_list | ~np.isfinite(step), 0.0, step),
@@ -81,18 +82,22 @@ class Levels:
 
     def floor_each(self, kw: Floats) -> Floats:
         """Return for each car the highest of its levels that is at most its `kw`, (N,)."""
-        step = np.where(self.step_kw > 0, self.step_kw, 1.0)
-        found = np.where(self.step_kw > 0, np.floor(kw / step + _EPSILON) * step, kw)
-        if self.has_list.any():
-            at = (self.listed <= kw[:, None] + _EPSILON).sum(axis=1) - 1
+        found = kw
+        if self.step_kw.any():
+            step = np.where(self.step_kw > 0, self.step_kw, 1.0)
+            found = np.where(self.step_kw > 0, np.floor(kw / step + _EPSILON) * step, kw)
+        if self.listed.shape[1] > 1:
+            at = np.count_nonzero(self.listed <= kw[:, None] + _EPSILON, axis=1) - 1
             found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
         return np.asarray(found, dtype=np.float64)
 
     def above_each(self, kw: Floats) -> Floats:
         """Return for each car the next of its levels above its `kw`, (N,); the highest stays."""
-        found = self.floor_each(kw) + self.step_kw
-        if self.has_list.any():
-            at = (self.listed <= kw[:, None] + _EPSILON).sum(axis=1)
+        found = kw
+        if self.step_kw.any() or not self.has_list.all():
+            found = self.floor_each(kw) + self.step_kw
+        if self.listed.shape[1] > 1:
+            at = np.count_nonzero(self.listed <= kw[:, None] + _EPSILON, axis=1)
             at = np.minimum(at, self.listed.shape[1] - 1)
             found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
         return np.asarray(found, dtype=np.float64)

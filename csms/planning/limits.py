@@ -308,7 +308,10 @@ def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Fl
     # What points away from a side would relieve it, until that car stops drawing.
     along = np.maximum(np.cos(np.radians(angles - normals[:, None])), 0.0) * np.abs(factors)
     use = np.zeros((len(sides), len(per_a)))
-    np.add.at(use.T, cars, along.T)
+    if len(set(cars.tolist())) == len(cars):
+        use[:, cars] = along
+    else:
+        np.add.at(use.T, cars, along.T)
     for own, share in zip(use * per_a, shares.tolist(), strict=True):
         rows.add("", row.row_id, limit * share, load * share, own, "limit row")
 
