@@ -7,8 +7,6 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from csms import security
 from csms.clock import Clock
 from csms.core.errors import ConfigError
@@ -67,22 +65,11 @@ def tenant_keys(identity: IdentitySettings, store_url: str) -> TenantKeys:
 
     Raises ConfigError where no key is configured and there is no place to keep one.
     """
-    key = _secret(identity.tenant_key, identity.tenant_key_file)
-    previous = _secret(identity.previous_tenant_key, identity.previous_tenant_key_file)
+    key = security.secret(identity.tenant_key, identity.tenant_key_file)
+    previous = security.secret(identity.previous_tenant_key, identity.previous_tenant_key_file)
     if key is None:
         key = _kept_key(store_url)
     return TenantKeys(key=key, epoch=identity.key_epoch, previous=previous)
-
-
-def _secret(value: SecretStr | None, file: Path | None) -> bytes | None:
-    if value is not None:
-        return value.get_secret_value().encode()
-    if file is None:
-        return None
-    try:
-        return file.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"identity: {file} cannot be read: {error.strerror}") from error
 
 
 def _kept_key(store_url: str) -> bytes:

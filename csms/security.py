@@ -5,15 +5,18 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from csms.core.errors import ConfigError, InvalidInput
 from csms.gateway.config import GatewayConfig
 from csms.gateway.tls import server_context
 from csms.identity.certificates import certificates_in
+from csms.providers.contracts import HttpContracts
 from csms.providers.fetch import Fetcher
 from csms.providers.ocsp import OcspResponders
 from csms.service.authority import STATION_ROOT, LocalAuthority
 from csms.service.contracts import Contracts
-from csms.settings import Settings
+from csms.settings import SecuritySettings, Settings
 
 
 def local_authority(settings: Settings) -> LocalAuthority | None:
@@ -41,7 +44,32 @@ def contracts(settings: Settings) -> Contracts:
     source = OcspResponders(
         hosts=security.ocsp_hosts, fetcher=Fetcher(), allow_local=security.ocsp_allow_local
     )
-    return Contracts(source=source, trusted=tuple(trusted))
+    return Contracts(source=source, trusted=tuple(trusted), issuer=_contract_service(security))
+
+
+def secret(value: SecretStr | None, file: Path | None) -> bytes | None:
+    """Return a secret of the configuration, given there or in a file; raises ConfigError."""
+    if value is not None:
+        return value.get_secret_value().encode()
+    if file is None:
+        return None
+    try:
+        return file.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _contract_service(security: SecuritySettings) -> HttpContracts | None:
+    """Return who issues contract certificates, None where nobody is named; raises ConfigError."""
+    if not security.contract_service_url:
+        return None
+    token = secret(security.contract_service_token, security.contract_service_token_file)
+    return HttpContracts(
+        url=security.contract_service_url,
+        token=(token or b"").decode(),
+        fetcher=Fetcher(),
+        allow_local=security.contract_service_allow_local,
+    )
 
 
 def station_ca_files(settings: Settings) -> list[Path]:

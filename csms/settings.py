@@ -77,6 +77,12 @@ class SecuritySettings(Section):
     """An end that is nearer raises an alarm, and is renewed where automation is on."""
     contract_roots_file: Path | None = None
     """PEM file of the authorities whose contract certificates (ISO 15118) count."""
+    contract_service_url: str = ""
+    """The service that issues contract certificates to vehicles; without one they are told no."""
+    contract_service_token: SecretStr | None = None
+    contract_service_token_file: Path | None = None
+    contract_service_allow_local: bool = False
+    """Permit that service inside our own network, and plain http on this machine."""
     ocsp_hosts: tuple[str, ...] = ()
     """Hosts of OCSP responders that are asked; a responder elsewhere never is."""
     ocsp_allow_local: bool = False

@@ -39,6 +39,29 @@ class StatusAsked(Report[StatusReply]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractReply:
+    """What a contract service answers to a vehicle, EXI in base64; "" where there is none."""
+
+    exi_response: str
+    remaining_contracts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractAsked(Report[ContractReply]):
+    """Get15118EVCertificate: a vehicle asks for a contract certificate, or for a newer one.
+
+    `exi_request` goes to the contract service as it came. `most_chains` and `first_emaids` are
+    those of 2.1.
+    """
+
+    schema_version: str
+    action: str
+    exi_request: str
+    most_chains: int | None = None
+    first_emaids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityEventReported(Report[Noted]):
     """SecurityEventNotification; `at` is by the station's clock."""
 

@@ -12,6 +12,8 @@ from csms.core.security import HashData, ListedCertificate, OcspQuestion
 from csms.core.security_messages import (
     CertificateAsked,
     CertificateReply,
+    ContractAsked,
+    ContractReply,
     DeleteCertificate,
     InstallCertificate,
     ListCertificates,
@@ -36,6 +38,8 @@ from csms.gateway.values import instant
 _STATION = "ChargingStationCertificate"
 _MAX_RESULT = 5_500
 """Characters of an OCSP response that every version of 2.x takes."""
+_MAX_EXI: Mapping[OcppVersion, int] = {OcppVersion.V201: 7_500, OcppVersion.V21: 17_000}
+"""Characters of a contract service's answer that a version takes."""
 _NAMES_16: Mapping[str, str] = {
     "CSMSRootCertificate": "CentralSystemRootCertificate",
     "ManufacturerRootCertificate": "ManufacturerRootCertificate",
@@ -67,6 +71,32 @@ def _status_answer(reply: StatusReply) -> Payload:
     if not 0 < len(reply.result) <= _MAX_RESULT:
         return {"status": "Failed"}
     return {"status": "Accepted", "ocspResult": reply.result}
+
+
+def contract_asked(version: OcppVersion) -> Callable[[Call, Origin], Exchange]:
+    """Return how Get15118EVCertificate becomes a question."""
+
+    def answer(reply: ContractReply) -> Payload:
+        if not 0 < len(reply.exi_response) <= _MAX_EXI[version]:
+            return {"status": "Failed", "exiResponse": ""}
+        found: Payload = {"status": "Accepted", "exiResponse": reply.exi_response}
+        if version is OcppVersion.V21 and reply.remaining_contracts is not None:
+            found["remainingContracts"] = reply.remaining_contracts
+        return found
+
+    def ask(call: Call, origin: Origin) -> Exchange:
+        payload = call.payload
+        report = ContractAsked(
+            **origin._asdict(),
+            schema_version=payload["iso15118SchemaVersion"],
+            action=payload["action"],
+            exi_request=payload["exiRequest"],
+            most_chains=payload.get("maximumContractCertificateChains"),
+            first_emaids=tuple(payload.get("prioritizedEMAIDs", ())),
+        )
+        return Exchange(report, answer)
+
+    return ask
 
 
 def question(data: Payload) -> OcspQuestion:

@@ -265,8 +265,7 @@ _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "DataTransfer": _vendor,
     "SignCertificate": certificates.asked,
     "SecurityEventNotification": certificates.security_event(OcppVersion.V201),
-    # No contract provider is attached: an honest no.
-    "Get15118EVCertificate": record({"status": "Failed", "exiResponse": ""}),
+    "Get15118EVCertificate": certificates.contract_asked(OcppVersion.V201),
     "GetCertificateStatus": certificates.status_asked,
 } | {
     action: record({})

@@ -266,6 +266,7 @@ def _read_abilities(answer: Payload) -> CommandResult:
 
 _EXCHANGES: dict[str, Callable[[Call, Origin], Exchange]] = {
     "SecurityEventNotification": certificates.security_event(OcppVersion.V21),
+    "Get15118EVCertificate": certificates.contract_asked(OcppVersion.V21),
     "Authorize": _authorize,
     "NotifyPriorityCharging": _priority,
     "TransactionEvent": _transaction,

@@ -37,7 +37,12 @@ from csms.core.messages import (
     VendorReply,
 )
 from csms.core.model import OcppVersion
-from csms.core.security_messages import CertificateAsked, SecurityEventReported, StatusAsked
+from csms.core.security_messages import (
+    CertificateAsked,
+    ContractAsked,
+    SecurityEventReported,
+    StatusAsked,
+)
 from csms.core.smart import LimitNotified, ProfilesReported, ScheduleProposed
 from csms.service.aftercare import Aftercare
 from csms.service.authorization import Authorizer
@@ -121,6 +126,7 @@ class Central:
             SecurityNoticed: links.noticed,
             CertificateAsked: certificates.asked,
             StatusAsked: contracts.asked,
+            ContractAsked: contracts.requested,
             SecurityEventReported: certificates.security_event,
             StationSeen: links.seen,
             StationBooted: self._booted,

@@ -1,4 +1,5 @@
-"""Contract certificates: whether what a vehicle shows beside its eMAID is good, asked in time.
+"""Contract certificates: whether what a vehicle shows beside its eMAID is good, asked in time;
+and new ones, from the contract service that the operator named.
 
 A station sends either the hashes of the contract's chain with the responders to ask, or the chain
 itself (OCPP 2.x C07). This is the one decision that waits for the network, and only where a
@@ -18,11 +19,16 @@ import structlog
 from csms.core.errors import InvalidInput, ProviderError
 from csms.core.messages import TokenPresented
 from csms.core.security import HashData, OcspQuestion
-from csms.core.security_messages import StatusAsked, StatusReply
+from csms.core.security_messages import (
+    ContractAsked,
+    ContractReply,
+    StatusAsked,
+    StatusReply,
+)
 from csms.identity import contract, ocsp
 from csms.identity.contract import ACCEPTED, REVOKED, UNCHECKED
 from csms.identity.ocsp import Known, Revocation, Verdict
-from csms.service.sources import OcspSource
+from csms.service.sources import ContractSource, OcspSource
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +43,8 @@ class Contracts:
 
     source: OcspSource
     trusted: Known
+    issuer: ContractSource | None = None
+    """Who issues contract certificates; None where the operator named nobody."""
     within_s: float = WITHIN_S
     _kept: dict[HashData, tuple[Verdict, bytes]] = field(default_factory=dict)
 
@@ -69,6 +77,24 @@ class Contracts:
             return StatusReply(result=base64.b64encode(answer).decode())
         log.warning("certificate status not known", station_id=report.station_id, why=why)
         return StatusReply(result="")
+
+    async def requested(self, report: ContractAsked) -> ContractReply:
+        """Return what the contract service answers to a vehicle; "" if there is none, or no answer.
+
+        It has as long as a responder: a vehicle waits five seconds in all.
+        """
+        if self.issuer is None:
+            why = "no contract service is set up (security.contract_service_url)"
+        else:
+            try:
+                async with asyncio.timeout(self.within_s):
+                    return await self.issuer.issue(report)
+            except TimeoutError:
+                why = f"no answer within {self.within_s:g} s"
+            except ProviderError as error:
+                why = str(error)
+        log.warning("no contract certificate", station_id=report.station_id, why=why)
+        return ContractReply(exi_response="")
 
     async def _by_hashes(self, asked: Sequence[OcspQuestion], others: Known, now: datetime) -> str:
         for one in asked:

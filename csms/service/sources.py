@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from csms.core.model import CarbonIntensity, Price
+from csms.core.security_messages import ContractAsked, ContractReply
 
 
 class TariffSource(Protocol):
@@ -32,4 +33,12 @@ class OcspSource(Protocol):
 
     async def ask(self, url: str, question: bytes) -> bytes:
         """Return what the responder at `url` answers to `question`, both DER (RFC 6960)."""
+        ...
+
+
+class ContractSource(Protocol):
+    """A service that issues contract certificates to vehicles (ISO 15118)."""
+
+    async def issue(self, asked: ContractAsked) -> ContractReply:
+        """Return its answer to a vehicle's request, which only it and the vehicle read."""
         ...

@@ -1,6 +1,9 @@
 """Contract certificates (C10-C12, M11, M13, M14): checked with a real responder on loopback."""
 
+import asyncio
 import base64
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,12 +13,15 @@ from typing import Any
 import pytest
 from cryptography.x509 import ocsp
 
+from csms.core.errors import ConfigError
 from csms.core.model import TokenRecord
-from csms.settings import SecuritySettings
+from csms.security import contracts
+from csms.settings import SecuritySettings, Settings
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import lab_with
 from tests.conformance.responder import Responder, Signer, made, named, responding
 from tests.conformance.story import Story
+from tests.providers.conftest import SampleServer
 from tests.scenarios.world import did_of
 
 EMAID = "DE8ACC12E46L89"
@@ -191,3 +197,76 @@ async def test_a_responder_that_is_silent_or_not_listed_is_an_answer_in_time(
             )
             assert answer == {"status": "Failed"}
         assert len(contract.responder.asked) == count
+
+
+# --- new contracts -------------------------------------------------------------------------------
+
+WANTED = {
+    "iso15118SchemaVersion": "urn:iso:15118:2:2013:MsgDef",
+    "action": "Install",
+    "exiRequest": "gJgCAAA=",
+}
+FAILED = {"status": "Failed", "exiResponse": ""}
+
+
+@contextlib.asynccontextmanager
+async def issuing(url: str, tmp_path: Path) -> AsyncIterator[tuple[Lab, SampleServer]]:
+    """Run a system whose vehicles get their contracts from a service on loopback."""
+    service = SampleServer()
+    listening = await asyncio.start_server(service.serve, "127.0.0.1", 0)
+    service.port = listening.sockets[0].getsockname()[1]
+    token = tmp_path / "token"
+    token.write_text("the service knows us\n")
+    security = SecuritySettings(
+        contract_service_url=service.url("ev"),
+        contract_service_token_file=token,
+        contract_service_allow_local=True,
+    )
+    async with listening, lab_with(url, security=security) as lab:
+        yield lab, service
+        service.release.set()
+
+
+@pytest.mark.parametrize("version", ["2.0.1", "2.1"])
+async def test_m12_a_vehicle_gets_what_the_contract_service_answers(
+    version: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    async with issuing(sqlite_url, tmp_path) as (lab, service), lab.station(version) as station:
+        service.says("ev", {"exiResponse": "gJgEAAA=", "remainingContracts": 2})
+        more = {"maximumContractCertificateChains": 3, "prioritizedEMAIDs": [EMAID]}
+        asked = WANTED if version == "2.0.1" else {**WANTED, "action": "Update", **more}
+        answer = await station.call("Get15118EVCertificate", asked)
+        rest = {} if version == "2.0.1" else {"remainingContracts": 2}
+        assert answer == {"status": "Accepted", "exiResponse": "gJgEAAA=", **rest}
+        ((line, headers, body),) = service.requests
+        assert (line, headers["authorization"]) == ("POST /ev", "bearer the service knows us")
+        assert json.loads(body) == asked
+
+
+@pytest.mark.parametrize(
+    "says", [{}, {"exiResponse": ""}, {"exiResponse": "A" * 17_001}, [], b"no json", "hangs", 500]
+)
+async def test_m13_a_contract_service_that_gives_nothing_is_a_no_in_time(
+    says: object, sqlite_url: str, tmp_path: Path
+) -> None:
+    async with issuing(sqlite_url, tmp_path) as (lab, service), lab.station("2.1") as station:
+        service.says("ev", {} if says == 500 else says, status=500 if says == 500 else 200)
+        service.answers["/ev"].hangs = says == "hangs"
+        async with asyncio.timeout(5):
+            assert await station.call("Get15118EVCertificate", WANTED) == FAILED
+            # The link has lived through it.
+            assert "currentTime" in await station.call("Heartbeat", {})
+
+
+@pytest.mark.parametrize("url", ["no url", "ftp://contracts.example/", "https://[::1"])
+def test_a_contract_service_that_cannot_be_asked_is_a_wrong_configuration(url: str) -> None:
+    with pytest.raises(ConfigError, match="contract_service_url"):
+        contracts(Settings(security=SecuritySettings(contract_service_url=url)))
+
+
+async def test_a_contract_service_in_our_own_network_has_to_be_permitted(
+    sqlite_url: str,
+) -> None:
+    security = SecuritySettings(contract_service_url="https://127.0.0.1:9/ev")
+    async with lab_with(sqlite_url, security=security) as lab, lab.station("2.0.1") as station:
+        assert await station.call("Get15118EVCertificate", WANTED) == FAILED
