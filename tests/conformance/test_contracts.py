@@ -176,7 +176,7 @@ async def test_m11_what_a_responder_says_is_passed_on_and_kept(contract: Contrac
         assert len(contract.responder.asked) == 2, "and asked again after it"
 
 
-@pytest.mark.case("M13", "M14", "C10")
+@pytest.mark.case("M13", "M14", "C10", "C16")
 async def test_a_responder_that_is_silent_or_not_listed_is_an_answer_in_time(
     contract: Contract,
 ) -> None:
@@ -188,7 +188,10 @@ async def test_a_responder_that_is_silent_or_not_listed_is_an_answer_in_time(
         assert answer == {"status": "Failed"}
         assert contract.responder.asked == [0]
         shown = {"iso15118CertificateHashData": contract.hashes}
-        assert await authorize(station, **shown) == ("NoCertificateAvailable", "Invalid")
+        async with asyncio.timeout(5):
+            assert await authorize(station, **shown) == ("NoCertificateAvailable", "Invalid")
+        decision = (await contract.lab.get("decisions"))["items"][0]
+        assert decision["reason"] == "certificate_refused"
         count = len(contract.responder.asked)
         for host in ("127.0.0.1", "10.0.0.1", "ocsp.example"):
             url = f"http://{host}:{contract.responder.port}/ocsp"
