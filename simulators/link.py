@@ -301,7 +301,8 @@ class Link:
                         socket, self._speaker.error(message_id, *answer.error, payload)
                     )
                 else:
-                    await self._send(socket, [RESULT, message_id, answer.payload or {}])
+                    told = self._speaker.answers(action, answer.payload or {})
+                    await self._send(socket, [RESULT, message_id, told])
             if "TriggerMessage" in action and not self.options.manners.does_triggers:
                 continue
             for follow_up in answer.then:

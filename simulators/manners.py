@@ -43,8 +43,10 @@ class Manners:
     ("overtaken"). `marks_offline` false leaves out the mark of 2.x; `tells_end` false says nothing
     of an end that came while the link was away.
 
-    `errors` is the shape of its CALLERRORs. With `does_triggers` false a trigger is accepted and
-    never carried out.
+    `needs_reboot` answers what it was set with RebootRequired; `bare_keys` lists the keys of 1.6
+    without their values. `foreign_boot` boots a 2.x link in the words of 1.6 before it does so in
+    its own. `errors` is the shape of its CALLERRORs. With `does_triggers` false a trigger is
+    accepted and never carried out.
     """
 
     path: str = ""
@@ -63,6 +65,9 @@ class Manners:
     replay: str = "in_turn"
     marks_offline: bool = True
     tells_end: bool = True
+    needs_reboot: bool = False
+    bare_keys: bool = False
+    foreign_boot: bool = False
     errors: str = "ok"
     does_triggers: bool = True
 
@@ -120,6 +125,20 @@ class Speaker:
             "lost_id": ["-1", code, description, {}],
         }
         return [4, *shapes.get(self.manners.errors, [message_id, code, description, {}])]
+
+    def answers(self, action: str, payload: Mapping[str, Any]) -> Payload:
+        """Return what is answered in place of `payload`."""
+        answer: Payload = json.loads(json.dumps(payload))
+        if self.manners.needs_reboot:
+            if action == "ChangeConfiguration" and answer["status"] == "Accepted":
+                answer["status"] = "RebootRequired"
+            for result in answer.get("setVariableResult", ()):
+                if result["attributeStatus"] == "Accepted":
+                    result["attributeStatus"] = "RebootRequired"
+        if self.manners.bare_keys:
+            for key in answer.get("configurationKey", ()):
+                key.pop("value", None)
+        return answer
 
     # --- transactions of 2.x
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import random
 import uuid
 from abc import ABC, abstractmethod
@@ -246,8 +247,13 @@ class StationNode(ABC):
         With `retries` it asks again, as long as the link lives, until it is accepted.
         """
         link = self.link.number
+        manners = self.link.options.manners
+        if manners.foreign_boot:
+            words = {"chargePointVendor": self.vendor, "chargePointModel": self.model}
+            with contextlib.suppress(CallRefused):
+                await self.link.call_aside("BootNotification", words)
         while True:
-            if self.link.options.manners.hasty:
+            if manners.hasty:
                 status = self.client.status(1, self.station.evse(1).state, self.now())
                 self.tasks.start(self._said_aside(*status), "status before the boot")
             answer = await self.link.call(*self.client.boot(self._boot_reason))

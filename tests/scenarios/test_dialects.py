@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from csms.core.model import StationLimits
-from csms.settings import GatewaySettings
+from csms.settings import GatewaySettings, PlannerSettings
 from csms.store import reported, stations
 from simulators.battery import Vehicle
 from simulators.dialect import Dialect
@@ -237,6 +237,38 @@ async def test_a_station_that_ends_a_session_at_0_a_gets_none_again(
         await eventually(lambda: world.clock.now() - began_at > timedelta(minutes=20), within_s=40)
         assert len(station.finished) == 1
         assert station.station.evse(1).offered == pytest.approx(6.0, abs=0.2)
+
+
+COMPOSITES = ("none", "empty", "minus_one", "default", "first_second")
+
+
+async def test_whatever_a_composite_schedule_says_the_plan_is_kept_and_the_limit_holds(
+    version: str, sqlite_url: str
+) -> None:
+    planner = PlannerSettings(collect_s=0.1, read_back_after_s=20, read_back_every_s=60)
+    async with living(settings(sqlite_url, limit_kw=25.0, planner=planner), speed=60) as world:
+        found = [
+            await charging(world, n, version, Dialect(composite=shape))
+            for n, shape in enumerate(COMPOSITES, start=1)
+        ]
+
+        async def all_read() -> bool:
+            asked = [await world.commands(s.station_id, "ReadComposite") for s in found]
+            return all(len([c for c in those if c.finished_at]) >= 3 for those in asked)
+
+        await eventually(all_read, "composite schedules were not read three times", within_s=60)
+
+        async def all_as_planned() -> bool:
+            for station in found:
+                wanted = await planned_a(world, station.station_id)
+                station.station.advance(station.now())
+                offered = station.station.evse(1).offered
+                if wanted is None or not wanted - 1.0 <= offered <= wanted + 0.01:
+                    return False
+            return True
+
+        await eventually(all_as_planned, "not every station is at what was planned", within_s=60)
+        assert seconds_above(world.course(), 25_000) == 0
 
 
 async def said_of_model(world: World, item: str) -> list[tuple[Any, str]]:

@@ -92,6 +92,16 @@ def test_an_end_of_an_outage_may_stay_untold() -> None:
     assert len(said(event(4, "Ended"), tells_end=False)) == 1
 
 
+def test_answers_are_spelled_in_the_stations_own_way() -> None:
+    speaker = Speaker(manners=Manners(needs_reboot=True, bare_keys=True), version="1.6")
+    changed = speaker.answers("ChangeConfiguration", {"status": "Accepted"})
+    assert changed == {"status": "RebootRequired"}
+    assert speaker.answers("ChangeConfiguration", {"status": "Rejected"}) == {"status": "Rejected"}
+    told = {"configurationKey": [{"key": "A", "readonly": True, "value": "1"}]}
+    bare = {"configurationKey": [{"key": "A", "readonly": True}]}
+    assert speaker.answers("GetConfiguration", told) == bare
+
+
 def test_a_manner_that_nobody_has_is_refused() -> None:
     with pytest.raises(ValueError, match="from_one"):
         Manners(numbers="roman")
