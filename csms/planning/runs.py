@@ -6,6 +6,8 @@ what fits into the running slot does not wait for hours that are wanted for arri
 moves energy of one car into room that is free: no other car's row changes.
 """
 
+from operator import mul
+
 import numpy as np
 
 from csms.planning.grid import Flags, Floats, Grid
@@ -162,7 +164,9 @@ def _moved_up(
     row: list[float], gap: range, hours: list[float], least: float, upper: list[float]
 ) -> list[float] | None:
     """Return `row` with all that comes after `gap` from its start on, None if it does not fit."""
-    left = sum(kw * h for kw, h in zip(row[gap.stop :], hours[gap.stop :], strict=True))
+    if hours[gap.start] <= 0 or upper[gap.start] < least - EPSILON_KW:
+        return None
+    left = sum(map(mul, row[gap.stop :], hours[gap.stop :]))
     new = [*row[: gap.start], *([0.0] * (len(row) - gap.start))]
     for k in range(gap.start, len(row)):
         if left <= ENERGY_KWH:
@@ -189,8 +193,12 @@ def _bridged(
     for k in gap:
         new[k] = least
         more += least * hours[k]
-    can = [k for k, kw in enumerate(row) if kw > least and hours[k] > 0]
-    for k in sorted(can, key=lambda k: (-cost[k], -k)):
+    can = [k for k in range(len(row) - 1, -1, -1) if row[k] > least and hours[k] > 0]
+    # The dearest first, and of equally dear ones the last.
+    can.sort(key=cost.__getitem__, reverse=True)
+    for k in can:
+        if more <= 0:
+            break
         less = min((new[k] - least) * hours[k], more)
         new[k] -= less / hours[k]
         more -= less
