@@ -33,6 +33,8 @@ HEADROOM_FROM, HEADROOM_WHOLE = 0.3, 0.6
 """Demand as a share of the power there is: up to the first nothing is kept for arrivals, since they
 find room anyhow, from the second on all that was asked for."""
 """What energy within READY_BEFORE of the departure is made to cost extra while planning."""
+MOST_COMPARED = 100_000
+"""Limits are compared with each other up to so many pairs and slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,7 +450,30 @@ def _that_bind(limits: Limits, room: Floats, most_kw: Floats) -> NDArray[np.int6
     for row in [0, *(np.flatnonzero(can[1:]) + 1).tolist()]:
         # Three-phase cars alone make the rows of three phases the same.
         found.setdefault(limits.use[row].tobytes() + room[row].tobytes(), row)
-    return np.array(sorted(found.values()), dtype=np.int64)
+    rows = np.array(sorted(found.values()), dtype=np.int64)
+    return rows[~_implied(limits.use[rows], np.maximum(room[rows], 0.0))]
+
+
+def _implied(use: Floats, room: Floats) -> Flags:
+    """Return which rows of `use` (R, N) and `room` (R, K) another one keeps as well, (R,).
+
+    Sides of a polygon often lie outside those of another network's, and a fuse behind a smaller
+    one never blows. The first row, the site's, is never one of them.
+    """
+    if (room == room[:, :1]).all():
+        room = room[:, :1]
+    count, slots = room.shape
+    if count < 2 or count * count * slots > MOST_COMPARED:
+        return np.zeros(count, dtype=np.bool_)
+    use = use[:, _kinds(use)[1]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # How many times what it takes of the other row a car takes of the one.
+        times = np.where(use[:, None] > 0, use[:, None] / use[None], 0.0).max(axis=2)
+        is_within = (times[:, :, None] * room[None] <= room[:, None] * (1 + 1e-12)).all(axis=2)
+    earlier = np.tri(count, k=-1, dtype=np.bool_)
+    implied = np.any(is_within & (earlier | ~is_within.T), axis=1)
+    implied[0] = False
+    return np.asarray(implied, dtype=np.bool_)
 
 
 def _kinds(use: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

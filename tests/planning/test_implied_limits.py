@@ -1,0 +1,56 @@
+"""Limits that others keep as well are not put to the solver, and are kept all the same."""
+
+import numpy as np
+import pytest
+
+from csms.core.circuit import Circuit
+from csms.core.plan import PlanningCase
+from csms.planning.grid import grid_of
+from csms.planning.planner import plan
+from tests.planning.cases import broken_laws, car, case
+from tests.planning.test_fuzz import random_site
+
+
+def garage(*limits_kw: float) -> PlanningCase:
+    """Return four cars behind fuses in a row, the first next to the site's connection."""
+    circuits = tuple(
+        Circuit(circuit_id=f"k{i}", parent_id=f"k{i - 1}" if i else "", limit_kw=(limit_kw,))
+        for i, limit_kw in enumerate(limits_kw)
+    )
+    cars = [car(f"c{i}", required_kwh=30.0, circuit_id=circuits[-1].circuit_id) for i in range(4)]
+    return case(*cars, limit_kw=40.0, circuits=circuits)
+
+
+def bound_by(of: PlanningCase) -> list[str]:
+    """Return the names of the limits that the solver sees."""
+    grid = grid_of(of)
+    return [grid.limits.label(row) for row in grid.rows.tolist()]
+
+
+def test_a_fuse_behind_a_smaller_one_is_no_limit_of_its_own() -> None:
+    assert bound_by(garage(20.0, 30.0)) == ["site limit", "k0 kW"]
+    assert bound_by(garage(20.0, 10.0)) == ["site limit", "k1 kW"]
+    assert bound_by(garage(45.0)) == ["site limit"]
+    # Of two that are as large the first says why.
+    assert bound_by(garage(20.0, 20.0)) == ["site limit", "k0 kW"]
+
+
+def test_a_fuse_behind_a_smaller_one_changes_no_row() -> None:
+    with_both, with_one = plan(garage(20.0, 30.0)), plan(garage(20.0))
+    assert broken_laws(garage(20.0, 30.0), with_both) == []
+    assert [s.power_kw for s in with_both.sessions] == [s.power_kw for s in with_one.sessions]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_keeps_the_limits_that_are_seen_keeps_all(seed: int) -> None:
+    grid = grid_of(random_site(seed))
+    rng = np.random.default_rng(seed)
+    power = grid.cap_kw * rng.random(grid.shape)
+    over = (grid.taken(power) / np.maximum(grid.room, 1e-12)).max(axis=0, initial=1.0)
+    power = np.minimum(power, grid.guard_kw[:, None]) + grid.shared_kw(power) / over
+    drawn = np.where(grid.is_fixed[:, None], grid.fixed_kw, np.minimum(power, grid.cap_kw))
+    left = grid.limits.left(np.maximum(drawn, grid.guard_kw[:, None]))
+    # A limit that guards and loads pass by themselves is passed whatever cars do.
+    nothing = np.where(grid.is_fixed[:, None], grid.fixed_kw, 0.0)
+    alone = grid.limits.left(np.maximum(nothing, grid.guard_kw[:, None]))
+    assert (left >= np.minimum(alone, 0.0) - 1e-6).all()
