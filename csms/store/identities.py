@@ -6,7 +6,6 @@ made anew only then. Using up a one-time token is not: it is on no list.
 
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, select, update
 
@@ -14,6 +13,7 @@ from csms.core.errors import NotFound
 from csms.core.model import Credential, Holder, TokenRecord, Vehicle
 from csms.store import allowances, plan_tables, tables
 from csms.store.columns import us_from
+from csms.store.lookup import Lookup
 from csms.store.statements import Hot, Tx, parameter
 
 _H = tables.holder
@@ -27,6 +27,35 @@ _HOLDER_FIELDS = tuple(f.name for f in fields(Holder) if f.name != "credentials"
 _TOKEN_COLUMNS = [_T.c[f.name] for f in fields(TokenRecord)]
 _CREDENTIAL_COLUMNS = [_C.c[f.name] for f in fields(Credential)]
 _VEHICLE_COLUMNS = [_V.c[f.name] for f in fields(Vehicle)]
+
+_HOLDER_COLUMNS = [_H.c[name] for name in _HOLDER_FIELDS]
+_BY_DID = Lookup(
+    Holder, _HOLDER_COLUMNS, lambda all_: all_.where(_H.c.did == parameter(_H.c.did)), ("did",)
+)
+_BY_FOLDED_DID = Lookup(
+    Holder,
+    _HOLDER_COLUMNS,
+    lambda all_: all_.where(_H.c.did_fold == parameter(_H.c.did_fold)),
+    ("did_fold",),
+)
+_TOKEN = Lookup(
+    TokenRecord,
+    _TOKEN_COLUMNS,
+    lambda all_: all_.where(_T.c.kind == parameter(_T.c.kind), _T.c.value == parameter(_T.c.value)),
+    ("kind", "value"),
+)
+_TOKENS_OF_VALUE = Lookup(
+    TokenRecord,
+    _TOKEN_COLUMNS,
+    lambda all_: all_.where(_T.c.value == parameter(_T.c.value)),
+    ("value",),
+)
+_CREDENTIALS_OF = Lookup(
+    Credential,
+    _CREDENTIAL_COLUMNS,
+    lambda all_: all_.where(_C.c.subject == parameter(_C.c.subject)).order_by(_C.c.credential_id),
+    ("subject",),
+)
 
 _TO_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
@@ -80,18 +109,17 @@ def holder_of_did(tx: Tx, did: str) -> Holder | None:
 
     The DID counts by case; a wire that folded it can be asked with `holder_of_folded_did`.
     """
-    return _holder(tx, _H.c.did == did)
+    return _with_credentials(tx, _BY_DID.first(tx, did))
 
 
 def holder_of_folded_did(tx: Tx, did: str) -> Holder | None:
     """Return the holder whose DID equals `did` without regard to ASCII case."""
-    return _holder(tx, _H.c.did_fold == fold_did(did))
+    return _with_credentials(tx, _BY_FOLDED_DID.first(tx, fold_did(did)))
 
 
 def list_holders(tx: Tx, *, limit: int = 10_000) -> list[Holder]:
     """Return the holders by DID, each with its credentials."""
-    columns = [_H.c[name] for name in _HOLDER_FIELDS]
-    found = tx.execute(select(*columns).order_by(_H.c.did).limit(limit))
+    found = tx.execute(select(*_HOLDER_COLUMNS).order_by(_H.c.did).limit(limit))
     holders = [Holder(**row._mapping) for row in found]
     of_subject: dict[str, list[Credential]] = {}
     for credential in list_credentials(tx):
@@ -123,12 +151,9 @@ def delete_holder(tx: Tx, did: str) -> None:
         tx.execute(update(table).where(table.c.holder_did == did).values(holder_did=""))
 
 
-def _holder(tx: Tx, condition: Any) -> Holder | None:
-    columns = [_H.c[name] for name in _HOLDER_FIELDS]
-    row = tx.execute(select(*columns).where(condition)).first()
-    if row is None:
+def _with_credentials(tx: Tx, holder: Holder | None) -> Holder | None:
+    if holder is None:
         return None
-    holder = Holder(**row._mapping)
     return replace(holder, credentials=tuple(credentials_of(tx, holder.did)))
 
 
@@ -143,8 +168,7 @@ def upsert_token(tx: Tx, token: TokenRecord) -> None:
 
 def find_token(tx: Tx, kind: str, value: str) -> TokenRecord | None:
     """Return the token of a kind and normalised value."""
-    row = tx.execute(select(*_TOKEN_COLUMNS).where(_T.c.kind == kind, _T.c.value == value)).first()
-    return None if row is None else TokenRecord(**row._mapping)
+    return _TOKEN.first(tx, kind, value)
 
 
 def find_token_any_kind(tx: Tx, value: str) -> TokenRecord | None:
@@ -152,8 +176,8 @@ def find_token_any_kind(tx: Tx, value: str) -> TokenRecord | None:
 
     None also if several kinds hold the value: which one was meant cannot be told.
     """
-    found = tx.execute(select(*_TOKEN_COLUMNS).where(_T.c.value == value).limit(2)).all()
-    return TokenRecord(**found[0]._mapping) if len(found) == 1 else None
+    found = _TOKENS_OF_VALUE.all(tx, value)
+    return found[0] if len(found) == 1 else None
 
 
 def tokens_of(tx: Tx, did: str) -> list[TokenRecord]:
@@ -229,10 +253,7 @@ def get_credential(tx: Tx, credential_id: str) -> Credential:
 
 def credentials_of(tx: Tx, subject: str) -> list[Credential]:
     """Return the claims about a subject."""
-    found = tx.execute(
-        select(*_CREDENTIAL_COLUMNS).where(_C.c.subject == subject).order_by(_C.c.credential_id)
-    )
-    return [Credential(**row._mapping) for row in found]
+    return _CREDENTIALS_OF.all(tx, subject)
 
 
 def list_credentials(tx: Tx) -> list[Credential]:

@@ -1,21 +1,40 @@
 """Reservations as stations were asked for them, one row each from sending on."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, or_, select, update
 
 from csms.core.errors import NotFound
 from csms.core.model import IdToken
 from csms.core.reservation import OPEN, Reservation, ReservationState
 from csms.store.desk_tables import reservation as _R
+from csms.store.lookup import Lookup
 from csms.store.pages import Page, newest_first
-from csms.store.statements import Tx
+from csms.store.statements import Tx, parameter
 
 _PLAIN = [f.name for f in fields(Reservation) if f.name not in ("id_token", "group")]
 _COLUMNS = [*(_R.c[n] for n in _PLAIN), _R.c.id_token, _R.c.id_token_kind, _R.c.group_token]
+
+
+def _reservation(**row: Any) -> Reservation:
+    return Reservation(
+        **{name: row[name] for name in _PLAIN},
+        id_token=IdToken(value=row["id_token"], kind=row["id_token_kind"]),
+        group=row["group_token"],
+    )
+
+
+_OPEN_OF_STATION = Lookup(
+    _reservation,
+    _COLUMNS,
+    lambda all_: all_.where(
+        _R.c.station_id == parameter(_R.c.station_id),
+        or_(*(_R.c.state == literal_column(f"'{state}'") for state in sorted(OPEN))),
+    ).order_by(_R.c.number),
+    ("station_id",),
+)
 
 
 def next_id(tx: Tx) -> int:
@@ -42,7 +61,7 @@ def find(tx: Tx, station_id: str, reservation_id: int) -> Reservation | None:
             _R.c.station_id == station_id, _R.c.reservation_id == reservation_id
         )
     ).first()
-    return None if row is None else _reservation(row._mapping)
+    return None if row is None else _reservation(**row._mapping)
 
 
 def get(tx: Tx, reservation_id: int, *, station_id: str = "") -> Reservation:
@@ -53,17 +72,12 @@ def get(tx: Tx, reservation_id: int, *, station_id: str = "") -> Reservation:
     row = tx.execute(statement.order_by(_R.c.number.desc())).first()
     if row is None:
         raise NotFound(f"no reservation {reservation_id}")
-    return _reservation(row._mapping)
+    return _reservation(**row._mapping)
 
 
 def open_of_station(tx: Tx, station_id: str) -> list[Reservation]:
     """Return the reservations of a station that may still be used, oldest first."""
-    found = tx.execute(
-        select(*_COLUMNS)
-        .where(_R.c.station_id == station_id, _R.c.state.in_(list(OPEN)))
-        .order_by(_R.c.number)
-    )
-    return [_reservation(row._mapping) for row in found]
+    return _OPEN_OF_STATION.all(tx, station_id)
 
 
 def change(
@@ -111,13 +125,5 @@ def list_reservations(
         limit=limit,
         cursor=cursor,
     )
-    found = tuple(_reservation(row._mapping) for row in page.rows)
+    found = tuple(_reservation(**row._mapping) for row in page.rows)
     return Page(items=found, total=page.total, cursor=page.cursor)
-
-
-def _reservation(row: Mapping[Any, Any]) -> Reservation:
-    return Reservation(
-        **{name: row[name] for name in _PLAIN},
-        id_token=IdToken(value=row["id_token"], kind=row["id_token_kind"]),
-        group=row["group_token"],
-    )

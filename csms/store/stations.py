@@ -17,6 +17,7 @@ from csms.core.messages import StationBooted, StatusChanged
 from csms.core.model import Evse, LinkState, OcppVersion, Site, Station, StationLimits
 from csms.store import tables
 from csms.store.columns import at_or_none, json_text, us_from, us_or_none
+from csms.store.lookup import Lookup
 from csms.store.statements import Hot, Row, Tx, parameter, parameters, upsert
 
 _SITE = tables.site
@@ -63,12 +64,20 @@ def configure_site(tx: Tx, site: Site) -> bool:
     return True
 
 
+_BY_SITE = Lookup(
+    Site,
+    list(_SITE.c),
+    lambda all_: all_.where(_SITE.c.site_id == parameter(_SITE.c.site_id)),
+    ("site_id",),
+)
+
+
 def get_site(tx: Tx, site_id: str) -> Site:
     """Return a site; raise UnknownSite."""
-    row = tx.execute(select(_SITE).where(_SITE.c.site_id == site_id)).first()
-    if row is None:
+    found = _BY_SITE.first(tx, site_id)
+    if found is None:
         raise UnknownSite(f"no site {site_id}")
-    return Site(**row._mapping)
+    return found
 
 
 def list_sites(tx: Tx) -> list[Site]:

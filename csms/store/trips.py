@@ -3,17 +3,28 @@
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal_column, select, update
 
 from csms.core.errors import Conflict, NotFound
 from csms.core.model import Offer, SessionState, Trip
 from csms.store import plan_tables as tables
-from csms.store.statements import Tx
+from csms.store.columns import us_from
+from csms.store.lookup import Lookup
+from csms.store.statements import Tx, parameter
 from csms.store.tables import session
 
 _T = tables.trip
 _O = tables.offer
 _TRIP_COLUMNS = [_T.c[f.name] for f in fields(Trip)]
+_NEXT = Lookup(
+    Trip,
+    _TRIP_COLUMNS,
+    lambda all_: all_.where(
+        _T.c.holder_did == parameter(_T.c.holder_did),
+        _T.c.departs_at > parameter(_T.c.departs_at, "after"),
+    ).order_by(_T.c.departs_at, _T.c.trip_id),
+    ("holder_did", "after"),
+)
 _OFFER_COLUMNS = [_O.c[f.name] for f in fields(Offer)]
 
 
@@ -26,6 +37,27 @@ class PastStay:
     ended_at: datetime
     energy_kwh: float
 
+
+_PAST = Lookup(
+    PastStay,
+    (
+        session.c.site_id,
+        session.c.started_at,
+        session.c.ended_at,
+        (session.c.energy_wh / literal_column("1000.0")).label("energy_kwh"),
+    ),
+    lambda all_: (
+        all_.where(
+            session.c.holder_did == parameter(session.c.holder_did),
+            session.c.state == literal_column(f"'{SessionState.ENDED}'"),
+            session.c.ended_at.is_not(None),
+        )
+        .order_by(session.c.number.desc())
+        .limit(parameter(session.c.number, "limit"))
+        .offset(literal_column("0"))
+    ),
+    ("holder_did", "limit"),
+)
 
 # --- trips ---------------------------------------------------------------------------------------
 
@@ -59,13 +91,7 @@ def next_trip(tx: Tx, holder_did: str, after: datetime) -> Trip | None:
     """Return a holder's first trip that departs after `after`; none for the empty DID."""
     if not holder_did:
         return None
-    row = tx.execute(
-        select(*_TRIP_COLUMNS)
-        .where(_T.c.holder_did == holder_did, _T.c.departs_at > after)
-        .order_by(_T.c.departs_at, _T.c.trip_id)
-        .limit(1)
-    ).first()
-    return None if row is None else Trip(**row._mapping)
+    return _NEXT.first(tx, holder_did, us_from(after))
 
 
 def trips_of_session(tx: Tx, session_id: str) -> list[Trip]:
@@ -97,22 +123,7 @@ def past_stays(tx: Tx, holder_did: str, limit: int) -> list[PastStay]:
     """Return a holder's last ended sessions, newest first; none for the empty DID."""
     if not holder_did:
         return []
-    found = tx.execute(
-        select(
-            session.c.site_id,
-            session.c.started_at,
-            session.c.ended_at,
-            (session.c.energy_wh / 1000.0).label("energy_kwh"),
-        )
-        .where(
-            session.c.holder_did == holder_did,
-            session.c.state == SessionState.ENDED,
-            session.c.ended_at.is_not(None),
-        )
-        .order_by(session.c.number.desc())
-        .limit(limit)
-    )
-    return [PastStay(**row._mapping) for row in found]
+    return _PAST.all(tx, holder_did, limit)
 
 
 # --- offers --------------------------------------------------------------------------------------
