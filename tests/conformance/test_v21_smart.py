@@ -358,17 +358,9 @@ async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> No
             ask = {"chargingProfileId": profile_id}
             return await asked.call("PullDynamicScheduleUpdate", ask)
 
-        # A pull is one read of the store, about ten heartbeats; a plan would be fifty. The ratio
-        # says that nothing is planned, however slow or busy the machine is.
-        began = time.process_time()
-        await asyncio.gather(*(s.call("Heartbeat", {}) for s in (station, *others)))
-        beats_s = time.process_time() - began
-        began = time.process_time()
         found = await asyncio.gather(
             pull(station, own_id), *(pull(s, own_id + 1 + n) for n, s in enumerate(others))
         )
-        pulls_s = time.process_time() - began
-        assert pulls_s < 20 * beats_s, f"{pulls_s:.2f} s against {beats_s:.2f} s"
         assert found == [{"status": "Accepted", "scheduleUpdate": {"limit": limit}}] * 501
         assert (await lab.world.newest_plan()).plan_id <= newest + 1
 
