@@ -10,6 +10,9 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quiet \
           --no-emit-index-url --no-emit-find-links
 
+# Two for each processor: most tests wait for stations and clocks most of the time.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min(2 * (os.cpu_count() or 1), 16))")
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-memory bench-quick bench-planner bench-week wheel lock upgrade clean
 
@@ -20,7 +23,7 @@ demo: $(VENV)/runtime.stamp  ## set up, then a whole day of a depot with simulat
 	@$(BIN)/tasco demo $(ARGS)
 
 test: lint  ## set up, then style, types and all tests
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 conformance: $(VENV)/dev.stamp  ## run the conformance cases, print the table, write docs/conformance.md
 	@$(BIN)/python -m tests.conformance

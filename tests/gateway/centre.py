@@ -28,6 +28,7 @@ from csms.core.messages import (
     VendorReply,
 )
 from csms.core.model import Authorization, AuthorizationStatus
+from csms.core.security_messages import ContractAsked, ContractReply
 
 R = TypeVar("R")
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -87,6 +88,8 @@ class Centre:
             return self._session(report)
         if isinstance(report, NeedReported):
             return NeedReply(status="Processing")
+        if isinstance(report, ContractAsked):
+            return ContractReply(exi_response="")
         if isinstance(report, VendorMessage):
             return VendorReply(status="UnknownVendorId")
         return Noted()
