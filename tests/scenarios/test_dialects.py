@@ -1,6 +1,7 @@
 """Stations of different makes end at the amperes they were meant to have, under one limit."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -62,6 +63,17 @@ async def planned_a(world: World, station_id: str) -> float | None:
     return None if row is None else row.power_kw[0] / PER_A_KW
 
 
+async def are_as_planned(world: World, found: Sequence[SimulatedStation]) -> bool:
+    """Return whether each station offers on its EVSE what is planned for it."""
+    for station in found:
+        wanted = await planned_a(world, station.station_id)
+        station.station.advance(station.now())
+        offered = station.station.evse(1).offered
+        if wanted is None or not wanted - 1.0 <= offered <= wanted + 0.01:
+            return False
+    return True
+
+
 FOUR = {
     "W only": Dialect(rate_units=("W",)),
     "A, whole amperes, 2 periods": Dialect(rate_units=("A",), whole_amperes=True, max_periods=2),
@@ -80,12 +92,8 @@ async def test_four_dialects_end_at_the_wanted_amperes_under_one_limit(
         ]
 
         async def all_as_planned() -> bool:
-            for station in found:
-                wanted = await planned_a(world, station.station_id)
-                station.station.advance(station.now())
-                offered = station.station.evse(1).offered
-                if wanted is None or not wanted - 1.0 <= offered <= wanted + 0.01:
-                    return False
+            if not await are_as_planned(world, found):
+                return False
             return sum(s.station.evse(1).offered for s in found) * PER_A_KW > 26.0
 
         async def has_learned() -> bool:
@@ -258,16 +266,11 @@ async def test_whatever_a_composite_schedule_says_the_plan_is_kept_and_the_limit
 
         await eventually(all_read, "composite schedules were not read three times", within_s=60)
 
-        async def all_as_planned() -> bool:
-            for station in found:
-                wanted = await planned_a(world, station.station_id)
-                station.station.advance(station.now())
-                offered = station.station.evse(1).offered
-                if wanted is None or not wanted - 1.0 <= offered <= wanted + 0.01:
-                    return False
-            return True
-
-        await eventually(all_as_planned, "not every station is at what was planned", within_s=60)
+        await eventually(
+            lambda: are_as_planned(world, found),
+            "not every station is at what was planned",
+            within_s=60,
+        )
         assert seconds_above(world.course(), 25_000) == 0
 
 
