@@ -10,8 +10,8 @@ PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quiet \
           --no-emit-index-url --no-emit-find-links
 
-# Two for each processor: most tests wait for stations and clocks most of the time.
-WORKERS = $(shell $(PYTHON) -c "import os; print(min(2 * (os.cpu_count() or 1), 16))")
+# One more for every two processors: many tests wait for stations and clocks most of the time.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min((os.cpu_count() or 1) * 3 // 2, 16))")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-memory bench-quick bench-planner bench-week wheel lock upgrade clean

@@ -343,6 +343,8 @@ async def test_v33_stations_without_dynamic_profiles_are_never_sent_an_update(la
 
 
 async def test_v34_a_storm_of_pulls_is_answered_without_planning(lab: Lab) -> None:
+    # Enough for every station's guard: the one car keeps its power while the others register.
+    await site_limit(lab, 20_000.0)
     async with asking(lab) as (station, _), contextlib.AsyncExitStack() as stack:
         others = []
         for number in range(500):
