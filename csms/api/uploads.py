@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from csms.api import problems
 from csms.core.errors import InvalidInput, NotFound
@@ -34,4 +35,7 @@ async def _take(logs: Logs, request: Request, token: str, name: str) -> Response
     except TooLarge:
         limit = logs.options.max_bytes
         return problems.answer(413, "too-large", "Too large", f"a file may have {limit} bytes")
+    except ClientDisconnect:
+        # Nobody reads this; the place is open for the station's next attempt.
+        return problems.answer(400, "cut-short", "Cut short", "the file ended before its length")
     return JSONResponse({"bytes": size}, status_code=201)

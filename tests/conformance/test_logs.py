@@ -11,6 +11,7 @@ import pytest
 from csms.settings import TransferSettings
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import do, job_in, lab_with, when
+from tests.scenarios.world import eventually
 
 LOG = b"first line\n" * 1000
 
@@ -123,6 +124,29 @@ async def test_n21_the_place_for_a_file_takes_one_small_file_once_and_not_for_lo
     assert len(found) == 1
     assert found[0].endswith("-log")
     assert evil_ones(tmp_path) == []
+
+
+async def test_a_station_that_hangs_up_in_the_middle_of_its_file_may_send_it_again(
+    lab: Lab, tmp_path: Path
+) -> None:
+    async with lab.station("2.0.1", automation=False) as station:
+        await collect(lab)
+        url = httpx.URL((await station.called("GetLog")).payload["log"]["remoteLocation"])
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        head = f"PUT {url.path} HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(LOG)}\r\n\r\n"
+        writer.write(head.encode() + LOG[:100])
+        await writer.drain()
+        await eventually(lambda: list(tmp_path.rglob("*.part")), "nothing was begun")
+        writer.close()
+        await writer.wait_closed()
+        await eventually(lambda: not names(tmp_path / "files"), "half a file was kept")
+
+        async def is_taken() -> bool:
+            return (await put(str(url))).status_code == 201
+
+        await eventually(is_taken, "the place is closed")
+    (kept,) = (tmp_path / "files").iterdir()
+    assert kept.read_bytes() == LOG
 
 
 async def test_a_file_goes_when_its_time_is_over_and_its_job_stays(
