@@ -89,9 +89,10 @@ def _told(tx: Tx, station_id: str, told: Mapping[str, object], *, at: datetime) 
     station = stations.find_station(tx, station_id)
     if station is None:
         return
+    items = dialects.items_for(tx, station)
     known = {
         i.name: i
-        for i in dialects.items_for(tx, station)
+        for i in items
         if i.source == ASKED and i.station_id and i.firmware == station.firmware_version
     }
     for name, told_value in told.items():
@@ -116,25 +117,38 @@ def _told(tx: Tx, station_id: str, told: Mapping[str, object], *, at: datetime) 
                 tx, name, LEARNED, station_id=station.station_id, firmware=station.firmware_version
             )
         dialects.put_item(tx, item)
-        if station.vendor:
-            dialects.put_item(tx, _of_model(item, station))
+        _put_of_model(tx, station, item, items)
     dialects.resolve(tx, station)
 
 
-def _of_model(item: DialectItem, station: Station) -> DialectItem:
-    return replace(
+def _put_of_model(
+    tx: Tx, station: Station, item: DialectItem, known: Sequence[DialectItem]
+) -> bool:
+    """Keep `item` for the station's model as well; return whether that is news.
+
+    Ten thousand stations of one model tell the same: it is written, and its stations looked up,
+    once.
+    """
+    if not station.vendor:
+        return False
+    of_model = replace(
         item,
         station_id="",
         vendor=station.vendor,
         model=station.model,
         firmware=station.firmware_version,
     )
+    if any(replace(i, at=of_model.at) == of_model for i in known if not i.station_id):
+        return False
+    dialects.put_item(tx, of_model)
+    return True
 
 
 def _learned(tx: Tx, station: Station, found: Sequence[Lesson], *, at: datetime) -> None:
     if any(lesson.name == "cascade" for lesson in found):
         # It was the purpose: whatever else was tried before did not help.
         _drop(tx, station, _tried(tx, station))
+    known = dialects.items_for(tx, station)
     for lesson in found:
         item = DialectItem(
             name=lesson.name,
@@ -146,8 +160,7 @@ def _learned(tx: Tx, station: Station, found: Sequence[Lesson], *, at: datetime)
             firmware=station.firmware_version,
         )
         dialects.put_item(tx, item)
-        if lesson.is_of_model and station.vendor:
-            dialects.put_item(tx, _of_model(item, station))
+        if lesson.is_of_model and _put_of_model(tx, station, item, known):
             dialects.resolve_model(tx, station.vendor, station.model)
         journal.add_event(
             tx,
@@ -176,16 +189,18 @@ def _confirmed(tx: Tx, station: Station, session: Session | None) -> None:
     if session is not None and not plans.refused_schedules(tx, [session.session_id]):
         _drop(tx, station, tried)
         return
+    known = dialects.items_for(tx, station)
     for item in tried:
         kept = replace(item, why=item.why.removeprefix(TRIED))
         dialects.put_item(tx, kept)
-        if item.name == "cascade" and station.vendor:
-            # A station that takes one purpose and refuses another is built that way.
-            dialects.put_item(tx, _of_model(kept, station))
+        # A station that takes one purpose and refuses another is built that way.
+        if item.name == "cascade" and _put_of_model(tx, station, kept, known):
             dialects.resolve_model(tx, station.vendor, station.model)
 
 
 def _drop(tx: Tx, station: Station, tried: Sequence[DialectItem]) -> None:
+    if not tried:
+        return
     for item in tried:
         dialects.drop_item(
             tx, item.name, LEARNED, station_id=station.station_id, firmware=item.firmware

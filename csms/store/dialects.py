@@ -5,14 +5,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, literal_column, or_, select
 
 from csms.core.dialect import ASKED, DialectItem, Value, limits_of, winners
 from csms.core.model import Station, StationLimits
 from csms.store import smart_tables as tables
 from csms.store import stations
 from csms.store.columns import json_text
-from csms.store.statements import Tx
+from csms.store.lookup import Lookup
+from csms.store.statements import Tx, parameter
 
 _D = tables.dialect_item
 _KEY = ["station_id", "vendor", "model", "firmware", "name", "source"]
@@ -49,11 +50,7 @@ def drop_item(
 
 def items_for(tx: Tx, station: Station) -> list[DialectItem]:
     """Return every item of a station and of its model, of whatever firmware."""
-    of_model = and_(
-        _D.c.station_id == "", _D.c.vendor == station.vendor, _D.c.model == station.model
-    )
-    found = tx.execute(select(_D).where(or_(_D.c.station_id == station.station_id, of_model)))
-    return [_item_from(row) for row in found]
+    return _FOR.all(tx, station.station_id, station.vendor, station.model)
 
 
 def asked_at(tx: Tx, station_id: str, *, firmware: str) -> datetime | None:
@@ -78,7 +75,7 @@ def items_of_models(tx: Tx) -> list[DialectItem]:
         .where(_D.c.station_id == "")
         .order_by(_D.c.vendor, _D.c.model, _D.c.firmware, _D.c.name, _D.c.source)
     )
-    return [_item_from(row) for row in found]
+    return [_item(**row._mapping) for row in found]
 
 
 def resolve(tx: Tx, station: Station) -> StationLimits:
@@ -93,13 +90,28 @@ def resolve(tx: Tx, station: Station) -> StationLimits:
 
 def resolve_model(tx: Tx, vendor: str, model: str) -> None:
     """Do what `resolve` does for every station of a model."""
-    for station in stations.list_stations(tx):
-        if (station.vendor, station.model) == (vendor, model):
-            resolve(tx, station)
+    for station in stations.stations_of_model(tx, vendor, model):
+        resolve(tx, station)
 
 
-def _item_from(row: Any) -> DialectItem:
-    values = dict(row._mapping)
-    value: Any = json.loads(values.pop("value"))
-    kept: Value = tuple(value) if isinstance(value, list) else value
+def _item(*, value: str, **values: Any) -> DialectItem:
+    found: Any = json.loads(value)
+    kept: Value = tuple(found) if isinstance(found, list) else found
     return DialectItem(value=kept, **values)
+
+
+_FOR = Lookup(
+    _item,
+    list(_D.c),
+    lambda all_: all_.where(
+        or_(
+            _D.c.station_id == parameter(_D.c.station_id),
+            and_(
+                _D.c.station_id == literal_column("''"),
+                _D.c.vendor == parameter(_D.c.vendor),
+                _D.c.model == parameter(_D.c.model),
+            ),
+        )
+    ),
+    ("station_id", "vendor", "model"),
+)

@@ -152,6 +152,13 @@ def list_stations(tx: Tx, *, site_id: str = "") -> list[Station]:
     return [_station_from(row) for row in tx.execute(statement)]
 
 
+def stations_of_model(tx: Tx, vendor: str, model: str) -> list[Station]:
+    """Return the stations that booted as this model, by id."""
+    of_model = (_S.c.vendor == vendor, _S.c.model == model)
+    found = tx.execute(select(*_STATION_COLUMNS).where(*of_model).order_by(_S.c.station_id))
+    return [_station_from(row) for row in found]
+
+
 def boot(tx: Tx, report: StationBooted, *, before: Station | None = None) -> Station:
     """Store how a station introduced itself and return it as it is now; raise UnknownStation.
 
