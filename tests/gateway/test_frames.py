@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csms.gateway import frames
-from csms.gateway.frames import Answer, Call, ErrorAnswer, Fault, FaultKind, read
+from csms.gateway.frames import Answer, Call, ErrorAnswer, Fault, FaultKind, ResultError, read
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=20),
@@ -28,14 +28,14 @@ def call(payload: str) -> str:
 @settings(max_examples=150)
 @given(text=st.text(max_size=200))
 def test_no_text_makes_the_reader_raise(text: str) -> None:
-    assert isinstance(read(text), Call | Answer | ErrorAnswer | Fault)
+    assert isinstance(read(text), Call | Answer | ErrorAnswer | ResultError | Fault)
 
 
 @settings(max_examples=150)
 @given(value=st.lists(JSON, max_size=6), kind=st.sampled_from([2, 3, 4, 5, 2.0, True, "2", None]))
 def test_no_json_makes_the_reader_raise(value: list[Any], kind: Any) -> None:
     found = read(json.dumps([kind, *value]))
-    assert isinstance(found, Call | Answer | ErrorAnswer | Fault)
+    assert isinstance(found, Call | Answer | ErrorAnswer | ResultError | Fault)
     if isinstance(found, Fault) and found.kind is not FaultKind.ANSWER:
         # It will be answered under this id.
         assert 0 < len(found.message_id) <= 36
