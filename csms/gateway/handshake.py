@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.frames import apply_mask  # type: ignore[attr-defined]
 from websockets.http11 import Request, Response
-from websockets.protocol import Event, State
+from websockets.protocol import Event, Protocol, State
 from websockets.streams import StreamReader
 
 from csms.core.messages import LinkRefusal, LinkReply
@@ -231,21 +231,29 @@ class Grant(NamedTuple):
 
 
 class StationConnection(ServerConnection):
-    """A websocket that knows when its peer was last heard and how long its request may take."""
+    """A websocket that knows when its peer was last heard and how long its request may take.
+
+    Memory is what a depot of ten thousand idle stations is made of: up to thirty attributes of an
+    instance share their names with all others, and the library has nearly as many.
+    """
+
+    __slots__ = ("_is_opening", "_waiting", "address", "grant", "heard_at", "pinged_at")
 
     openings: Openings
     config: GatewayConfig
     tls: ssl.SSLContext | None = None
     """None on a plain port."""
     spawn: Callable[..., object]
-    grant: Grant | None = None
-    address: str = ""
-    """The peer's address, "" where there is none."""
-    heard_at: float = 0.0
-    pinged_at: float = 0.0
-    _is_opening: bool = False
-    _waiting: asyncio.Future[str | None] | None = None
-    """Whoever waits for the next message; None as its result: the library has something."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.grant: Grant | None = None
+        self.address = ""
+        """The peer's address, "" where there is none."""
+        self.heard_at = self.pinged_at = 0.0
+        self._is_opening = False
+        self._waiting: asyncio.Future[str | None] | None = None
+        """Whoever waits for the next message; None as its result: the library has something."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and cut it if there are too many half-open ones.
@@ -318,8 +326,20 @@ class StationConnection(ServerConnection):
                 # not by the collector, which looks at what is old hardly ever.
                 self.request, self.response = _SERVED, None
                 vars(self.protocol).pop("select_subprotocol", None)
+                self._forget_request()
             if self.state is not State.OPEN:
                 self.abandoned()
+
+    def _forget_request(self) -> None:
+        """Let the library read frames with a parser that has not read, and kept, the request."""
+        protocol = self.protocol
+        if (
+            protocol.state is State.OPEN
+            and not protocol.reader.buffer
+            and _is_at_frame(protocol.parser)
+        ):
+            protocol.parser = Protocol.parse(protocol)
+            next(protocol.parser)
 
     def opened(self) -> None:
         """Count the connection as half-open no longer: what is left to wait for is our turn."""
@@ -360,7 +380,7 @@ class StationConnection(ServerConnection):
         takes it through six objects and two queues, which costs more than all else that a
         heartbeat causes.
         """
-        if not len(self.recv_messages.frames) and self.state is State.OPEN:
+        while not len(self.recv_messages.frames) and self.state is State.OPEN:
             self._waiting = self.loop.create_future()
             try:
                 text = await self._waiting

@@ -1,10 +1,12 @@
 """Messages arrive whole, however their bytes are cut, and what is no message ends the link."""
 
+import gc
 import json
 from itertools import cycle
 
 import pytest
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 
 from csms.gateway.handshake import StationConnection
 from tests.gateway.conftest import World
@@ -83,6 +85,20 @@ async def test_what_is_no_text_ends_the_link_as_the_library_says(
             assert (await station.read())[0] == 4
         else:
             assert (await station.ended())[0] == code
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+async def test_an_idle_link_keeps_no_request(world: World, compression: str | None) -> None:
+    def requests() -> int:
+        gc.collect()
+        return sum(type(thing) is Request and bool(thing.path) for thing in gc.get_objects())
+
+    before = requests()
+    async with world.station("ocpp2.0.1", compression=compression) as station:
+        await station.socket.send(beat("1"))
+        assert (await station.read())[:2] == [3, "1"]
+        # The station's own, which its library keeps.
+        assert requests() == before + 1
 
 
 async def test_a_message_behind_one_that_waits_is_not_lost(world: World) -> None:
