@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, literal_column, or_, select
+from sqlalchemy import delete, select
 
 from csms.core.dialect import ASKED, DialectItem, Value, limits_of, winners
 from csms.core.model import Station, StationLimits
@@ -13,7 +13,7 @@ from csms.store import smart_tables as tables
 from csms.store import stations
 from csms.store.columns import json_text
 from csms.store.lookup import Lookup
-from csms.store.statements import Tx, parameter
+from csms.store.statements import Tx
 
 _D = tables.dialect_item
 _KEY = ["station_id", "vendor", "model", "firmware", "name", "source"]
@@ -50,7 +50,8 @@ def drop_item(
 
 def items_for(tx: Tx, station: Station) -> list[DialectItem]:
     """Return every item of a station and of its model, of whatever firmware."""
-    return _FOR.all(tx, station.station_id, station.vendor, station.model)
+    of_model = _OF_MODEL.all(tx, "", station.vendor, station.model)
+    return _OF_STATION.all(tx, station.station_id) + of_model
 
 
 def asked_at(tx: Tx, station_id: str, *, firmware: str) -> datetime | None:
@@ -100,18 +101,5 @@ def _item(*, value: str, **values: Any) -> DialectItem:
     return DialectItem(value=kept, **values)
 
 
-_FOR = Lookup(
-    _item,
-    list(_D.c),
-    lambda all_: all_.where(
-        or_(
-            _D.c.station_id == parameter(_D.c.station_id),
-            and_(
-                _D.c.station_id == literal_column("''"),
-                _D.c.vendor == parameter(_D.c.vendor),
-                _D.c.model == parameter(_D.c.model),
-            ),
-        )
-    ),
-    ("station_id", "vendor", "model"),
-)
+_OF_STATION = Lookup(_item, list(_D.c), by=[_D.c.station_id])
+_OF_MODEL = Lookup(_item, list(_D.c), by=[_D.c.station_id, _D.c.vendor, _D.c.model])

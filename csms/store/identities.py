@@ -29,32 +29,15 @@ _CREDENTIAL_COLUMNS = [_C.c[f.name] for f in fields(Credential)]
 _VEHICLE_COLUMNS = [_V.c[f.name] for f in fields(Vehicle)]
 
 _HOLDER_COLUMNS = [_H.c[name] for name in _HOLDER_FIELDS]
-_BY_DID = Lookup(
-    Holder, _HOLDER_COLUMNS, lambda all_: all_.where(_H.c.did == parameter(_H.c.did)), ("did",)
-)
-_BY_FOLDED_DID = Lookup(
-    Holder,
-    _HOLDER_COLUMNS,
-    lambda all_: all_.where(_H.c.did_fold == parameter(_H.c.did_fold)),
-    ("did_fold",),
-)
-_TOKEN = Lookup(
-    TokenRecord,
-    _TOKEN_COLUMNS,
-    lambda all_: all_.where(_T.c.kind == parameter(_T.c.kind), _T.c.value == parameter(_T.c.value)),
-    ("kind", "value"),
-)
-_TOKENS_OF_VALUE = Lookup(
-    TokenRecord,
-    _TOKEN_COLUMNS,
-    lambda all_: all_.where(_T.c.value == parameter(_T.c.value)),
-    ("value",),
-)
+_BY_DID = Lookup(Holder, _HOLDER_COLUMNS, by=[_H.c.did])
+_BY_FOLDED_DID = Lookup(Holder, _HOLDER_COLUMNS, by=[_H.c.did_fold])
+_TOKEN = Lookup(TokenRecord, _TOKEN_COLUMNS, by=[_T.c.kind, _T.c.value])
+_TOKENS_OF_VALUE = Lookup(TokenRecord, _TOKEN_COLUMNS, by=[_T.c.value])
 _CREDENTIALS_OF = Lookup(
     Credential,
     _CREDENTIAL_COLUMNS,
-    lambda all_: all_.where(_C.c.subject == parameter(_C.c.subject)).order_by(_C.c.credential_id),
-    ("subject",),
+    by=[_C.c.subject],
+    narrow=lambda found: found.order_by(_C.c.credential_id),
 )
 
 _TO_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Boolean, ColumnElement, Select, TypeDecorator, select
 from sqlalchemy.types import TypeEngine
 
-from csms.store.statements import Hot, Row, Tx
+from csms.store.statements import Hot, Row, Tx, parameter
 
 T = TypeVar("T")
 
@@ -18,16 +18,18 @@ T = TypeVar("T")
 class Lookup(Generic[T]):
     """A SELECT of `columns` whose rows become `kind`, by the columns' names.
 
-    `narrow` adds what is looked for, with parameters (statements.parameter) named `names`; they
-    take stored values, in that order.
+    It is looked for by the columns `by`; `narrow` adds more conditions or an order, with
+    parameters (statements.parameter) named `also`. All take stored values, in that order.
     """
 
     def __init__(
         self,
         kind: Callable[..., T],
         columns: Sequence[ColumnElement[Any]],
-        narrow: Callable[[Select[Any]], Select[Any]],
-        names: Sequence[str],
+        *,
+        by: Sequence[ColumnElement[Any]],
+        narrow: Callable[[Select[Any]], Select[Any]] = lambda found: found,
+        also: Sequence[str] = (),
     ) -> None:
         self._kind = kind
         self._names = [str(getattr(column, "name", "")) for column in columns]
@@ -36,7 +38,9 @@ class Lookup(Generic[T]):
             for name, column in zip(self._names, columns, strict=True)
             if (decoder := _decoder(column.type)) is not None
         ]
-        self._statement = Hot(lambda insert: narrow(select(*columns)), names)
+        found = select(*columns).where(*(column == parameter(column) for column in by))
+        names = [str(getattr(column, "name", "")) for column in by]
+        self._statement = Hot(lambda insert: narrow(found), [*names, *also])
 
     def first(self, tx: Tx, *values: Any) -> T | None:
         """Return the first found, None if nothing is."""

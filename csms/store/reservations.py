@@ -12,7 +12,7 @@ from csms.core.reservation import OPEN, Reservation, ReservationState
 from csms.store.desk_tables import reservation as _R
 from csms.store.lookup import Lookup
 from csms.store.pages import Page, newest_first
-from csms.store.statements import Tx, parameter
+from csms.store.statements import Tx
 
 _PLAIN = [f.name for f in fields(Reservation) if f.name not in ("id_token", "group")]
 _COLUMNS = [*(_R.c[n] for n in _PLAIN), _R.c.id_token, _R.c.id_token_kind, _R.c.group_token]
@@ -29,11 +29,10 @@ def _reservation(**row: Any) -> Reservation:
 _OPEN_OF_STATION = Lookup(
     _reservation,
     _COLUMNS,
-    lambda all_: all_.where(
-        _R.c.station_id == parameter(_R.c.station_id),
-        or_(*(_R.c.state == literal_column(f"'{state}'") for state in sorted(OPEN))),
+    by=[_R.c.station_id],
+    narrow=lambda found: found.where(
+        or_(*(_R.c.state == literal_column(f"'{state}'") for state in sorted(OPEN)))
     ).order_by(_R.c.number),
-    ("station_id",),
 )
 
 

@@ -64,12 +64,7 @@ def configure_site(tx: Tx, site: Site) -> bool:
     return True
 
 
-_BY_SITE = Lookup(
-    Site,
-    list(_SITE.c),
-    lambda all_: all_.where(_SITE.c.site_id == parameter(_SITE.c.site_id)),
-    ("site_id",),
-)
+_BY_SITE = Lookup(Site, list(_SITE.c), by=[_SITE.c.site_id])
 
 
 def get_site(tx: Tx, site_id: str) -> Site:

@@ -19,11 +19,11 @@ _TRIP_COLUMNS = [_T.c[f.name] for f in fields(Trip)]
 _NEXT = Lookup(
     Trip,
     _TRIP_COLUMNS,
-    lambda all_: all_.where(
-        _T.c.holder_did == parameter(_T.c.holder_did),
-        _T.c.departs_at > parameter(_T.c.departs_at, "after"),
+    by=[_T.c.holder_did],
+    narrow=lambda found: found.where(
+        _T.c.departs_at > parameter(_T.c.departs_at, "after")
     ).order_by(_T.c.departs_at, _T.c.trip_id),
-    ("holder_did", "after"),
+    also=["after"],
 )
 _OFFER_COLUMNS = [_O.c[f.name] for f in fields(Offer)]
 
@@ -46,9 +46,9 @@ _PAST = Lookup(
         session.c.ended_at,
         (session.c.energy_wh / literal_column("1000.0")).label("energy_kwh"),
     ),
-    lambda all_: (
-        all_.where(
-            session.c.holder_did == parameter(session.c.holder_did),
+    by=[session.c.holder_did],
+    narrow=lambda found: (
+        found.where(
             session.c.state == literal_column(f"'{SessionState.ENDED}'"),
             session.c.ended_at.is_not(None),
         )
@@ -56,7 +56,7 @@ _PAST = Lookup(
         .limit(parameter(session.c.number, "limit"))
         .offset(literal_column("0"))
     ),
-    ("holder_did", "limit"),
+    also=["limit"],
 )
 
 # --- trips ---------------------------------------------------------------------------------------
