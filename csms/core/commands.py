@@ -16,6 +16,15 @@ from csms.core.security import ListedCertificate
 from csms.core.terms import Abilities
 
 
+def integer(value: object) -> int | None:
+    """Return `value` if it is an integer that stations and the store can hold, else None.
+
+    OCPP-J names no size; stations and the schemas' tools take 32 bits with a sign.
+    """
+    is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+    return value if is_one else None  # type: ignore[return-value]
+
+
 class Outcome(StrEnum):
     """How a command ended. All but NOT_SENT, WAITING, EXPIRED and CANCELLED reached the wire."""
 

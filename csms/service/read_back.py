@@ -17,7 +17,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from csms.clock import Clock
-from csms.core.commands import ClearSchedule, Command, CommandResult, Outcome, RawCall
+from csms.core.commands import (
+    ClearSchedule,
+    Command,
+    CommandResult,
+    Outcome,
+    RawCall,
+    integer,
+)
 from csms.core.errors import UnknownStation
 from csms.core.model import Event, LinkState, OcppVersion, Station
 from csms.core.smart import ProfilesReported, ReadComposite, ReadProfiles
@@ -422,8 +429,7 @@ def _cleared_id(command: Command) -> int | None:
             payload = json.loads(command.payload_json)
         except ValueError:
             return None
-        found = payload.get("id", payload.get("chargingProfileId"))
-        return found if isinstance(found, int) else None
+        return integer(payload.get("id", payload.get("chargingProfileId")))
     return None
 
 

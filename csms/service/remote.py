@@ -5,7 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from csms.clock import Clock
-from csms.core.commands import Command, CommandResult, Outcome, RawCall, StartCharging
+from csms.core.commands import (
+    Command,
+    CommandResult,
+    Outcome,
+    RawCall,
+    StartCharging,
+    integer,
+)
 from csms.core.messages import SessionReport, SessionStarted, StatusChanged
 from csms.core.model import OcppVersion, Session
 from csms.store import remote_starts
@@ -60,10 +67,9 @@ def _add_raw(tx: Tx, command: RawCall, *, at: datetime) -> None:
         return
     token = payload.get("idTag", payload.get("idToken"))
     value = token.get("idToken") if isinstance(token, dict) else token
-    evse_id = payload.get("connectorId", payload.get("evseId", 0))
-    number = payload.get("remoteStartId")
-    if not isinstance(value, str) or not isinstance(evse_id, int):
-        # The schema refuses it before it reaches the wire.
+    evse_id = integer(payload.get("connectorId", payload.get("evseId", 0)))
+    if not isinstance(value, str) or evse_id is None:
+        # The schema refuses it before it reaches the wire, or no EVSE has that number.
         return
     remote_starts.add(
         tx,
@@ -71,7 +77,7 @@ def _add_raw(tx: Tx, command: RawCall, *, at: datetime) -> None:
         command.station_id,
         evse_id=evse_id,
         id_token=value,
-        remote_start_id=number if isinstance(number, int) else None,
+        remote_start_id=integer(payload.get("remoteStartId")),
         at=at,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from csms.core.commands import Command, CommandResult, Outcome, RawCall
+from csms.core.commands import Command, CommandResult, Outcome, RawCall, integer
 from csms.core.device import Kind, RequestFact
 from csms.core.device_messages import JobReported, PartReceived
 from csms.core.model import Event
@@ -72,8 +72,8 @@ def _named(command: RawCall) -> tuple[Kind, int | None] | None:
     if kind is None:
         return None
     payload = json.loads(command.payload_json)
-    wire_id = payload.get("requestId")
-    if isinstance(wire_id, int) and -(2**53) < wire_id < 2**53:
+    wire_id = integer(payload.get("requestId"))
+    if wire_id is not None:
         return kind, wire_id
     # The 1.6 messages without an id are told by their kind alone.
     return (kind, None) if command.action in ("GetDiagnostics", "UpdateFirmware") else None

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from csms.clock import Clock
-from csms.core.commands import Command, CommandResult, Outcome, RawCall
+from csms.core.commands import Command, CommandResult, Outcome, RawCall, integer
 from csms.core.errors import Conflict, InvalidInput
 from csms.core.messages import RecordReceived, SessionReport, SessionStarted, StatusChanged
 from csms.core.model import Authorization, Event, IdToken, OcppVersion, Session, Station
@@ -135,8 +135,8 @@ class Reservations:
         if command.action not in ("ReserveNow", "CancelReservation"):
             return
         payload = json.loads(command.payload_json)
-        number = payload.get("reservationId", payload.get("id"))
-        found = reservations.find(tx, command.station_id, number) if _is_int(number) else None
+        number = integer(payload.get("reservationId", payload.get("id")))
+        found = None if number is None else reservations.find(tx, command.station_id, number)
         if found is None or result.outcome is Outcome.SENT:
             return
         reason = result.status or result.error_code or result.why_not_sent
@@ -274,7 +274,7 @@ def _payload(station: Station, wanted: ReservationRequest, number: int) -> dict[
 
 def _asked_for(station_id: str, payload: Mapping[str, Any], at: datetime) -> Reservation | None:
     """Return the reservation that a ReserveNow of either version asks for, None if unreadable."""
-    number = payload.get("reservationId", payload.get("id"))
+    number = integer(payload.get("reservationId", payload.get("id")))
     evse_id = payload.get("connectorId", payload.get("evseId"))
     token, group = payload.get("idToken", {}), payload.get("groupIdToken", {})
     try:
@@ -282,12 +282,12 @@ def _asked_for(station_id: str, payload: Mapping[str, Any], at: datetime) -> Res
         until = datetime.fromisoformat(str(expiry))
     except ValueError:
         return None
-    if not _is_int(number) or not isinstance(token, dict) or not isinstance(group, dict):
+    if number is None or not isinstance(token, dict) or not isinstance(group, dict):
         return None
     return Reservation(
         station_id=station_id,
         reservation_id=number,
-        evse_id=evse_id if _is_int(evse_id) else None,
+        evse_id=integer(evse_id),
         connector_type=str(payload.get("connectorType", "")),
         id_token=IdToken(
             value=str(payload.get("idTag", token.get("idToken", ""))),
@@ -298,7 +298,3 @@ def _asked_for(station_id: str, payload: Mapping[str, Any], at: datetime) -> Res
         asked_at=at,
         changed_at=at,
     )
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31

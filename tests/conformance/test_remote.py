@@ -344,3 +344,22 @@ async def test_s42_each_triggered_message_of_1_6_is_answered(lab: Lab) -> None:
 async def _is_available(lab: Lab) -> bool:
     shown = await lab.get("stations/CS-1")
     return [e["status"] for e in shown["evses"]] == ["Available"]
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63, -(2**63)])
+async def test_a_number_that_no_station_can_hold_is_answered_and_keeps_nothing(
+    driven: Lab, version: str, number: int
+) -> None:
+    async with driven.station(version):
+        for action, payload in (
+            ("RemoteStartTransaction", {"idTag": CARD, "connectorId": number}),
+            ("RequestStartTransaction", {"remoteStartId": number, "idToken": token(CARD)}),
+            ("ClearChargingProfile", {"id": number, "chargingProfileId": number}),
+            ("CancelReservation", {"reservationId": number}),
+            ("GetLog", {"requestId": number}),
+        ):
+            body = {"action": action, "payload": payload, "wait_s": 10}
+            answer = await driven.api.post("/api/v1/stations/CS-1/commands", json=body)
+            assert answer.status_code < 500, answer.text
+        starts = await remote_starts(driven)
+    assert all(abs(s["evse_id"]) < 2**31 for s in starts)
