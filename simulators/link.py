@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.http11 import Request
 from websockets.typing import Subprotocol
 
 from simulators.faults import Faults
@@ -26,6 +28,7 @@ from simulators.manners import PLAIN, Manners, Speaker
 log = logging.getLogger(__name__)
 
 CALL, RESULT, ERROR = 2, 3, 4
+_MANY = 1000
 
 
 class LinkDown(ConnectionError):
@@ -125,6 +128,21 @@ class LinkOptions:
         return {"Authorization": "Basic " + base64.b64encode(user + b":" + secret).decode()}
 
 
+class _LowerCase(ClientConnection):
+    """Spells the names of its request's headers in lower case, as HTTP permits."""
+
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        send = self.protocol.send_request
+
+        def lowered(request: Request) -> None:
+            named = [(name.lower(), value) for name, value in request.headers.raw_items()]
+            request.headers = Headers(named)
+            send(request)
+
+        self.protocol.send_request = lowered  # type: ignore[method-assign]
+        await super().handshake(*args, **kwargs)
+
+
 class Link:
     """The connection of one station, kept up until told otherwise.
 
@@ -159,7 +177,8 @@ class Link:
         self._real_s = real_s
         self._speaker = Speaker(manners=options.manners, version=options.version)
         self._socket: ClientConnection | None = None
-        self._turn = asyncio.Lock()
+        # One call at a time; all at once from a station that does not wait for answers.
+        self._turn = asyncio.Semaphore(_MANY if options.manners.replay == "at_once" else 1)
         self._connecting = asyncio.Lock()
         self._pending: dict[str, asyncio.Future[Any]] = {}
         self._repeated: set[str] = set()
@@ -194,7 +213,8 @@ class Link:
                     Subprotocol(name) for name in (*options.manners.offers, options.subprotocol)
                 ],
                 additional_headers=options.headers,
-                compression=None,
+                compression="deflate" if options.manners.deflates else None,
+                create_connection=_LowerCase if options.manners.lower_case else ClientConnection,
                 open_timeout=options.open_timeout_s,
                 ping_interval=options.ping_interval_s,
                 close_timeout=2.0,
@@ -292,6 +312,9 @@ class Link:
         """Answer commands one by one, in the order in which they came."""
         while True:
             message_id, action, payload = await self._commands.get()
+            if action in self.options.manners.dies_of:
+                self.cut()
+                return
             answer = self._answer(action, payload)
             if answer.delay_real_s > 0:
                 await asyncio.sleep(answer.delay_real_s)

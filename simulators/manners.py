@@ -11,12 +11,14 @@ Said = tuple[str, Payload]
 
 _REGISTER = "Energy.Active.Import.Register"
 _POWER = "Power.Active.Import"
+JUMP_WH = 2_000_000.0
+_BEFORE_JUMP = 2
 _CHOICES: dict[str, tuple[str, ...]] = {
     "numbers": ("ok", "zero", "stuck", "from_one"),
     "times": ("ms", "seconds", "no_zone", "unset"),
-    "meter": ("ok", "kwh", "mixed", "mislabelled", "per_phase", "float", "empty"),
+    "meter": ("ok", "kwh", "mixed", "mislabelled", "per_phase", "float", "empty", "jumps"),
     "updates": ("ok", "by_evse", "sparse"),
-    "replay": ("in_turn", "overtaken"),
+    "replay": ("in_turn", "overtaken", "at_once"),
     "errors": ("ok", "long", "text_details", "empty", "other_version", "lost_id"),
 }
 
@@ -26,31 +28,37 @@ class Manners:
     """How a station speaks.
 
     `path` stands between the address and the identity, which may end in a slash
-    (`trailing_slash`); `offers` are subprotocols offered before its own. It may say its status
-    before its boot is answered (`hasty`), ping with a payload before it boots (`pings`), and close
-    without a status (`closes_silently`).
+    (`trailing_slash`); `offers` are subprotocols offered before its own. It may spell the names of
+    its headers in lower case (`lower_case`), offer to compress (`deflates`), say its status before
+    its boot is answered (`hasty`), ping with a payload before it boots (`pings`), and close without
+    a status (`closes_silently`).
 
     `numbers` of 2.x transactions are "zero" for ever, "stuck" at 1, or begin at one; `times` are
     whole "seconds", have "no_zone", or are those of 1970 ("unset"). `meter` tells energy in "kwh",
     in "mixed" units (kWh until the last message), as Wh that are called kWh ("mislabelled"), as
     kWh of each phase with power that has no unit ("per_phase"), with all the digits of a "float",
-    or "empty" in every second message. `updates` come as MeterValues of the EVSE ("by_evse"), or
+    "empty" in every second message, or from a register that "jumps" by JUMP_WH after its first
+    samples. `updates` come as MeterValues of the EVSE ("by_evse"), or
     say next to nothing ("sparse"). With `samples_after_end` the last values come once more after
-    the end of a 1.6 transaction. `loose_triggers` calls every reason of 2.x the same, and
-    `short_states` leaves out Preparing and Finishing.
+    the end of a 1.6 transaction. `loose_triggers` calls every reason of 2.x the same,
+    `short_states` leaves out Preparing and Finishing, and `tells_whole` tells the status of EVSE 0
+    with that of each other.
 
-    What was queued while the link was away is told "in_turn", or what happened last goes first
-    ("overtaken"). `marks_offline` false leaves out the mark of 2.x; `tells_end` false says nothing
-    of an end that came while the link was away.
+    What was queued while the link was away is told "in_turn", what happened last goes first
+    ("overtaken"), or all is sent "at_once", no answer waited for. `marks_offline` false leaves out
+    the mark of 2.x; `tells_end` false says nothing of an end that came while the link was away.
 
     `needs_reboot` answers what it was set with RebootRequired; `bare_keys` lists the keys of 1.6
     without their values. `foreign_boot` boots a 2.x link in the words of 1.6 before it does so in
     its own. `errors` is the shape of its CALLERRORs. With `does_triggers` false a trigger is
-    accepted and never carried out.
+    accepted and never carried out. A call of an action in `dies_of` ends its link in place of an
+    answer.
     """
 
     path: str = ""
     trailing_slash: bool = False
+    lower_case: bool = False
+    deflates: bool = False
     offers: tuple[str, ...] = ()
     hasty: bool = False
     pings: bool = False
@@ -62,6 +70,7 @@ class Manners:
     samples_after_end: bool = False
     loose_triggers: bool = False
     short_states: bool = False
+    tells_whole: bool = False
     replay: str = "in_turn"
     marks_offline: bool = True
     tells_end: bool = True
@@ -70,6 +79,7 @@ class Manners:
     foreign_boot: bool = False
     errors: str = "ok"
     does_triggers: bool = True
+    dies_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, permitted in _CHOICES.items():
@@ -88,6 +98,7 @@ class Speaker:
     version: str
     _numbers: Counter[str] = field(default_factory=Counter)
     _said: Counter[str] = field(default_factory=Counter)
+    _registers: int = 0
 
     def says(self, action: str, payload: Mapping[str, Any]) -> list[Said]:
         """Return what is said in place of a message: nothing, itself, or more than it."""
@@ -108,6 +119,8 @@ class Speaker:
             _timed(said, self.manners.times)
         if action == "StopTransaction" and self.manners.samples_after_end:
             return [(action, said), ("MeterValues", self._once_more(said))]
+        if action == "StatusNotification" and self.manners.tells_whole and "evseId" in said:
+            return [(action, said), (action, {**said, "evseId": 0, "connectorId": 0})]
         return [(action, said)]
 
     def error(self, message_id: str, code: str, description: str, request: object) -> list[Any]:
@@ -189,6 +202,8 @@ class Speaker:
         kind = self.manners.meter
         if kind == "ok" or (kind == "mixed" and said.get("eventType") == "Ended"):
             return
+        if kind == "jumps" and "meterStop" in said:
+            said["meterStop"] += int(self._jump_wh())
         for value in said.get("meterValue", ()):
             samples = value["sampledValue"]
             if kind == "empty" and self.version == "1.6" and self._said[action] % 2:
@@ -205,6 +220,9 @@ class Speaker:
             ]
         if measurand != _REGISTER or kind == "empty":
             return [sample]
+        if kind == "jumps":
+            self._registers += 1
+            return [{**sample, "value": self._told(_number(sample) + self._jump_wh())}]
         kwh = _number(sample) / 1000.0
         if kind == "mislabelled":
             return [self._in_kwh({**sample})]
@@ -215,6 +233,9 @@ class Speaker:
             ]
         value = kwh + 1e-17 if kind == "float" else round(kwh, 6)
         return [self._in_kwh({**sample, "value": self._told(value)})]
+
+    def _jump_wh(self) -> float:
+        return JUMP_WH if self._registers > _BEFORE_JUMP else 0.0
 
     def _raw(self) -> Payload:
         return {"format": "Raw"} if self.version == "1.6" else {}

@@ -159,6 +159,7 @@ class StationNode(ABC):
             attempts=self.settings.message_attempts,
             attempt_interval_s=self.settings.message_attempt_interval_s,
             is_last_first=self.link.options.manners.replay == "overtaken",
+            is_at_once=self.link.options.manners.replay == "at_once",
         )
 
     @abstractmethod

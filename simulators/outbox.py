@@ -44,6 +44,8 @@ class Outbox:
     attempt_interval_s: float = 60.0
     is_last_first: bool = False
     """What was put last is sent first: live messages overtake those of an outage."""
+    is_at_once: bool = False
+    """All that waits is sent without waiting for answers in between."""
     waiting: deque[Outgoing] = field(default_factory=deque)
     drops: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,6 +89,9 @@ class Outbox:
             if not self.waiting:
                 self._empty.set()
                 await self._wait()
+                continue
+            if self.is_at_once and self.is_ready():
+                await asyncio.gather(*(self._send(m) for m in list(self.waiting)))
                 continue
             message = self.waiting[-1 if self.is_last_first else 0]
             if not self.is_ready():

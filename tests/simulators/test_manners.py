@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from simulators.manners import PLAIN, Manners, Speaker
+from simulators.manners import JUMP_WH, PLAIN, Manners, Speaker
 
 REGISTER = "Energy.Active.Import.Register"
 
@@ -72,6 +72,23 @@ def test_energy_is_told_in_other_units(meter: str, values: list[Any]) -> None:
     samples = payload["meterValue"][0]["sampledValue"]
     assert [s["value"] for s in samples] == values
     assert {s["unitOfMeasure"]["unit"] for s in samples} == {"kWh"}
+
+
+def test_a_register_jumps_once_and_stays_up() -> None:
+    speaker = Speaker(manners=Manners(meter="jumps"), version="2.0.1")
+    found = [speaker.says("TransactionEvent", event(n))[0][1] for n in range(4)]
+    told = [p["meterValue"][0]["sampledValue"][0]["value"] for p in found]
+    assert told == [300.08] * 2 + [300.08 + JUMP_WH] * 2
+    stop = {"transactionId": 1, "timestamp": "2026-03-02T16:00:00Z", "meterStop": 300}
+    ((_, ended),) = speaker.says("StopTransaction", stop)
+    assert ended["meterStop"] == 300 + JUMP_WH
+
+
+def test_the_status_of_the_whole_is_told_with_that_of_an_evse() -> None:
+    status = {"timestamp": "x", "connectorStatus": "Occupied", "evseId": 1, "connectorId": 1}
+    speaker = Speaker(manners=Manners(tells_whole=True), version="2.0.1")
+    found = [payload for _, payload in speaker.says("StatusNotification", status)]
+    assert found == [status, {**status, "evseId": 0, "connectorId": 0}]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from simulators.clock import SimClock
 from simulators.dialect import Dialect
 from simulators.faults import FaultPlan
 from simulators.link import LinkDown
+from simulators.manners import Manners
 from simulators.simulated import SimulatedStation
 from simulators.variables import Settings
 from tests.simulators.centre import Centre, set_profile, tx_profile
@@ -481,3 +482,51 @@ async def test_a_station_asks_again_until_its_boot_is_accepted(version: str) -> 
             await station.ready(5)
         assert len(centre.of("BootNotification")) == 3
         assert centre.calls[3][2] == "StatusNotification"
+
+
+async def test_a_link_is_asked_for_in_the_stations_own_manner() -> None:
+    manners = Manners(lower_case=True, deflates=True)
+    async with (
+        Centre() as centre,
+        SimulatedStation(centre.url, "CP1", version="1.6", manners=manners) as station,
+    ):
+        await station.boot()
+    (headers,) = centre.headers
+    assert [name for name in headers if name != name.lower()] == []
+    assert "permessage-deflate" in headers["sec-websocket-extensions"]
+
+
+@VERSIONS
+async def test_what_waits_may_be_sent_without_waiting_for_answers(version: str) -> None:
+    async with (
+        Centre() as centre,
+        SimulatedStation(
+            centre.url,
+            "CP1",
+            version=version,
+            journal=True,
+            clock=fast(2000),
+            manners=Manners(replay="at_once"),
+        ) as station,
+    ):
+        await station.boot()
+        await station.plug_in(1, CAR, soc=0.3)
+        await station.present("T1")
+        await station.drained()
+        station.cut()
+        while len(station.outbox.waiting) < 8:
+            await station.clock.sleep(60)
+        await station.reconnect()
+        await station.drained()
+        await station.stop(1, token="T1")
+        await station.drained()
+    assert station.journal is not None
+    waiting = [0]
+    for line in station.journal.lines:
+        if line["dir"] == "sent" and line["frame"][0] == 2:
+            waiting.append(waiting[-1] + 1)
+        elif line["dir"] == "got" and line["frame"][0] in (3, 4):
+            waiting.append(waiting[-1] - 1)
+    assert max(waiting) >= 8
+    energy = samples(centre, version)
+    assert energy == sorted(energy)
