@@ -38,17 +38,18 @@ def explained(
     case = grid.case
     rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
     none = np.zeros(grid.room.shape, dtype=np.bool_)
-    held = _binding(grid, power_kw) if with_reasons else none
-    is_bound = held.any(axis=0)
-    why = reasons(grid, rows, held) if with_reasons else ((),) * len(rows)
-    price, co2 = _unit_costs(grid, rows)
     energy = rows * grid.inside_h
+    given_kwh = np.cumsum(energy, axis=1)
+    held = _binding(grid, power_kw, given_kwh) if with_reasons else none
+    is_bound = held.any(axis=0)
+    why = ((),) * len(rows) if not with_reasons else reasons(grid, rows, held, given_kwh=given_kwh)
+    price, co2 = _unit_costs(grid, rows)
     costs, emitted = energy @ price, energy @ co2
     touched = (grid.use > 0).T.astype(np.float64) @ held
     bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
     hours = _Hours.of(grid, rows)
     missing = _missing(grid, energy)
-    finishes = _finishes(grid, rows, energy)
+    finishes = _finishes(grid, rows, energy, given_kwh)
     word = _Words(grid, hours)
     given = zip(
         case.sessions,
@@ -89,8 +90,8 @@ def explained(
         edges_at=case.edges_at,
         sessions=sessions,
         peak_kw=peak,
-        cost_eur=sum(s.cost_eur for s in sessions) + added,
-        co2_kg=sum(s.co2_kg for s in sessions),
+        cost_eur=sum(costs.tolist()) + added,
+        co2_kg=sum(emitted.tolist()),
         binding_slots=tuple(int(k) for k in np.flatnonzero(is_bound)),
         limit_value_eur_per_kwh=tuple(limit_value[0].tolist()),
         notes=grid.notes,
@@ -142,18 +143,19 @@ def _with_ways_out(
     return tuple(found)
 
 
-def _binding(grid: Grid, power_kw: Floats) -> Flags:
-    """Return in which slots each limit held a car back, (R, K)."""
+def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
+    """Return in which slots each limit held a car back, (R, K).
+
+    `given_kwh` (N, K) is what each car has at the end of each slot.
+    """
     left = grid.room - grid.taken(power_kw)
     wanted = grid.required_kwh + grid.extra_kwh
     # A car is held back where it could take more, and still lacks energy or has to take it later.
-    after = np.cumsum((power_kw * grid.inside_h)[:, ::-1], axis=1)[:, ::-1]
-    after = np.append(after[:, 1:], np.zeros((len(after), 1)), axis=1)
-    lacks = (wanted - (power_kw * grid.inside_h).sum(axis=1))[:, None] > SHORT_KWH
-    could = grid.cap_kw - power_kw > NEAR_KW
+    total = given_kwh[:, -1]
+    has_by_then = np.where(wanted - total > SHORT_KWH, np.inf, total - SHORT_KWH)
+    wants = (grid.cap_kw - power_kw > NEAR_KW) & (given_kwh < has_by_then[:, None])
     step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
     needs = step - np.maximum(grid.guard_kw[:, None] - power_kw, 0.0)
-    wants = could & (lacks | (after > SHORT_KWH))
     held = np.zeros(grid.room.shape, dtype=np.bool_)
     for row, use in enumerate(grid.use):
         takes = use > 0
@@ -187,15 +189,18 @@ class _Hours:
         idle = ~on & (grid.cap_kw > 0) & (grid.inside_h > 0)
         last = rows.shape[1] - 1 - np.argmax(on[:, ::-1], axis=1)
         before = np.arange(rows.shape[1]) < last[:, None]
-        unit = np.where(grid.surplus_kw > 0, grid.export_price, grid.price)
         sun = grid.surplus_kw > 0
-        used, left = np.maximum(on.sum(axis=1), 1), np.maximum(idle.sum(axis=1), 1)
+        unit = np.where(sun, grid.export_price, grid.price)
+        summed = np.column_stack([np.ones(len(sun)), ~sun, unit, grid.co2])
+        used, used_dark, paid, emitted = (on.astype(np.float64) @ summed).T
+        left, left_dark, would, dirt = (idle.astype(np.float64) @ summed).T
+        used, left_or_one = np.maximum(used, 1.0), np.maximum(left, 1.0)
         return cls(
-            waits=np.any(idle & before, axis=1),
-            leaves_any=np.any(idle, axis=1),
-            is_sunny=~np.any(on & ~sun, axis=1) & np.any(idle & ~sun, axis=1),
-            dearer=idle @ unit / left - on @ unit / used,
-            dirtier=idle @ grid.co2 / left - on @ grid.co2 / used,
+            waits=(idle & before).any(axis=1),
+            leaves_any=left > 0,
+            is_sunny=(used_dark == 0) & (left_dark > 0),
+            dearer=would / left_or_one - paid / used,
+            dirtier=dirt / left_or_one - emitted / used,
         )
 
 
@@ -208,26 +213,31 @@ def _missing(grid: Grid, energy: Floats) -> Floats:
     return np.where(missing < SHORT_KWH, 0.0, missing)
 
 
-def _finishes(grid: Grid, rows: Floats, energy: Floats) -> list[datetime | None]:
-    """Return when each need is met: inside the slot in which the sum reaches it."""
+def _finishes(grid: Grid, rows: Floats, energy: Floats, done: Floats) -> list[datetime | None]:
+    """Return when each need is met: inside the slot in which the sum `done` (N, K) reaches it."""
     need, case = grid.required_kwh, grid.case
-    done = np.cumsum(energy, axis=1)
     is_reached = done >= need[:, None] - SHORT_KWH
     at, cars = np.argmax(is_reached, axis=1), np.arange(len(need))
     before = done[cars, at] - energy[cars, at]
     hours = np.maximum(need - before, 0.0) / np.maximum(rows[cars, at], 1e-12)
     found: list[datetime | None] = []
-    for i, (k, took, is_met, kwh) in enumerate(
-        zip(at.tolist(), hours.tolist(), is_reached[:, -1].tolist(), need.tolist(), strict=True)
+    for session, k, took, is_met, kwh in zip(
+        case.sessions,
+        at.tolist(),
+        hours.tolist(),
+        is_reached[:, -1].tolist(),
+        need.tolist(),
+        strict=True,
     ):
-        starts = max(case.sessions[i].available_at, case.now_at)
-        if kwh <= SHORT_KWH:
-            found.append(starts)
-        elif not is_met:
+        if kwh > SHORT_KWH and not is_met:
             found.append(None)
-        else:
-            met = max(case.edges_at[k], starts) + timedelta(seconds=round(took * 3600))
-            found.append(met)
+            continue
+        begins = session.available_at if session.available_at > case.now_at else case.now_at
+        if kwh > SHORT_KWH:
+            start = case.edges_at[k]
+            begins = start if start > begins else begins
+            begins += timedelta(seconds=round(took * 3600))
+        found.append(begins)
     return found
 
 

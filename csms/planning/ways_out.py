@@ -1,5 +1,6 @@
 """What a need that cannot be met fails by, and what would help: the cheapest way first."""
 
+from bisect import bisect_right
 from datetime import timedelta
 from math import ceil
 
@@ -62,18 +63,20 @@ def _later(grid: Grid, i: int, missing_kwh: float, room: Room) -> timedelta | No
     session, case = grid.case.sessions[i], grid.case
     departs = max(session.departs_at, case.now_at)
     guard, least = float(grid.guard_kw[i]), float(grid.least_kw[i])
-    free = np.minimum(room.spare(i) + guard, session.max_kw)
-    left = missing_kwh
-    for k in range(case.slots):
-        start, end = max(case.edges_at[k], departs), case.edges_at[k + 1]
-        if end <= start or free[k] < max(least, 1e-6):
+    free: list[float] = np.minimum(room.spare(i) + guard, session.max_kw).tolist()
+    edges, left, enough = case.edges_at, missing_kwh, max(least, 1e-6)
+    for k in range(max(bisect_right(edges, departs) - 1, 0), case.slots):
+        start = max(edges[k], departs)
+        if start - departs > LATER:
+            return None
+        if free[k] < enough:
             continue
-        hours = (end - start) / timedelta(hours=1)
-        if float(free[k]) * hours >= left - 1e-9:
-            until = start + timedelta(hours=left / float(free[k]))
+        hours = (edges[k + 1] - start) / timedelta(hours=1)
+        if free[k] * hours >= left - 1e-9:
+            until = start + timedelta(hours=left / free[k])
             later = ceil((until - departs) / STEP - 1e-6) * STEP
             return later if later <= LATER else None
-        left -= float(free[k]) * hours
+        left -= free[k] * hours
     return None
 
 

@@ -39,12 +39,15 @@ WORDS = (
 ) = range(len(WORDS))
 
 
-def reasons(grid: Grid, power_kw: Floats, held: Flags) -> tuple[tuple[Why, ...], ...]:
+def reasons(
+    grid: Grid, power_kw: Floats, held: Flags, *, given_kwh: Floats
+) -> tuple[tuple[Why, ...], ...]:
     """Return for every car from which slot on its power in `power_kw` (N, K) has which reason.
 
-    `held` (R, K) says in which slots each limit holds a car back.
+    `held` (R, K) says in which slots each limit holds a car back, `given_kwh` (N, K) what each car
+    has at the end of each slot.
     """
-    code = _codes(grid, power_kw, held)
+    code = _codes(grid, power_kw, held, given_kwh)
     words = [
         *WORDS,
         *(f"shares {grid.limits.label(row)}" for row in grid.rows.tolist()),
@@ -52,8 +55,9 @@ def reasons(grid: Grid, power_kw: Floats, held: Flags) -> tuple[tuple[Why, ...],
     ]
     changes = np.ones(code.shape, dtype=np.bool_)
     changes[:, 1:] = code[:, 1:] != code[:, :-1]
-    cars, slots = np.nonzero(changes)
-    found = list(map(_why, slots.tolist(), [words[c] for c in code[cars, slots].tolist()]))
+    at = np.flatnonzero(changes)
+    slots = (at % code.shape[1]).tolist()
+    found = list(map(_why, slots, [words[c] for c in code.ravel()[at].tolist()]))
     ends = np.cumsum(changes.sum(axis=1)).tolist()
     return tuple(tuple(found[a:b]) for a, b in zip([0, *ends], ends, strict=False))
 
@@ -64,33 +68,38 @@ def _why(first: int, reason: str) -> Why:
     return Why(first=first, reason=reason)
 
 
-def _codes(grid: Grid, power: Floats, held: Flags) -> NDArray[np.int64]:
+def _codes(grid: Grid, power: Floats, held: Flags, given: Floats) -> NDArray[np.int64]:
     """Return the number of the word for every car and slot; later ones overrule earlier ones."""
     on = power > NEAR_KW
-    here = grid.inside_h > 0
-    energy = power * grid.inside_h
-    given = np.cumsum(energy, axis=1)
+    off = ~on
+    away = grid.inside_h <= 0
     wanted = (grid.required_kwh + grid.extra_kwh)[:, None]
-    met = (given >= np.minimum(given[:, -1:], wanted) - ENERGY_KWH) & ~on
+    total = given[:, -1:]
+    met = (given >= np.minimum(total, wanted) - ENERGY_KWH) & off
     paid = np.where(on, grid.cost, -np.inf).max(axis=1, initial=-np.inf)[:, None]
+    # No slot is dearer than those of a car that has none.
+    paid[paid == -np.inf] = np.inf
     code = np.where(on, ENOUGH, LATER)
-    is_dearer = np.asarray((grid.cost > paid + 1e-9) & (paid > -np.inf))
-    code[~on & is_dearer] = DEAR
-    code[met] = DONE
+    np.putmask(code, off & (grid.cost > paid + 1e-9), DEAR)
+    np.putmask(code, met, DONE)
     # Of several limits that hold a car back the last row is the nearest to it.
-    short = (given[:, -1:] < wanted - ENERGY_KWH) | ~met
-    room = here & short & (grid.cap_kw - power > NEAR_KW)
-    for r, use in enumerate(grid.use):
-        at = room & held[r] & (use > 0)[:, None]
-        code[at & on] = len(WORDS) + r
-        code[at & ~on] = len(WORDS) + len(grid.use) + r
-    code[on & (grid.floor_kw > 0) & (power <= grid.floor_kw + NEAR_KW)] = KEPT
-    code[on & (power >= grid.cap_kw - NEAR_KW)] = FULL
-    no_cap = np.asarray(here & (grid.cap_kw <= 0))
-    code[no_cap] = DWELLS
-    is_small = np.array([s.max_kw < max(s.min_kw, 1e-9) for s in grid.case.sessions], dtype=bool)
-    code[np.asarray(no_cap & is_small[:, None])] = SMALL
-    code[here & grid.is_blocked] = BLOCKED
+    if held.any():
+        short = (total < wanted - ENERGY_KWH) | ~met
+        room = short & (grid.cap_kw - power > NEAR_KW)
+        for r in np.flatnonzero(held.any(axis=1)).tolist():
+            at = room & held[r] & (grid.use[r] > 0)[:, None]
+            np.putmask(code, at & on, len(WORDS) + r)
+            np.putmask(code, at & off, len(WORDS) + len(grid.use) + r)
+    if grid.floor_kw.any():
+        np.putmask(code, on & (grid.floor_kw > 0) & (power <= grid.floor_kw + NEAR_KW), KEPT)
+    np.putmask(code, on & (power >= grid.cap_kw - NEAR_KW), FULL)
+    no_cap = grid.cap_kw <= 0
+    np.putmask(code, no_cap, DWELLS)
+    is_small = [s.max_kw < max(s.min_kw, 1e-9) for s in grid.case.sessions]
+    if any(is_small):
+        np.putmask(code, no_cap & np.array(is_small)[:, None], SMALL)
+    if grid.is_blocked.any():
+        np.putmask(code, grid.is_blocked, BLOCKED)
     code[grid.is_fixed] = WILD
-    code[~here] = AWAY
+    np.putmask(code, away, AWAY)
     return code
