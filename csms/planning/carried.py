@@ -51,27 +51,32 @@ def carried(
     cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)
     peak = (peak_kw - grid.base_kw).tolist()
     is_empty: list[bool] = (~np.any(is_there, axis=1)).tolist()
+    binds: list[bool] = np.any(is_bound, axis=1).tolist()
+    nobody = np.zeros(len(wanted), dtype=np.bool_)
     for k in range(len(hours)):
         if is_empty[k]:
-            running = np.zeros(len(wanted), dtype=np.bool_)
+            running = nobody
             continue
         most = np.minimum(cap[k], (wanted - given) * per_h[k])
-        want = np.minimum((asked[k] - given) * per_h[k], most)
-        slot = _Slot(cars, k, free[k], peak[k])
         left = total - given
-        # Who runs has later energy now rather than a pause.
+        # Who runs has later energy now rather than a pause. Products with flags take a third of
+        # the time of a choice by them.
         is_held = running & (left > held_from[k])
-        want = np.where(is_held, np.maximum(want, np.minimum(least, most)), want)
-        if cars.has_floor or is_flat or np.maximum.reduce(want) > EPSILON_KW:
-            most = np.where(most > tiny[k], np.maximum(most, least), 0.0)
-            slot.lower(want, most, running, left > must_from[k])
-            slot.raise_to_next(want, most)
-            if is_flat:
-                slot.fill(most, running)
-            elif slot.has_any():
-                # What is left over where a limit binds is lost: energy of later slots goes there.
-                later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
-                slot.fill(np.where(is_bound[k], later, 0.0), running)
+        want = np.minimum((asked[k] - given) * per_h[k], most)
+        want = np.maximum(want, np.minimum(least * is_held, most))
+        if not (cars.has_floor or is_flat or np.maximum.reduce(want) > EPSILON_KW):
+            running = nobody
+            continue
+        slot = _Slot(cars, k, free[k], peak[k])
+        most = np.maximum(most, least) * (most > tiny[k])
+        slot.lower(want, most, running, left > must_from[k])
+        slot.raise_to_next(want, most)
+        if is_flat:
+            slot.fill(most, running)
+        elif binds[k] and slot.has_any():
+            # What is left over where a limit binds is lost: energy of later slots goes there.
+            later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
+            slot.fill(later * is_bound[k], running)
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
@@ -91,6 +96,7 @@ class _Cars:
         self.has_classes = bool(grid.rank.any())
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
+        self.most_least_kw = float(self.enough_kw.max(initial=0.0))
         self.smallest_kw = grid.levels.smallest_kw
         count = len(grid.laxity_h)
         self.by_urgency = np.empty(count, dtype=np.int64)
@@ -110,6 +116,8 @@ class _Cars:
             [(limit, use) for limit, use in enumerate(own) if use]
             for own in grid.use[:, grid.kind_first].T.tolist()
         ]
+        # Nothing but the site's limit, of which a kW of any car takes as much.
+        self.is_single = self.parts == [[(0, 1.0)]]
 
     def in_turn(self, at: NDArray[np.int64], *, is_last: Flags) -> NDArray[np.int64]:
         """Return cars `at` by class, those that come last in their class after the others."""
@@ -145,7 +153,7 @@ class _Slot:
         grid, cars = self.grid, self.cars
         low = grid.levels.floor_each(want) if cars.is_coarse else want
         is_on = want >= np.where(running | must, EPSILON_KW, cars.enough_kw)
-        low = np.where(is_on, np.maximum(low, grid.least_kw), 0.0)
+        low = np.maximum(low, grid.least_kw) * is_on
         if self.floor is not None:
             low = np.maximum(low, np.minimum(self.floor, most))
         shared = np.maximum(low - grid.guard_kw, 0.0) if cars.has_guard else low
@@ -188,7 +196,12 @@ class _Slot:
             return
         cars = self.cars
         most = self.grid.levels.floor_each(most) if cars.is_coarse else most
-        at = self._may_rise((most > self.row + EPSILON_KW) & (most >= cars.enough_kw))
+        wants = (most > self.row + EPSILON_KW) & (most >= cars.enough_kw)
+        if self.free[0] < cars.most_least_kw:
+            # A car that would still have too little for its least power need not be tried.
+            most_now = np.maximum(self.row, self.grid.guard_kw) + max(self.free[0], 0.0)
+            wants &= most_now >= cars.enough_kw
+        at = self._may_rise(wants)
         if not len(at):
             return
         is_off = (self.row[at] == 0) & ~running[at]
@@ -214,6 +227,7 @@ class _Slot:
         row, free, below_peak_kw = self.row, self.free, self.below_peak_kw
         cars, spares, seen, changes = self.cars, self.spares, self.seen, self.changes
         guards, leasts, kinds, parts = cars.guard, cars.least, cars.kinds, cars.parts
+        is_single = cars.is_single
         at = order.tolist()
         each = zip(at, kw[order].tolist(), row[order].tolist(), strict=True)
         # Plain comparisons, and no calls: this is the innermost loop, which they would slow down
@@ -247,9 +261,13 @@ class _Slot:
                 if most <= now or most < leasts[car]:
                     continue
             if most > base:
-                changes += 1
-                for limit, use in parts[kinds[car]]:
-                    free[limit] -= use * (most - base)
+                if is_single:
+                    free[0] -= most - base
+                    spares[0] = free[0] if free[0] > 0.0 else 0.0
+                else:
+                    changes += 1
+                    for limit, use in parts[kinds[car]]:
+                        free[limit] -= use * (most - base)
             below_peak_kw -= most - now
             row[car] = most
         self.below_peak_kw, self.changes = below_peak_kw, changes
