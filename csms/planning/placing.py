@@ -14,15 +14,28 @@ class Places:
     """
 
     def __init__(self, grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64]) -> None:
-        self.power, self.room, self.cars = power, room, cars
+        self.power, self.room = power, room
+        self.cars: list[int] = cars.tolist()
         self.rows, self.cap, self.hours = power[cars], grid.cap_kw[cars], grid.inside_h[cars]
         self.least: list[float] = grid.least_kw[cars].tolist()
+        self.guard: list[float] = grid.guard_kw[cars].tolist()
         self.from_kw = np.maximum(self.rows, grid.guard_kw[cars, None])
+        is_there = self.hours > 0
         # Less than that is no use to a car in a slot, and so is any power while it is away.
-        enough = np.where(self.hours > 0, grid.least_kw[cars, None] - EPSILON_KW, np.inf)
-        self.enough, self.more = enough, self.rows + EPSILON_KW
-        self.order = grid.cost[cars].argsort(axis=1, kind="stable")
+        self.enough = np.where(is_there, grid.least_kw[cars, None] - EPSILON_KW, np.inf)
+        useful = np.maximum(self.enough, self.rows + EPSILON_KW)
+        # What has to be free before a car can have that.
+        needs = np.where(self.cap > useful, useful - self.from_kw, np.inf)
+        self.needs: list[list[float]] = needs.tolist()
         self.cost = grid.cost[cars]
+        # No two slots of a car cost the same (`front_load`); those while it is away come last.
+        order = np.where(is_there, self.cost, np.inf).argsort(axis=1)
+        stays = np.count_nonzero(is_there, axis=1).tolist()
+        self.order = [own[:count].tolist() for own, count in zip(order, stays, strict=True)]
+        # Under one limit what is free is the same for every car, and is kept as plain numbers.
+        self.spare: list[float] | None = None
+        if len(room.free) == 1 and not room.has_peak:
+            self.spare = np.maximum(room.free[0], 0.0).tolist()
 
     def place(
         self, at: int, energy_kwh: float, *, dearest: float = np.inf, may_overshoot: bool = False
@@ -33,76 +46,99 @@ class Places:
         too little is left for that, other slots above their minimum give some away. If the rest of
         a need is less than one slot at minimum power, it `may_overshoot` by that.
         """
-        was, order = self.rows[at], self.order[at]
-        upper = self._upper(at)
-        is_open = (upper >= self.enough[at]) & (upper > self.more[at])
-        slots = order[is_open[order]]
-        if dearest < np.inf:
-            slots = slots[self.cost[at][slots] <= dearest]
-        row, left = was, energy_kwh
-        if len(slots):
-            row, left = self._raised(at, slots, upper, energy_kwh)
+        row = self.rows[at].copy()
+        spare = self._spare(at) if self.spare is None else self.spare
+        changed, left = self._raised(at, row, spare, energy_kwh, dearest)
         if may_overshoot and left > ENERGY_KWH:
-            row = self._overshot(at, row, upper, left)
-        if row is not was:
-            car = int(self.cars[at])
-            self.room.book(car, was, row)
-            self.power[car] = row
+            changed += self._overshot(at, row, spare, left)
+        if changed:
+            self._book(at, row, changed)
 
-    def _upper(self, at: int) -> Floats:
-        """Return the most the car may have in each slot, (K,)."""
-        most = self.from_kw[at] + self.room.spare(int(self.cars[at]))
+    def _spare(self, at: int) -> list[float]:
+        """Return how much more than its guard or its row the car may have in each slot, (K,)."""
+        spare = self.room.spare(self.cars[at])
         if self.room.has_peak:
-            most = np.minimum(most, self.rows[at] + np.maximum(self.room.below_peak_kw, 0.0))
-        return np.asarray(np.minimum(most, self.cap[at]), dtype=np.float64)
+            below_kw = self.rows[at] + np.maximum(self.room.below_peak_kw, 0.0)
+            spare = np.minimum(spare, below_kw - self.from_kw[at])
+        found: list[float] = spare.tolist()
+        return found
+
+    def _book(self, at: int, row: Floats, changed: list[int]) -> None:
+        """Make `row` that of the car at `at`, which had other power in the slots `changed`."""
+        car, was = self.cars[at], self.rows[at]
+        self.power[car] = row
+        if self.spare is None:
+            self.room.book(car, was, row)
+            return
+        free, spare, guard = self.room.free[0], self.spare, self.guard[at]
+        for k in set(changed):
+            more = max(float(row[k]), guard) - max(float(was[k]), guard)
+            rest = float(free[k]) - more
+            free[k], spare[k] = rest, max(rest, 0.0)
 
     def _raised(
-        self, at: int, slots: NDArray[np.int64], upper: Floats, energy_kwh: float
-    ) -> tuple[Floats, float]:
-        """Return the row with `energy_kwh` more in `slots`, and what did not fit."""
-        hours, least = self.hours[at], self.least[at]
-        row, left = self.rows[at].copy(), energy_kwh
-        for k, most, length_h in zip(
-            slots.tolist(), upper[slots].tolist(), hours[slots].tolist(), strict=True
-        ):
-            if left <= ENERGY_KWH:
+        self, at: int, row: Floats, spare: list[float], energy_kwh: float, dearest: float
+    ) -> tuple[list[int], float]:
+        """Put `energy_kwh` more into the cheapest slots of `row`, in place.
+
+        Return which slots changed, and what did not fit.
+        """
+        least, needs, cost = self.least[at], self.needs[at], self.cost[at]
+        hours, cap, from_kw = self.hours[at], self.cap[at], self.from_kw[at]
+        changed: list[int] = []
+        left = energy_kwh
+        for k in self.order[at]:
+            if spare[k] <= needs[k]:
+                continue
+            if left <= ENERGY_KWH or cost[k] > dearest:
                 break
-            now = float(row[k])
-            level = min(most, now + left / length_h)
+            now, length_h = float(row[k]), float(hours[k])
+            level = min(float(cap[k]), float(from_kw[k]) + spare[k], now + left / length_h)
             if level < least - EPSILON_KW:
                 missing = (least - now) * length_h - left
-                if not _borrow(row, hours, least, missing, keep=k):
+                given = _borrowed(row, hours, least, missing, keep=k)
+                if not given:
                     continue
+                changed += given
                 level, left = least, left + missing
             left -= (level - now) * length_h
             row[k] = level
-        return row, max(left, 0.0)
+            changed.append(k)
+        return changed, max(left, 0.0)
 
-    def _overshot(self, at: int, row: Floats, upper: Floats, left_kwh: float) -> Floats:
-        """Return `row` with one more slot at minimum power if the rest of a need is less."""
+    def _overshot(self, at: int, row: Floats, spare: list[float], left_kwh: float) -> list[int]:
+        """Switch one more slot of `row` on at minimum power if the rest of a need is less.
+
+        Return the slot.
+        """
         least, hours = self.least[at], self.hours[at]
+        upper = np.minimum(self.from_kw[at] + np.array(spare), self.cap[at])
         is_off = (row == 0) & (self.rows[at] == 0) & (upper >= self.enough[at])
         fits = np.flatnonzero(is_off & (least * hours >= left_kwh))
         if not len(fits):
-            return row
-        row = row.copy()
-        row[fits[np.argmin(self.cost[at][fits])]] = least
-        return row
+            return []
+        k = int(fits[np.argmin(self.cost[at][fits])])
+        row[k] = least
+        return [k]
 
 
-def _borrow(row: Floats, hours: Floats, least: float, energy_kwh: float, *, keep: int) -> bool:
-    """Take `energy_kwh` from slots above the minimum, the last first; False if there is too little.
+def _borrowed(
+    row: Floats, hours: Floats, least: float, energy_kwh: float, *, keep: int
+) -> list[int]:
+    """Take `energy_kwh` from slots above the minimum, in place, the last first; return which.
 
-    Changes `row` only when it succeeds.
+    None is changed if there is too little.
     """
     spare = np.maximum(row - least, 0.0) * hours
     spare[keep] = 0.0
     if float(spare.sum()) < energy_kwh:
-        return False
+        return []
+    changed = []
     for k in spare.nonzero()[0][::-1].tolist():
         taken = min(float(spare[k]), energy_kwh)
         row[k] = max(row[k] - taken / hours[k], least)
+        changed.append(k)
         energy_kwh -= taken
         if energy_kwh <= 0:
             break
-    return True
+    return changed
