@@ -9,6 +9,7 @@ Every step becomes one PlanningCase: its first slot is the step, later slots gro
 network's constraint matrix becomes rows of phasors.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -159,7 +160,8 @@ class _Network:
         levels = self.levels_a[at]
         if not levels:
             return min(max(current_a, 0.0), self.most_a[at])
-        return max((a for a in levels if a <= current_a + 1e-6), default=0.0)
+        count = bisect_right(levels, current_a + 1e-6)
+        return levels[count - 1] if count else 0.0
 
     def terms(self, session: SessionInfo) -> list[tuple[int, Term]]:
         """Return in which limits the car of `session` counts, and how."""
@@ -291,7 +293,7 @@ class AcnScheduler:
         most_a = self._most_a.get(session.session_id, net.most_a[at])
         if levels:
             # A bound between two levels is the upper one: a car takes what it can of it.
-            most_a = min((a for a in levels if a >= most_a - 1e-9), default=levels[-1])
+            most_a = levels[min(bisect_left(levels, most_a - 1e-9), len(levels) - 1)]
         need_kwh = max(session.remaining_demand, 0.0)
         is_on, since = self._since.get(session.session_id, (False, None))
         is_sold = options.revenue_per_kwh is not None

@@ -23,33 +23,44 @@ class Levels:
     step_kw: Floats
     listed: Floats
     has_list: NDArray[np.bool_]
+    shift_kw: Floats
+    """What is added to each car's powers, (N,), so that one search finds the levels of all."""
+    shifted: Floats
+    """All of `listed` with that added, (N * most,), ascending."""
 
     @classmethod
     def of(cls, sessions: Sequence[PlanningSession]) -> "Levels":
         """Return the levels of `sessions`; a list without any usable current is none."""
         if not any(s.step_a or s.step_w or s.levels_a for s in sessions):
             nothing = np.zeros(len(sessions))
-            return cls(step_kw=nothing, listed=nothing[:, None], has_list=nothing > 0)
+            return cls._of(nothing, nothing[:, None], nothing > 0)
         per_a = np.array([s.voltage_v * s.phases / 1000.0 for s in sessions], dtype=np.float64)
         step_a = np.array([s.step_a for s in sessions], dtype=np.float64)
         step_w = np.array([s.step_w for s in sessions], dtype=np.float64)
         step = np.where(step_a > 0, step_a * per_a, np.where(step_w > 0, step_w / 1000.0, 0.0))
         # Stations of one kind know the same currents.
-        known = {
-            a: sorted({v for v in a if 0 < v < np.inf}) for a in {s.levels_a for s in sessions}
-        }
-        lists = [known[s.levels_a] for s in sessions]
-        listed = np.zeros((len(sessions), 1 + max(map(len, lists), default=0)))
-        for at, currents in known.items():
+        kinds: dict[tuple[float, ...], list[int]] = {}
+        for i, session in enumerate(sessions):
+            kinds.setdefault(session.levels_a, []).append(i)
+        lists = [(sorted({v for v in a if 0 < v < np.inf}), cars) for a, cars in kinds.items()]
+        most = max((len(currents) for currents, _ in lists), default=0)
+        listed, has_list = np.zeros((len(sessions), 1 + most)), np.zeros(len(sessions), np.bool_)
+        for currents, cars in lists:
             if currents:
-                cars = [i for i, s in enumerate(sessions) if s.levels_a == at]
-                rest = listed.shape[1] - 1 - len(currents)
+                has_list[cars] = True
+                rest = most - len(currents)
                 listed[cars, 1:] = np.outer(per_a[cars], currents + currents[-1:] * rest)
-        has_list = np.array([bool(c) for c in lists], dtype=np.bool_)
+        return cls._of(np.where(has_list | ~np.isfinite(step), 0.0, step), listed, has_list)
+
+    @classmethod
+    def _of(cls, step_kw: Floats, listed: Floats, has_list: NDArray[np.bool_]) -> "Levels":
+        shift_kw = np.arange(len(listed), dtype=np.float64) * (listed.max(initial=0.0) + 1.0)
         return cls(
-            step_kw=np.where(has_list | ~np.isfinite(step), 0.0, step),
+            step_kw=step_kw,
             listed=listed,
             has_list=has_list,
+            shift_kw=shift_kw,
+            shifted=(listed + shift_kw[:, None]).ravel(),
         )
 
     @property
@@ -87,8 +98,7 @@ class Levels:
             step = np.where(self.step_kw > 0, self.step_kw, 1.0)
             found = np.where(self.step_kw > 0, np.floor(kw / step + _EPSILON) * step, kw)
         if self.listed.shape[1] > 1:
-            at = np.count_nonzero(self.listed <= kw[:, None] + _EPSILON, axis=1) - 1
-            found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
+            found = np.where(self.has_list, self.listed.ravel()[self._at_most(kw)], found)
         return np.asarray(found, dtype=np.float64)
 
     def above_each(self, kw: Floats) -> Floats:
@@ -97,10 +107,19 @@ class Levels:
         if self.step_kw.any() or not self.has_list.all():
             found = self.floor_each(kw) + self.step_kw
         if self.listed.shape[1] > 1:
-            at = np.count_nonzero(self.listed <= kw[:, None] + _EPSILON, axis=1)
-            at = np.minimum(at, self.listed.shape[1] - 1)
-            found = np.where(self.has_list, self.listed[np.arange(len(kw)), at], found)
+            cars, most = self.listed.shape
+            last = np.arange(most - 1, cars * most, most)
+            at = np.minimum(self._at_most(kw) + 1, last)
+            found = np.where(self.has_list, self.listed.ravel()[at], found)
         return np.asarray(found, dtype=np.float64)
+
+    def _at_most(self, kw: Floats) -> NDArray[np.int64]:
+        """Return the place in `shifted` of each car's highest listed level within its `kw`, (N,).
+
+        `kw` is at least 0.
+        """
+        shifted = np.minimum(kw, self.listed[:, -1]) + self.shift_kw + _EPSILON
+        return self.shifted.searchsorted(shifted, side="right") - 1
 
     def bounds(self, least: Floats, most: Floats) -> tuple[Floats, Floats]:
         """Return the lowest level that is at least `least` and the highest within `most`, (N,)."""

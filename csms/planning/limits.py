@@ -146,9 +146,16 @@ class _Rows:
                 source = cap.source
             limit = np.where(holds, np.minimum(limit, value), limit)
         self._named.append((circuit, name, source))
+        self._limit.append(limit[None])
+        self._load.append(load[None])
+        self._use.append(use[None])
+
+    def add_sides(self, name: str, limit: Floats, load: Floats, use: Floats) -> None:
+        """Add the sides of a polygon, a row each; caps are of circuits and do not hold for them."""
+        self._named += [("", name, "limit row")] * len(limit)
         self._limit.append(limit)
         self._load.append(load)
-        self._use.append(np.asarray(use, dtype=np.float64))
+        self._use.append(use)
 
     def built(self) -> Limits:
         """Return all rows."""
@@ -157,9 +164,9 @@ class _Rows:
             circuit=circuits,
             name=names,
             source=sources,
-            use=np.array(self._use).reshape(len(names), len(self.case.sessions)),
-            limit=np.array(self._limit),
-            load=np.array(self._load),
+            use=np.concatenate(self._use),
+            limit=np.concatenate(self._limit),
+            load=np.concatenate(self._load),
         )
 
 
@@ -290,30 +297,25 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
 
 def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    terms = [
-        (index[t.session_id], t.factor, t.angle_deg)
-        for t in row.terms
-        if t.factor and t.session_id in index
-    ]
-    numbers = np.array(terms, dtype=np.float64).reshape(-1, 3)
-    cars, factors = numbers[:, 0].astype(np.int64), numbers[:, 1]
+    terms = [t for t in row.terms if t.factor and t.session_id in index]
+    cars = [index[t.session_id] for t in terms]
+    factors = np.array([abs(t.factor) for t in terms])
     # A current that is subtracted is one that flows at the opposite angle.
-    angles = numbers[:, 2] + np.where(factors < 0, 180.0, 0.0)
+    angles = [t.angle_deg + (180.0 if t.factor < 0 else 0.0) for t in terms]
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    sides = _sides(list(dict.fromkeys(angles.tolist())))
+    sides = _sides(list(dict.fromkeys(angles)))
     if not sides:
         return
     normals, shares = np.array(sides).T
     # What points away from a side would relieve it, until that car stops drawing.
-    along = np.maximum(np.cos(np.radians(angles - normals[:, None])), 0.0) * np.abs(factors)
+    along = np.maximum(np.cos(np.radians(np.array(angles) - normals[:, None])), 0.0) * factors
     use = np.zeros((len(sides), len(per_a)))
-    if len(set(cars.tolist())) == len(cars):
+    if len(set(cars)) == len(cars):
         use[:, cars] = along
     else:
         np.add.at(use.T, cars, along.T)
-    for own, share in zip(use * per_a, shares.tolist(), strict=True):
-        rows.add("", row.row_id, limit * share, load * share, own, "limit row")
+    rows.add_sides(row.row_id, np.outer(shares, limit), np.outer(shares, load), use * per_a)
 
 
 def _sides(angles_deg: list[float]) -> list[tuple[float, float]]:
