@@ -18,6 +18,8 @@ _OPTIONS: dict[str, bool | float | str] = {
     "simplex_strategy": 1,
     # The entries are ones, shares of blocks and amperes per kW: of one size as they are.
     "simplex_scale_strategy": 0,
+    # Row by row: programs as sparse as these never gain by going column by column.
+    "simplex_price_strategy": 1,
     "threads": 1,
     "random_seed": 0,
     # The front-load that breaks ties is worth about 1e-6 EUR per kWh and slot.
