@@ -27,6 +27,10 @@ class Levels:
     """What is added to each car's powers, (N,), so that one search finds the levels of all."""
     shifted: Floats
     """All of `listed` with that added, (N * most,), ascending."""
+    has_steps: bool
+    """Whether some car takes multiples of a step."""
+    is_listed: bool
+    """Whether all cars have a list."""
 
     @classmethod
     def of(cls, sessions: Sequence[PlanningSession]) -> "Levels":
@@ -61,6 +65,8 @@ class Levels:
             has_list=has_list,
             shift_kw=shift_kw,
             shifted=(listed + shift_kw[:, None]).ravel(),
+            has_steps=bool(step_kw.any()),
+            is_listed=bool(has_list.all()) and listed.shape[1] > 1,
         )
 
     @property
@@ -93,8 +99,10 @@ class Levels:
 
     def floor_each(self, kw: Floats) -> Floats:
         """Return for each car the highest of its levels that is at most its `kw`, (N,)."""
+        if self.is_listed:
+            return np.asarray(self.listed.ravel()[self._at_most(kw)])
         found = kw
-        if self.step_kw.any():
+        if self.has_steps:
             step = np.where(self.step_kw > 0, self.step_kw, 1.0)
             found = np.where(self.step_kw > 0, np.floor(kw / step + _EPSILON) * step, kw)
         if self.listed.shape[1] > 1:
@@ -103,9 +111,7 @@ class Levels:
 
     def above_each(self, kw: Floats) -> Floats:
         """Return for each car the next of its levels above its `kw`, (N,); the highest stays."""
-        found = kw
-        if self.step_kw.any() or not self.has_list.all():
-            found = self.floor_each(kw) + self.step_kw
+        found = kw if self.is_listed else self.floor_each(kw) + self.step_kw
         if self.listed.shape[1] > 1:
             cars, most = self.listed.shape
             last = np.arange(most - 1, cars * most, most)

@@ -9,6 +9,7 @@ are therefore kept by every part of the cars as well.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, cos, floor, radians
 
 import numpy as np
@@ -304,28 +305,38 @@ def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Fl
     angles = [t.angle_deg + (180.0 if t.factor < 0 else 0.0) for t in terms]
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    sides = _sides(list(dict.fromkeys(angles)))
-    if not sides:
+    different = tuple(dict.fromkeys(angles))
+    if not different:
         return
-    normals, shares = np.array(sides).T
-    # What points away from a side would relieve it, until that car stops drawing.
-    along = np.maximum(np.cos(np.radians(np.array(angles) - normals[:, None])), 0.0) * factors
-    use = np.zeros((len(sides), len(per_a)))
+    shares, reach = _polygon(different)
+    place = {angle: at for at, angle in enumerate(different)}
+    along = reach[:, [place[angle] for angle in angles]] * factors
+    use = np.zeros((len(shares), len(per_a)))
     if len(set(cars)) == len(cars):
         use[:, cars] = along
     else:
         np.add.at(use.T, cars, along.T)
-    rows.add_sides(row.row_id, np.outer(shares, limit), np.outer(shares, load), use * per_a)
+    rows.add_sides(row.row_id, shares * limit, shares * load, use * per_a)
 
 
-def _sides(angles_deg: list[float]) -> list[tuple[float, float]]:
+@lru_cache(maxsize=256)
+def _polygon(angles_deg: tuple[float, ...]) -> tuple[Floats, Floats]:
+    """Return how far each side is, (S, 1), and how much of an ampere at each angle points to it.
+
+    The latter is (S, angles); a network asks for the same few at every plan.
+    """
+    normals, shares = np.array(_sides(angles_deg)).T
+    apart = np.radians(np.array(angles_deg) - normals[:, None])
+    # What points away from a side would relieve it, until that car stops drawing.
+    return shares[:, None], np.maximum(np.cos(apart), 0.0)
+
+
+def _sides(angles_deg: tuple[float, ...]) -> list[tuple[float, float]]:
     """Return the normals of the sides that sums of phasors at these angles can reach.
 
     With each, its distance as a share of the circle's radius. Corners lie at the first angle and
     every SIDE_DEG from it, so sums in those directions lose nothing.
     """
-    if not angles_deg:
-        return []
     first = angles_deg[0]
     apart = [(a - first + 180.0) % 360.0 - 180.0 for a in angles_deg]
     low, high = min(apart), max(apart)
