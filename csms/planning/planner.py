@@ -13,7 +13,7 @@ import numpy as np
 
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
-from csms.planning.blocks import Blocks, blocks_of
+from csms.planning.blocks import blocks_of
 from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Flags, Floats, Grid, grid_of
@@ -22,7 +22,7 @@ from csms.planning.rules import by_rule
 from csms.planning.runs import in_few_runs
 from csms.planning.solver import ITERATION_LIMIT, Solver, solve
 from csms.planning.steady import steadied, unless_in_force
-from csms.planning.weights import objective, weights_of
+from csms.planning.weights import Weights, objective, weights_of
 from csms.planning.whole import made_whole
 
 LIMIT_TOLERANCE_KW = 1e-6
@@ -73,11 +73,11 @@ def plan(
 class _Best:
     """The best rows (N, K), what the limits are worth (R, K), and what rounding cost.
 
-    `blocks` are those they were found in."""
+    `weights` are those they were found with."""
 
     power_kw: Floats
     value: Floats
-    blocks: Blocks
+    weights: Weights
     relaxed_eur: float | None = None
     rounding_loss_share: float | None = None
 
@@ -164,14 +164,17 @@ def faults(grid: Grid, power_kw: Floats, *, gone: Flags | None = None) -> str:
         return "rows are not numbers"
     if ((power_kw < 0) | (power_kw > grid.cap_kw + LIMIT_TOLERANCE_KW)).any():
         return "a row is outside what its car may draw"
-    if ((power_kw > 0) & (power_kw < grid.least_kw[:, None] - LIMIT_TOLERANCE_KW)).any():
+    is_on = power_kw > 0
+    if (is_on & (power_kw < grid.least_kw[:, None] - LIMIT_TOLERANCE_KW)).any():
         return "a row is below its least current"
-    if (power_kw[gone_of(grid) if gone is None else gone] > 0).any():
+    if (is_on & (gone_of(grid) if gone is None else gone)).any():
         return "a row goes on after the departure"
     rows = power_kw + grid.fixed_kw
     left = grid.limits.left(np.maximum(rows, grid.guard_kw[:, None]))
-    # A limit that guards and loads pass by themselves is nobody's fault who charges elsewhere.
-    over = (left < -LIMIT_TOLERANCE_KW) & ((grid.limits.use > 0) @ power_kw > 0)
+    over = left < -LIMIT_TOLERANCE_KW
+    if over.any():
+        # A limit that guards and loads pass by themselves is nobody's fault who charges elsewhere.
+        over &= (grid.limits.use > 0) @ power_kw > 0
     if not over.any():
         return ""
     return f"{grid.limits.label(int(np.argmax(over.any(axis=1))))} is passed"
@@ -191,8 +194,8 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     The rows differ from the best ones where a row in force is kept for steadiness.
     """
     if not grid.shape[0]:
-        none = np.zeros(grid.shape)
-        return none, _Best(power_kw=none, blocks=blocks_of(grid), value=np.zeros(grid.room.shape))
+        none, weights = np.zeros(grid.shape), weights_of(grid, float(grid.hours.min()))
+        return none, _Best(power_kw=none, weights=weights, value=np.zeros(grid.room.shape))
     gone = gone_of(grid)
     solved = _solved(grid, solver, iteration_limit, gone=gone)
     if solved is None:
@@ -208,7 +211,7 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     rows = in_few_runs(grid, steady)
     tried = (rows, steady, power)
     rows = next(r for r in tried if r is power or not faults(grid, r, gone=gone))
-    held = unless_in_force(grid, rows, weighs=partial(_weighs, grid, solved.blocks))
+    held = unless_in_force(grid, rows, weighs=partial(_weighs, grid, solved.weights))
     is_sound = held is rows or not faults(grid, held, gone=gone)
     return (held if is_sound else rows), solved
 
@@ -225,25 +228,25 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) ->
     if faults(grid, power, gone=gone):
         return None
     value = np.repeat(solution.limit_value, blocks.lengths, axis=1)
-    best = _Best(power_kw=power, blocks=blocks, value=np.minimum(value, MISSED_EUR_PER_KWH))
+    weights = solution.weights or weights_of(grid, float(blocks.sums(grid.hours).min()))
+    best = _Best(power_kw=power, weights=weights, value=np.minimum(value, MISSED_EUR_PER_KWH))
     if not np.isfinite(solution.objective):
         return best
     return replace(
         best,
         relaxed_eur=solution.objective,
-        rounding_loss_share=_loss_share(grid, blocks, power, solution.objective),
+        rounding_loss_share=_loss_share(grid, weights, power, solution.objective),
     )
 
 
-def _loss_share(grid: Grid, blocks: Blocks, power: Floats, relaxed_eur: float) -> float:
+def _loss_share(grid: Grid, weights: Weights, power: Floats, relaxed_eur: float) -> float:
     """Return by which share rows weigh more than the relaxed optimum."""
-    weighs = _weighs(grid, blocks, power)
+    weighs = _weighs(grid, weights, power)
     return (weighs - relaxed_eur) / max(abs(relaxed_eur), SMALLEST_EUR)
 
 
-def _weighs(grid: Grid, blocks: Blocks, power: Floats) -> float:
+def _weighs(grid: Grid, weights: Weights, power: Floats) -> float:
     """Return what rows weigh by the solver's own objective, EUR."""
-    weights = weights_of(grid, float(blocks.sums(grid.hours).min()))
     used = np.maximum(grid.taken(power)[0] - (grid.room[0] - grid.reserved_kw), 0.0)
     return objective(grid, weights, power, reserve_kw=used)
 

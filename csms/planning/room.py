@@ -12,10 +12,23 @@ ENERGY_KWH = 1e-7
 class Room:
     """What is free per slot: of each limit, and of a peak that shall not be passed, kW."""
 
-    def __init__(self, grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> None:
-        """`limit` (R, K) is the room that may be used, `power` (N, K) the rows that use it."""
+    def __init__(
+        self,
+        grid: Grid,
+        power: Floats,
+        *,
+        limit: Floats,
+        peak_kw: float,
+        may_stay: bool = False,
+    ) -> None:
+        """`limit` (R, K) is the room that may be used, `power` (N, K) the rows that use it.
+
+        With `may_stay` the limit is raised to what they use where that is more.
+        """
         self.grid = grid
         self.free = limit - grid.taken(power)
+        if may_stay:
+            self.free = np.maximum(self.free, 0.0)
         self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
         self._is_single = len(limit) == 1
         self.has_peak = peak_kw < np.inf

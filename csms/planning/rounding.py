@@ -104,8 +104,8 @@ def _served(
     for most, below_kw in stages:
         if not missed_kwh(grid, power).any():
             break
-        most = np.maximum(most, grid.taken(power))
-        _serve(grid, power, Room(grid, power, limit=most, peak_kw=below_kw), is_on_levels)
+        room = Room(grid, power, limit=most, peak_kw=below_kw, may_stay=True)
+        _serve(grid, power, room, is_on_levels)
     return power
 
 

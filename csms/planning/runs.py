@@ -44,8 +44,10 @@ def _that_pause(grid: Grid, power: Floats, is_running: Flags) -> list[int]:
     has_run = np.logical_or.accumulate(before, axis=1)
     stops = (has_run & ~near & (grid.inside_h[:, :NEAR_SLOTS] > 0)).any(axis=1)
     cars = np.flatnonzero(stops & ~grid.is_fixed)
-    goes_on = [_first_gap(power[i].tolist(), bool(is_running[i])) is not None for i in cars]
-    cars = cars[np.array(goes_on, dtype=np.bool_)]
+    on = power[cars] > 0
+    has_run = np.logical_or.accumulate(on, axis=1) | is_running[cars, None]
+    has_paused = np.logical_or.accumulate(has_run & ~on, axis=1)
+    cars = cars[(on & has_paused).any(axis=1)]
     return [int(i) for i in cars[np.argsort(grid.laxity_h[cars], kind="stable")]]
 
 
@@ -57,8 +59,7 @@ class _Rows:
         peak_kw = np.inf
         if grid.demand_weight > 0:
             peak_kw = max(grid.first_peak_kw, float((power.sum(axis=0) + grid.base_kw).max()))
-        most = np.maximum(grid.room, grid.taken(power))
-        self.room = Room(grid, power, limit=most, peak_kw=peak_kw)
+        self.room = Room(grid, power, limit=grid.room, peak_kw=peak_kw, may_stay=True)
 
     def join(self, car: int, *, is_running: bool) -> None:
         """Put the runs of `car` together between which it would pause soon."""

@@ -35,7 +35,8 @@ class Solution:
     """What the solver found: `power_kw` (N, B), `limit_value` (R, B) EUR per unit and hour.
 
     `reserve_kw` (B,) is what it takes of the headroom, `objective` what all of it weighs, EUR.
-    `is_solved` is False when it gave up; the arrays are then empty.
+    `is_solved` is False when it gave up; the arrays are then empty. `weights` are those it counted
+    with, None where they are not told.
     """
 
     is_solved: bool
@@ -44,6 +45,7 @@ class Solution:
     reserve_kw: Floats
     peak_kw: float
     objective: float = np.nan
+    weights: Weights | None = None
 
 
 class Solver(Protocol):
@@ -68,6 +70,7 @@ def solve(grid: Grid, blocks: Blocks, *, iteration_limit: int = ITERATION_LIMIT)
         reserve_kw=np.zeros(b),
         peak_kw=grid.first_peak_kw,
         objective=alone[1],
+        weights=weights,
     )
 
 
@@ -104,6 +107,7 @@ def by_simplex(
         reserve_kw=used,
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
         objective=float(program.linear.cost @ values),
+        weights=weights,
     )
 
 
