@@ -105,6 +105,8 @@ class _Cars:
         self.turn = self.by_urgency - 2 * count * grid.rank
         self.first = self.by_urgency - 4 * count * grid.rank
         self.coarse = grid.levels.is_coarse
+        # A number beside an array takes as long again as the sum itself.
+        self.epsilon_kw = np.full(count, EPSILON_KW)
         self.steps: list[float] = grid.levels.step_kw.tolist()
         # A list that holds nothing but 0 says that any power, or a multiple of a step, will do.
         self.lists: list[list[float]] = grid.levels.listed.tolist()
@@ -152,11 +154,11 @@ class _Slot:
         """Give cars the level below what they want, who runs or can wait no more the minimum."""
         grid, cars = self.grid, self.cars
         low = grid.levels.floor_each(want) if cars.is_coarse else want
-        is_on = want >= np.where(running | must, EPSILON_KW, cars.enough_kw)
+        is_on = want >= np.where(running | must, cars.epsilon_kw, cars.enough_kw)
         low = np.maximum(low, grid.least_kw) * is_on
         if self.floor is not None:
             low = np.maximum(low, np.minimum(self.floor, most))
-        shared = np.maximum(low - grid.guard_kw, 0.0) if cars.has_guard else low
+        shared = np.maximum(low, grid.guard_kw) - grid.guard_kw if cars.has_guard else low
         free = (self.limit - grid.use @ shared).tolist()
         has_peak = self.below_peak_kw < np.inf
         total_kw = float(low.sum()) if has_peak else 0.0
@@ -168,7 +170,7 @@ class _Slot:
         if self.floor is not None:
             held = (self.floor > 0).nonzero()[0]
             self._set_all(held, np.minimum(self.floor, most))
-        at = (low > self.row + EPSILON_KW).nonzero()[0]
+        at = (low > self.row + cars.epsilon_kw).nonzero()[0]
         self._set_all(cars.by_need(at, running, must), low)
 
     def raise_to_next(self, want: Floats, most: Floats) -> None:
@@ -177,7 +179,7 @@ class _Slot:
         if not self.has_any():
             return
         lost = want - self.row
-        at = self._may_rise(lost > EPSILON_KW)
+        at = self._may_rise(lost > cars.epsilon_kw)
         if not len(at):
             return
         # Cars that take any power have no next level: they go up to what they want.
@@ -196,7 +198,7 @@ class _Slot:
             return
         cars = self.cars
         most = self.grid.levels.floor_each(most) if cars.is_coarse else most
-        wants = (most > self.row + EPSILON_KW) & (most >= cars.enough_kw)
+        wants = (most > self.row + cars.epsilon_kw) & (most >= cars.enough_kw)
         if self.free[0] < cars.most_least_kw:
             # A car that would still have too little for its least power need not be tried.
             most_now = np.maximum(self.row, self.grid.guard_kw) + max(self.free[0], 0.0)
