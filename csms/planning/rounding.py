@@ -39,7 +39,7 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     is_scarce = _is_scarce(grid, is_bound, inside)
     smooth = None
     if not is_scarce:
-        smooth = _smooth(grid, blocks, energy, (room, peak))
+        smooth = _smooth(grid, blocks, solution.power_kw, inside, (room, peak))
         # What the optimum misses as well, such as too short a stay, no other rows could give.
         least = np.maximum(grid.due_kwh - energy.sum(axis=1), 0.0)
         lost = missed_kwh(grid, smooth) - least
@@ -78,9 +78,14 @@ def _breaks_floor(grid: Grid, power: Floats) -> bool:
     return bool((power[:, 0] < grid.floor_kw[:, 0] - EPSILON_KW).any())
 
 
-def _smooth(grid: Grid, blocks: Blocks, energy_kwh: Floats, limits: tuple[Floats, float]) -> Floats:
-    """Return rows (N, K) that give each car `energy_kwh` (N, B) in few pieces, on levels, kW."""
-    power = _gathered(grid, blocks, energy_kwh, *limits)
+def _smooth(
+    grid: Grid, blocks: Blocks, aimed_kw: Floats, inside: Floats, limits: tuple[Floats, float]
+) -> Floats:
+    """Return rows (N, K) that give each car the energy of `aimed_kw` in few pieces, on levels, kW.
+
+    A car has `aimed_kw` (N, B) during the hours it is `inside` (N, B) a block.
+    """
+    power = _gathered(grid, blocks, aimed_kw, inside, limits)
     trim(grid, power)
     room, peak = limits
     _lift(grid, power, Room(grid, power, limit=room, peak_kw=peak))
@@ -139,7 +144,7 @@ def _bands(grid: Grid, blocks: Blocks) -> Blocks:
 def trim(grid: Grid, power: Floats) -> None:
     """Scale rows down, in place, where a tolerance let them pass a bound or the limit."""
     np.clip(power, 0.0, grid.cap_kw, out=power)
-    power[power < ENERGY_KWH] = 0.0
+    np.putmask(power, power < ENERGY_KWH, 0.0)
     shared = grid.shared_kw(power)
     total = grid.use @ shared
     over = total > grid.room
@@ -153,26 +158,33 @@ def trim(grid: Grid, power: Floats) -> None:
 
 
 def _gathered(
-    grid: Grid, blocks: Blocks, energy_kwh: Floats, limit: Floats, peak_kw: float
+    grid: Grid, blocks: Blocks, aimed_kw: Floats, inside: Floats, limits: tuple[Floats, float]
 ) -> Floats:
-    """Return rows (N, K) that give `energy_kwh` (N, B), each car's at once within a band, kW.
+    """Return rows (N, K) that give the energy of `aimed_kw`, each car's at once within a band, kW.
 
     In bands in which not all cars find room that way, a single block keeps the solver's powers;
     which of many equal blocks a car is put in by the solver means nothing, so those are shared out.
     """
+    limit, peak_kw = limits
     bands = _bands(grid, blocks)
     band = np.repeat(np.arange(len(bands.lengths)), bands.lengths)
-    held_kwh = grid.floor_kw * grid.inside_h
-    full_kwh = grid.cap_kw * grid.inside_h - held_kwh
-    energy = np.maximum(bands.of(blocks, energy_kwh) - bands.sums(held_kwh), 0.0)
+    full_kwh = grid.cap_kw * grid.inside_h
+    energy = bands.of(blocks, aimed_kw * inside)
+    if grid.floor_kw.any():
+        held_kwh = grid.floor_kw * grid.inside_h
+        full_kwh -= held_kwh
+        energy -= bands.sums(held_kwh)
+    energy = np.maximum(energy, 0.0)
     before = np.cumsum(full_kwh, axis=1) - full_kwh
     before -= before[:, bands.first[:-1]][:, band]
     given = np.minimum(np.maximum(energy[:, band] - before, 0.0), full_kwh)
     power = grid.floor_kw + given / np.maximum(grid.inside_h, 1e-12)
-    over = (grid.taken(power) > limit).any(axis=0) | (power.sum(axis=0) + grid.base_kw > peak_kw)
+    over = (grid.taken(power) > limit).any(axis=0)
+    if peak_kw < np.inf:
+        over |= power.sum(axis=0) + grid.base_kw > peak_kw
     if not over.any():
         return power
-    even = energy_kwh / np.maximum(blocks.sums(grid.inside_h), 1e-12)
+    even = np.where(inside > 0, aimed_kw, 0.0)
     parts = bands.of(blocks, np.ones(len(blocks.lengths)))
     contested = _Contested(grid, limit, peak_kw, full_kwh)
     for b in np.unique(band[over]).tolist():

@@ -60,6 +60,7 @@ class _Rows:
         if grid.demand_weight > 0:
             peak_kw = max(grid.first_peak_kw, float((power.sum(axis=0) + grid.base_kw).max()))
         self.room = Room(grid, power, limit=grid.room, peak_kw=peak_kw, may_stay=True)
+        self._taken = grid.taken(power)[0]
 
     def join(self, car: int, *, is_running: bool) -> None:
         """Put the runs of `car` together between which it would pause soon."""
@@ -82,7 +83,7 @@ class _Rows:
     def fill_running(self) -> None:
         """Let cars that run have what is free now instead of headroom later, the urgent first."""
         grid = self.grid
-        is_used = self._used(grid.taken(self.power)[0]) > EPSILON_KW
+        is_used = self._used(self._taken) > EPSILON_KW
         is_used[0] = False
         uses = (self.power[:, is_used] > 0).any(axis=1)
         cars = np.flatnonzero((self.power[:, 0] > 0) & uses & ~grid.is_fixed)
@@ -121,9 +122,8 @@ class _Rows:
             return False
         if (row < np.minimum(grid.floor_kw[car], old) - EPSILON_KW).any():
             return False
-        taken, guard = grid.taken(self.power)[0], float(grid.guard_kw[car])
-        after = taken + grid.use[0, car] * (np.maximum(row, guard) - np.maximum(old, guard))
-        if float(((self._used(after) - self._used(taken)) * grid.hours).sum()) > HEADROOM_KWH:
+        after = self._taken + self._more(car, row)
+        if float(((self._used(after) - self._used(self._taken)) * grid.hours).sum()) > HEADROOM_KWH:
             return False
         self._replace(car, row)
         return True
@@ -145,7 +145,14 @@ class _Rows:
         if self.power is self._given:
             self.power = self.power.copy()
         self.room.book(car, self.power[car], row)
+        self._taken = self._taken + self._more(car, row)
         self.power[car] = row
+
+    def _more(self, car: int, row: Floats) -> Floats:
+        """Return how much more of the site's limit `car` takes with `row`, (K,)."""
+        guard = float(self.grid.guard_kw[car])
+        more = np.maximum(row, guard) - np.maximum(self.power[car], guard)
+        return np.asarray(self.grid.use[0, car] * more, dtype=np.float64)
 
     def _used(self, taken: Floats) -> Floats:
         """Return what is used of the headroom, (K,) kW."""
