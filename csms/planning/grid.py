@@ -435,8 +435,8 @@ def _costs(
 
 def front_load(price: Floats) -> float:
     """Return what a whole horizon's delay costs, EUR per kWh: less than any price step."""
-    levels = np.unique(np.round(price, 9))
-    smallest = float(np.diff(levels).min()) if len(levels) > 1 else 1.0
+    steps = np.diff(np.sort(np.round(price, 9)))
+    smallest = float(np.where(steps > 0, steps, 1.0).min(initial=1.0))
     return min(1e-4, 0.25 * smallest)
 
 

@@ -6,6 +6,7 @@ Minimum currents are left to `rounding`: as hard rows they make the problem infe
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import highspy
@@ -295,10 +296,11 @@ def _add_power(
     count = len(kinds.first)
     kind = np.where(cells.of_room > 0, kinds.of_car[cells.car], count)
     order = np.argsort(kind, kind="stable")
-    ends = np.cumsum(np.bincount(kind, minlength=count + 1)) if len(kind) else [0]
-    for at in np.split(order, ends[:-1]):
-        if not len(at):
+    ends = [0, *np.cumsum(np.bincount(kind, minlength=count + 1)).tolist()]
+    for first, end in pairwise(ends):
+        if first == end:
             continue
+        at = order[first:end]
         car, block = cells.car[at], cells.block[at]
         own: list[tuple[NDArray[np.int64], Floats]] = []
         if cells.of_room[at[0]] > 0 and sum_row is not None:
@@ -374,14 +376,10 @@ class _Columns:
 def _add_unmet(columns: _Columns, grid: Grid, weights: Weights, energy_row: int) -> None:
     """Add what may stay unmet: the quarters of what is due, then later and extra energy."""
     later = np.full(grid.shape[0], weights.later)
-    for energy, worth in (
-        *zip(weights.due_kwh, weights.due, strict=True),
-        (grid.later_kwh, later),
-        (grid.extra_kwh, weights.extra),
-    ):
-        at = np.flatnonzero(~grid.is_fixed & (energy > 0))
-        if len(at):
-            columns.add(worth[at], energy[at], [(energy_row + at, np.ones(len(at)))])
+    worth = np.vstack([weights.due, later, weights.extra])
+    energy = np.vstack([weights.due_kwh, grid.later_kwh, grid.extra_kwh])
+    at = np.nonzero(~grid.is_fixed & (energy > 0))
+    columns.add(worth[at], energy[at], [(energy_row + at[1], np.ones(len(at[1])))])
 
 
 def _add_import(
