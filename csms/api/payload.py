@@ -14,6 +14,7 @@ from csms.core.errors import InvalidInput
 MAX_DEPTH = 64
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[^"\s]+')
 
 
@@ -27,13 +28,19 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def members(text: str) -> dict[str, str]:
     """Return the members of the JSON object in `text`, each value as its compact text.
 
-    Raises InvalidInput if `text` is no JSON object, nests deeper than MAX_DEPTH, or names a
-    member twice.
+    Raises InvalidInput if `text` is no JSON object, nests deeper than MAX_DEPTH, names a member
+    twice, or holds half of a character (a lone surrogate), which is no text.
     """
     if _depth(text) > MAX_DEPTH:
         raise InvalidInput(f"the body nests deeper than {MAX_DEPTH}")
     try:
-        return _members(text)
+        found = _members(text)
+        if _SURROGATE.search(text):
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError as error:
+        half = json.dumps(error.object[error.start])
+        raise InvalidInput(f"the body holds {half}, which is half of a character") from error
     except (ValueError, IndexError, RecursionError) as error:
         raise InvalidInput(f"the body is no JSON object: {error}") from error
 

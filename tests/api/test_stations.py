@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from tests.api.conftest import Operator, link
 COMMANDS = "/api/v1/stations/CP1/commands"
 
 
-async def _send(operator: Operator, text: str) -> object:
+async def _send(operator: Operator, text: str) -> httpx.Response:
     return await operator.client.post(
         COMMANDS, content=text, headers={"Content-Type": "application/json"}
     )
@@ -254,3 +255,15 @@ async def test_the_link_version_is_shown(operator: Operator) -> None:
     assert shown["link_state"] == "online"
     assert shown["links"][0]["remote_address"] == "127.0.0.1"
     assert (await operator.store.read(lambda tx: stations.get_station(tx, "CP1"))).link_id == 1
+
+
+@pytest.mark.parametrize("text", ["\\ud83d", "a\\uDE00b", "\\ud83d\\ud83d"])
+async def test_half_of_a_character_is_refused_and_named(operator: Operator, text: str) -> None:
+    await operator.store.write(link)
+    payload = f'{{"vendorId": "v", "data": "{text}"}}'
+    answer = await _send(operator, f'{{"action": "DataTransfer", "payload": {payload}}}')
+    assert answer.status_code == 422
+    assert "half of a character" in answer.text
+    whole = '{"vendorId": "v", "data": "\\ud83d\\ude00"}'
+    answer = await _send(operator, f'{{"action": "DataTransfer", "payload": {whole}}}')
+    assert answer.status_code == 200, answer.text
