@@ -45,8 +45,10 @@ def explained(
     why = ((),) * len(rows) if not with_reasons else reasons(grid, rows, held, given_kwh=given_kwh)
     price, co2 = _unit_costs(grid, rows)
     costs, emitted = energy @ price, energy @ co2
-    touched = (grid.use > 0).T.astype(np.float64) @ held
-    bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
+    bound = np.zeros(len(rows), dtype=np.bool_)
+    if is_bound.any():
+        touched = (grid.use > 0).T.astype(np.float64) @ held
+        bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
     hours = _Hours.of(grid, rows)
     missing = _missing(grid, energy)
     finishes = _finishes(grid, rows, energy, given_kwh)
@@ -148,19 +150,24 @@ def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
 
     `given_kwh` (N, K) is what each car has at the end of each slot.
     """
-    left = grid.room - grid.taken(power_kw)
-    wanted = grid.required_kwh + grid.extra_kwh
+    held = np.zeros(grid.room.shape, dtype=np.bool_)
+    free = np.maximum(grid.room - grid.taken(power_kw), 0.0)
+    # To begin a car needs its least power, to go on less than that.
+    most = (grid.use * np.maximum(grid.least_kw, NEAR_KW)).max(axis=1, initial=0.0)
+    may_hold = np.flatnonzero(free.min(axis=1) < most).tolist()
+    if not may_hold:
+        return held
     # A car is held back where it could take more, and still lacks energy or has to take it later.
     total = given_kwh[:, -1]
-    has_by_then = np.where(wanted - total > SHORT_KWH, np.inf, total - SHORT_KWH)
+    lacks = grid.required_kwh + grid.extra_kwh - total > SHORT_KWH
+    has_by_then = np.where(lacks, np.inf, total - SHORT_KWH)
     wants = (grid.cap_kw - power_kw > NEAR_KW) & (given_kwh < has_by_then[:, None])
     step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
     needs = step - np.maximum(grid.guard_kw[:, None] - power_kw, 0.0)
-    held = np.zeros(grid.room.shape, dtype=np.bool_)
-    for row, use in enumerate(grid.use):
+    for row in may_hold:
+        use = grid.use[row]
         takes = use > 0
-        free = np.maximum(left[row], 0.0)
-        held[row] = (wants[takes] & (free < needs[takes] * use[takes, None])).any(axis=0)
+        held[row] = (wants[takes] & (free[row] < needs[takes] * use[takes, None])).any(axis=0)
     return held
 
 

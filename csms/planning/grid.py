@@ -269,7 +269,7 @@ class _Cars:
 
         raw = np.array(list(map(_NUMBERS, sessions)), dtype=np.float64).reshape(-1, len(_COLUMNS))
         wrong = ~np.isfinite(raw) | (raw < 0)
-        for at, i in np.argwhere(wrong.T).tolist():
+        for at, i in np.argwhere(wrong.T).tolist() if wrong.any() else ():
             value = f"{_COLUMNS[at]} of {sessions[i].session_id} is {raw[i, at]:g}"
             notes.append(f"{value}: taken as 0")
         required, low, high, preferred, guard, delivered = np.where(wrong, 0.0, raw).T.copy()
@@ -318,7 +318,7 @@ def _slots(case: PlanningCase) -> tuple[Floats, Floats]:
 def _hours_after(zero: datetime, instants: tuple[datetime, ...] | list[datetime]) -> Floats:
     # Whole seconds divided once keep equal slots equal to the last bit.
     zero_s = zero.timestamp()
-    return np.array([(at.timestamp() - zero_s) / 3600.0 for at in instants], dtype=np.float64)
+    return (np.array([at.timestamp() for at in instants], dtype=np.float64) - zero_s) / 3600.0
 
 
 def _number(value: float, careful: float) -> float:
