@@ -112,6 +112,9 @@ class PlanningCase:
     """A peak this billing period reaches anyhow (the last one's best): as free as a billed one."""
     days_left: float = 1.0
     """Days left in the billing period: the fewer, the more a new peak now costs per day."""
+    avoids_pauses: bool = True
+    """Who charges goes on rather than pause, though another is a little more urgent. Without it a
+    scarce site gives some more energy in more pieces."""
     notes: tuple[str, ...] = ()
     """Marked fallbacks in the input, such as "prices missing from 18:00"."""
 

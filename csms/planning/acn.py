@@ -100,7 +100,8 @@ class Interface(Protocol):
 class AcnOptions:
     """How the simulator's world is put to the planner.
 
-    `never_pause`: a car that charges goes on until it is full. `has_tail`: what a car was seen to
+    `never_pause`: a car that charges goes on until it is full; without it pauses cost nothing, as
+    in the published comparisons. `has_tail`: what a car was seen to
     draw bounds what it is given. `revenue_per_kwh` None: as much energy as possible; a number:
     the most profit at the simulator's tariff, where a kWh sold earns that much and `peak_hint_kw`
     is a peak that the month has anyhow.
@@ -247,6 +248,7 @@ class AcnScheduler:
             demand_charge_eur_per_kw=world.get_demand_charge() if is_sold else 0.0,
             billed_peak_kw=world.get_prev_peak() * self._network.kw_per_a[0] if is_sold else 0.0,
             peak_hint_kw=options.peak_hint_kw,
+            avoids_pauses=options.never_pause,
             days_left=max((month_end - now) / timedelta(days=1), 1.0),
             sessions=sessions,
             limit_rows=self._limit_rows(active_sessions),
