@@ -200,9 +200,9 @@ def commands(draw: Draw, version: OcppVersion) -> Command:
         return draw(st.sampled_from(TYPED))  # type: ignore[no-any-return]
     action = draw(st.sampled_from(sorted(codec(version).to_station)))
     schema = schema_of(version, action)
-    payload = json.dumps(_value(draw, schema, schema, 0))
+    payload = json.dumps(_value(draw, schema, schema, 0), ensure_ascii=False)
     # Half of a character is refused at the API.
-    payload = payload.replace("\\ud83d", "?")
+    payload = payload.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return RawCall(station_id="F", action=action, payload_json=payload)
 
 
