@@ -97,8 +97,8 @@ class _Cars:
         self.has_classes = bool(grid.rank.any())
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
-        self.most_least_kw = float(self.enough_kw.max(initial=0.0))
         self.smallest_kw = grid.levels.smallest_kw
+        self.half_step_kw = 0.5 * self.smallest_kw
         count = len(grid.laxity_h)
         self.by_urgency = np.empty(count, dtype=np.int64)
         self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(count)
@@ -115,10 +115,12 @@ class _Cars:
         self.guard: list[float] = grid.guard_kw.tolist()
         self.kinds: list[int] = grid.kind.tolist()
         # What a kW of each kind of car takes of which limits.
+        use = grid.use[:, grid.kind_first]
         self.parts = [
-            [(limit, use) for limit, use in enumerate(own) if use]
-            for own in grid.use[:, grid.kind_first].T.tolist()
+            [(limit, part) for limit, part in enumerate(own) if part] for own in use.T.tolist()
         ]
+        self.is_free = use <= 0
+        self.per_kw = np.where(self.is_free, 1.0, use)
         # Nothing but the site's limit, of which a kW of any car takes as much.
         self.is_single = self.parts == [[(0, 1.0)]]
 
@@ -180,7 +182,7 @@ class _Slot:
         if not self.has_any():
             return
         lost = want - self.row
-        at = self._may_rise(lost > cars.epsilon_kw)
+        at = self._that_may_rise((lost > cars.epsilon_kw).nonzero()[0])
         if not len(at):
             return
         # Cars that take any power have no next level: they go up to what they want.
@@ -200,22 +202,29 @@ class _Slot:
         cars = self.cars
         most = self.grid.levels.floor_each(most) if cars.is_coarse else most
         wants = (most > self.row + cars.epsilon_kw) & (most >= cars.enough_kw)
-        if self.free[0] < cars.most_least_kw:
-            # A car that would still have too little for its least power need not be tried.
-            most_now = np.maximum(self.row, self.grid.guard_kw) + max(self.free[0], 0.0)
-            wants &= most_now >= cars.enough_kw
-        at = self._may_rise(wants)
+        at = self._that_may_rise(wants.nonzero()[0])
         if not len(at):
             return
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(cars.in_turn(at, is_last=is_off), most)
 
-    def _may_rise(self, wants: Flags) -> NDArray[np.int64]:
-        """Return the cars of `wants` for which the site's limit leaves something."""
-        if self.free[0] <= EPSILON_KW:
-            # Below its guard a car takes nothing from anybody.
-            wants &= self.row < self.grid.guard_kw
-        return np.asarray(wants.nonzero()[0])
+    def _that_may_rise(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of cars `at` to whom the limits leave enough for a level above theirs."""
+        if not len(at):
+            return at
+        cars, now = self.cars, self.row[at]
+        # Below its guard a car takes nothing from anybody.
+        most = np.maximum(now, self.grid.guard_kw[at])
+        if self.free[0] > EPSILON_KW:
+            most += self.free[0] if cars.is_single else self._spare_kw()[self.grid.kind[at]]
+        is_more = most > now + cars.half_step_kw[at]
+        return np.asarray(at[is_more & (most >= cars.enough_kw[at])])
+
+    def _spare_kw(self) -> Floats:
+        """Return what the limits leave to a car of each kind, (M,)."""
+        left = np.array(self.free)[:, None] / self.cars.per_kw
+        left[self.cars.is_free] = np.inf
+        return np.asarray(np.maximum(left.min(axis=0), 0.0), dtype=np.float64)
 
     def has_any(self) -> bool:
         """Return whether the site's limit and the peak leave something to anybody."""
