@@ -7,6 +7,7 @@ batteries and continuous pilots, III adds the whole amperes of the real stations
 whose power falls above 80 %.
 """
 
+import contextlib
 import csv
 import gzip
 import json
@@ -208,11 +209,12 @@ def simulator(month: Month, scheduler: Any, *, cap_kw: float, scenario: Scenario
 
 def _car(stay: Stay, scenario: Scenario) -> Any:
     length = stay.departure - stay.arrival
+    battery = acnsim.Battery(stay.energy_kwh, 0, MOST_KW)
     if scenario.has_tail:
-        capacity, charge = batt_cap_fn(stay.energy_kwh, length, VOLTAGE_V, PERIOD_MIN)
-        battery = Linear2StageBattery(capacity, charge, MOST_KW)
-    else:
-        battery = acnsim.Battery(stay.energy_kwh, 0, MOST_KW)
+        # A car that took more than any of the simulator's batteries could in its stay has no tail.
+        with contextlib.suppress(ValueError):
+            capacity, charge = batt_cap_fn(stay.energy_kwh, length, VOLTAGE_V, PERIOD_MIN)
+            battery = Linear2StageBattery(capacity, charge, MOST_KW)
     return acnsim.EV(
         stay.arrival, stay.departure, stay.energy_kwh, stay.station_id, stay.session_id, battery
     )
