@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from csms.core.errors import InvalidInput
 from csms.core.plan import PlanningCase, PlanningSession
+from csms.planning.binding import kinds_of, that_bind
 from csms.planning.levels import Levels
 from csms.planning.limits import Limits, limits_of
 
@@ -26,15 +27,13 @@ TOLERANCE_KW = 1e-9
 READY_BEFORE = timedelta(minutes=10)
 """A car should be ready this long before it leaves, where that costs next to nothing."""
 LATE_EUR_PER_KWH = 0.002
+"""What energy within READY_BEFORE of the departure is made to cost extra while planning."""
 STAY_EUR_PER_KWH = 0.0005
 """By so much a slot is made cheaper in which a car charges by the row in force: of many equal
 plans the one that changes least is the best."""
 HEADROOM_FROM, HEADROOM_WHOLE = 0.3, 0.6
 """Demand as a share of the power there is: up to the first nothing is kept for arrivals, since they
 find room anyhow, from the second on all that was asked for."""
-"""What energy within READY_BEFORE of the departure is made to cost extra while planning."""
-MOST_COMPARED = 100_000
-"""Limits are compared with each other up to so many pairs and slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +151,11 @@ def grid_of(case: PlanningCase) -> Grid:
     is_turn[1:] = (row_blocked[:, 1:] != row_blocked[:, :-1]).any(axis=0)
     can_draw = (inside > 0) & ~is_blocked & ~cars.is_fixed[:, None] & cars.is_usable[:, None]
     cap = np.where(can_draw, cars.most[:, None], 0.0)
-    rows = _that_bind(limits, room, np.maximum(cap - cars.guard[:, None], 0.0))
+    rows = that_bind(limits.use, room, np.maximum(cap - cars.guard[:, None], 0.0))
     use, room = limits.use[rows], np.maximum(room[rows], 0.0)
     # Where there is no limit, one that cannot be reached does as well, and is a number.
     room = np.where(np.isfinite(room), room, (use @ cap).max(initial=0.0) + 1.0)
-    kind, kind_first = _kinds(use)
+    kind, kind_first = kinds_of(use)
     later = np.where(
         cars_h.is_overdue,
         cars.required,
@@ -438,53 +437,6 @@ def front_load(price: Floats) -> float:
     steps = np.diff(np.sort(np.round(price, 9)))
     smallest = float(np.where(steps > 0, steps, 1.0).min(initial=1.0))
     return min(1e-4, 0.25 * smallest)
-
-
-def _that_bind(limits: Limits, room: Floats, most_kw: Floats) -> NDArray[np.int64]:
-    """Return the rows that cars could pass if each drew all it can, each once, the site's first."""
-    if len(room) == 1:
-        return np.zeros(1, dtype=np.int64)
-    reached = np.any(limits.use @ most_kw > room + TOLERANCE_KW, axis=1)
-    can = np.any(limits.use > 0, axis=1) & reached
-    found: dict[bytes, int] = {}
-    for row in [0, *(np.flatnonzero(can[1:]) + 1).tolist()]:
-        # Three-phase cars alone make the rows of three phases the same.
-        found.setdefault(limits.use[row].tobytes() + room[row].tobytes(), row)
-    rows = np.array(sorted(found.values()), dtype=np.int64)
-    return rows[~_implied(limits.use[rows], np.maximum(room[rows], 0.0))]
-
-
-def _implied(use: Floats, room: Floats) -> Flags:
-    """Return which rows of `use` (R, N) and `room` (R, K) another one keeps as well, (R,).
-
-    Sides of a polygon often lie outside those of another network's, and a fuse behind a smaller
-    one never blows. The first row, the site's, is never one of them.
-    """
-    if (room == room[:, :1]).all():
-        room = room[:, :1]
-    count, slots = room.shape
-    if count < 2 or count * count * slots > MOST_COMPARED:
-        return np.zeros(count, dtype=np.bool_)
-    use = use[:, _kinds(use)[1]]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # How many times what it takes of the other row a car takes of the one.
-        times = np.where(use[:, None] > 0, use[:, None] / use[None], 0.0).max(axis=2)
-        is_within = (times[:, :, None] * room[None] <= room[:, None] * (1 + 1e-12)).all(axis=2)
-    earlier = np.tri(count, k=-1, dtype=np.bool_)
-    implied = np.any(is_within & (earlier | ~is_within.T), axis=1)
-    implied[0] = False
-    return np.asarray(implied, dtype=np.bool_)
-
-
-def _kinds(use: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each car's kind by its column of `use` (R, N), and a car of each kind."""
-    number: dict[bytes, int] = {}
-    columns = np.ascontiguousarray(use.T)
-    if len(use) == 1:
-        return np.zeros(len(columns), dtype=np.int64), np.zeros(1, dtype=np.int64)
-    kind = [number.setdefault(column.tobytes(), len(number)) for column in columns]
-    found = np.array(kind, dtype=np.int64)
-    return found, np.unique(found, return_index=True)[1]
 
 
 def _name_blocked(limits: Limits, left: Floats, blocked: Flags, notes: list[str]) -> None:
