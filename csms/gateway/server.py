@@ -185,6 +185,13 @@ class Gateway:
             await server.wait_closed()
         await self._around.finish()
 
+    def cut(self) -> int:
+        """Drop every connection at once, without a close frame; return how many there were."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.transport.abort()
+        return len(connections)
+
     @property
     def port(self) -> int:
         """The port stations connect to; with two, the plain one."""

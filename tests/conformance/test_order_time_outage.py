@@ -117,7 +117,14 @@ def _populate(tx: Tx, names: list[str]) -> None:
 async def test_x09_everybody_is_back_soon_after_a_restart_with_every_session(
     sqlite_url: str,
 ) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Both ends of every link are in this process.
+    needed = 2 * STATIONS + 500
+    assert most == resource.RLIM_INFINITY or needed <= most, (
+        f"{STATIONS} stations need {needed} open files, permitted are {most}: "
+        f"make storm STATIONS={(most - 500) // 2}"
+    )
     names = [f"CS-{i:05d}" for i in range(STATIONS)]
     charging = names[::CHARGING_EACH]
     given = settings(sqlite_url, limit_kw=5.0 * STATIONS)

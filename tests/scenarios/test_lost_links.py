@@ -4,11 +4,14 @@ What the store holds is judged by the stations' journals (simulators/oracle.py).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from csms.core.model import LinkState, SessionState
 from csms.settings import GatewaySettings
@@ -503,6 +506,22 @@ async def test_outage_f16_a_link_that_is_taken_over_is_not_ended_by_the_old_one(
 
 async def _offline(world: World) -> bool:
     return not await online(world)
+
+
+async def test_a_stop_that_stations_do_not_answer_cuts_them_in_the_end(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("csms.app.STOP_WITHIN_S", 0.2)
+    async with contextlib.AsyncExitStack() as stack:
+        async with living(settings(sqlite_url)) as world:
+            await world.register("c1")
+            deaf = await stack.enter_async_context(
+                connect(f"{world.url}/c1", subprotocols=[Subprotocol("ocpp1.6")])
+            )
+            await eventually(lambda: online(world))
+            deaf.transport.pause_reading()
+        deaf.transport.abort()
+    assert "links cut" in capsys.readouterr().out
 
 
 async def test_x01_a_long_queue_is_stored_once_in_order(version: str, sqlite_url: str) -> None:
