@@ -45,8 +45,8 @@ def carried(
     full_kwh = cap * hours
     ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
-    is_held = is_there if grid.case.avoids_pauses else np.zeros_like(is_there)
-    held_from = np.where(is_held, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
+    may_hold = is_there & grid.case.avoids_pauses
+    held_from = np.where(may_hold, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
     tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
     least, is_bound = grid.least_kw, np.ascontiguousarray(is_bound.T)
     cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)

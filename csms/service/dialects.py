@@ -145,10 +145,10 @@ def _put_of_model(
 
 
 def _learned(tx: Tx, station: Station, found: Sequence[Lesson], *, at: datetime) -> None:
+    known = dialects.items_for(tx, station)
     if any(lesson.name == "cascade" for lesson in found):
         # It was the purpose: whatever else was tried before did not help.
-        _drop(tx, station, _tried(tx, station))
-    known = dialects.items_for(tx, station)
+        _drop(tx, station, _tried(known))
     for lesson in found:
         item = DialectItem(
             name=lesson.name,
@@ -183,13 +183,13 @@ def _confirmed(tx: Tx, station: Station, session: Session | None) -> None:
     """
     if station.limits.source != LEARNED:
         return
-    tried = _tried(tx, station)
+    known = dialects.items_for(tx, station)
+    tried = _tried(known)
     if not tried:
         return
     if session is not None and not plans.refused_schedules(tx, [session.session_id]):
         _drop(tx, station, tried)
         return
-    known = dialects.items_for(tx, station)
     for item in tried:
         kept = replace(item, why=item.why.removeprefix(TRIED))
         dialects.put_item(tx, kept)
@@ -210,7 +210,7 @@ def _drop(tx: Tx, station: Station, tried: Sequence[DialectItem]) -> None:
 
 def _given_up(tx: Tx, station: Station, result: CommandResult, *, at: datetime) -> None:
     """Drop what was tried: nothing helped, so it says nothing. An operator has to look."""
-    _drop(tx, station, _tried(tx, station))
+    _drop(tx, station, _tried(dialects.items_for(tx, station)))
     journal.add_event(
         tx,
         Event(
@@ -229,10 +229,10 @@ def _given_up(tx: Tx, station: Station, result: CommandResult, *, at: datetime) 
     )
 
 
-def _tried(tx: Tx, station: Station) -> list[DialectItem]:
+def _tried(items: Sequence[DialectItem]) -> list[DialectItem]:
     return [
         item
-        for item in dialects.items_for(tx, station)
+        for item in items
         if item.station_id and item.source == LEARNED and item.why.startswith(TRIED)
     ]
 
