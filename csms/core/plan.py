@@ -96,6 +96,10 @@ class PlanningCase:
     billed_peak_kw: float = 0.0
     base_load_a: tuple[tuple[float, ...], ...] = ()
     """The building's current in L1, L2 and L3, (3, slots), or empty: its power evenly."""
+    idle_guard_a: tuple[float, ...] = ()
+    """What `idle_guard_kw` is at most in L1, L2 and L3, (3,), or empty: all of it in any of them.
+
+    It counts where a cap bounds the phases of the whole site."""
     solar_kw: tuple[float, ...] = ()
     """The site's own generation, (slots,) or empty. It makes energy cheaper and clean where it
     exceeds the base load; it never raises what the limit leaves, since a cloud may take it."""

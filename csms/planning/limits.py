@@ -69,7 +69,8 @@ def limits_of(case: PlanningCase, site_kw: Floats, base_kw: Floats, notes: list[
     for circuit in _with_site(case, kinds):
         below = members.get(circuit.circuit_id, np.zeros(len(case.sessions), dtype=np.bool_))
         load_kw, load_a = _loads(case, circuit, rows)
-        if circuit.limit_kw or (circuit.circuit_id, "kW") in kinds:
+        # The site's own power has its row already.
+        if circuit.circuit_id and (circuit.limit_kw or (circuit.circuit_id, "kW") in kinds):
             limit = rows.limit(circuit.limit_kw, f"limit_kw of {circuit.circuit_id}")
             use = below.astype(np.float64)
             rows.add(circuit.circuit_id, "kW", limit, load_kw, use, circuit.source)
@@ -205,8 +206,12 @@ def _with_site(case: PlanningCase, kinds: set[tuple[str, str]]) -> tuple[Circuit
     """Return the circuits, and the site as one where a cap bounds its phases."""
     if ("", "A") not in kinds:
         return case.circuits
-    load = case.base_load_a or (tuple(kw / (3 * 0.23) for kw in case.base_load_kw),)
-    return (Circuit(circuit_id="", load_a=load, source="site"), *case.circuits)
+    volts = Circuit(circuit_id="").voltage_v
+    load = case.base_load_a or (tuple(kw * 1000.0 / (3 * volts) for kw in case.base_load_kw),)
+    # Of guards whose phases nobody named, all may draw from the same one.
+    guards = case.idle_guard_a or (_known(case.idle_guard_kw) * 1000.0 / volts,)
+    site = Circuit(circuit_id="", load_a=load, idle_guard_a=guards, source="site")
+    return (site, *case.circuits)
 
 
 def _per_a(case: PlanningCase) -> Floats:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf, isfinite
 
-from csms.core.circuit import Cap, Circuit, Wiring
+from csms.core.circuit import Cap, Wiring
 from csms.core.errors import NotFound
 from csms.core.model import (
     CarbonIntensity,
@@ -48,7 +48,7 @@ from csms.service.outages import for_arrivals, outages
 from csms.service.outside import cap_kw, caps_of
 from csms.service.states import UNKNOWN_EVSE_KW
 from csms.service.unmanaged import Flows, billed_peak_kw, counted, flows_of, with_loads
-from csms.service.wiring import step_a, step_w, with_idle_guards
+from csms.service.wiring import idle_guards, step_a, step_w
 from csms.store import (
     identities,
     plans,
@@ -259,6 +259,14 @@ def planning_case(
         _planning_session(car, known, surroundings, edges_at=edges_at, now=now)
         for car in known.cars
     )
+    idle_kw = _idle_kw(known, now=now)
+    idle = idle_guards(
+        known.wiring,
+        known.evses,
+        idle_kw,
+        drawing=frozenset((s.station_id, s.evse_id) for s in known.others),
+        voltage_v=known.site.voltage_v,
+    )
     return PlanningCase(
         site_id=known.site.site_id,
         now_at=now,
@@ -268,7 +276,8 @@ def planning_case(
         base_load_kw=loads.site.power_kw,
         base_load_a=loads.site.current_a,
         reserved_kw=reserve_series(_for_arrivals(known, surroundings, now), edges_at),
-        idle_guard_kw=idle_guard_kw(known, now=now),
+        idle_guard_kw=sum(idle_kw.values()),
+        idle_guard_a=idle.of_site_a,
         price_eur_per_kwh=prices,
         co2_kg_per_kwh=carbon,
         demand_charge_eur_per_kw=known.terms.demand_charge_eur_per_kw,
@@ -280,20 +289,9 @@ def planning_case(
             (known.site.export_eur_per_kwh,) * len(starts) if loads.solar_kw else ()
         ),
         sessions=cars,
-        circuits=with_loads(_circuits(known, now=now), loads.circuits),
+        circuits=with_loads(idle.on(known.wiring.circuits), loads.circuits),
         caps=known.caps,
         notes=tuple(notes),
-    )
-
-
-def _circuits(known: Snapshot, *, now: datetime) -> tuple[Circuit, ...]:
-    """Return the tree with what EVSEs without a planned session may draw on it."""
-    return with_idle_guards(
-        known.wiring,
-        known.evses,
-        _idle_guards(known, now=now),
-        drawing=frozenset((s.station_id, s.evse_id) for s in known.others),
-        voltage_v=known.site.voltage_v,
     )
 
 
@@ -310,12 +308,7 @@ def _for_arrivals(
     )
 
 
-def idle_guard_kw(known: Snapshot, *, now: datetime) -> float:
-    """Return what EVSEs without a planned session may draw by themselves, kW."""
-    return sum(_idle_guards(known, now=now).values())
-
-
-def _idle_guards(known: Snapshot, *, now: datetime) -> dict[tuple[str, int], float]:
+def _idle_kw(known: Snapshot, *, now: datetime) -> dict[tuple[str, int], float]:
     """Return what each EVSE without a planned session may draw by itself, kW.
 
     An EVSE whose station was here and never took its guard counts with all it can deliver; a

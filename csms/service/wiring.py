@@ -1,7 +1,7 @@
 """What a planning case needs to know of wires and stations: the tree of fuses, steps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from csms.core.circuit import Circuit, Wiring
 from csms.core.model import Evse, Station
@@ -10,22 +10,47 @@ _COARSE_W = 100.0
 """A tenth of an ampere on each of three phases is less than this: rounding down hardly costs."""
 
 
-def with_idle_guards(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleGuards:
+    """What EVSEs without a planned session may draw: `kw` in all, `current_a` per phase (3,).
+
+    Both are by the circuit that the EVSEs hang on themselves, "" being the site's connection.
+    """
+
+    kw: Mapping[str, float]
+    current_a: Mapping[str, tuple[float, ...]]
+
+    @property
+    def of_site_a(self) -> tuple[float, ...]:
+        """What all of them may draw in L1, L2 and L3, A."""
+        return tuple(sum(phase) for phase in zip(*self.current_a.values(), strict=True))
+
+    def on(self, circuits: Sequence[Circuit]) -> tuple[Circuit, ...]:
+        """Return `circuits` with what hangs on each."""
+        return tuple(
+            replace(
+                circuit,
+                idle_guard_kw=self.kw.get(circuit.circuit_id, 0.0),
+                idle_guard_a=self.current_a.get(circuit.circuit_id, ()),
+            )
+            for circuit in circuits
+        )
+
+
+def idle_guards(
     wiring: Wiring,
     evses: Sequence[Evse],
     idle_kw: Mapping[tuple[str, int], float],
     *,
     voltage_v: float,
     drawing: frozenset[tuple[str, int]] = frozenset(),
-) -> tuple[Circuit, ...]:
-    """Return the circuits with what EVSEs without a planned session may draw on each of them.
+) -> IdleGuards:
+    """Return where EVSEs without a planned session may draw.
 
     `idle_kw` is by (station, EVSE number). An EVSE whose phases nobody knows counts on all three.
     What a car draws that is not planned, at the EVSEs in `drawing`, may all come from one phase, as
     far as the EVSE lets it.
     """
-    if not wiring.circuits:
-        return ()
     known = {(e.station_id, e.evse_id): e for e in evses}
     total_kw: dict[str, float] = {}
     per_phase_a: dict[str, list[float]] = {}
@@ -41,14 +66,7 @@ def with_idle_guards(
         row = per_phase_a.setdefault(circuit_id, [0.0] * 3)
         for phase in wiring.phases(station_id, evse_id, used=used) or (1, 2, 3):
             row[phase - 1] += current_a
-    return tuple(
-        replace(
-            circuit,
-            idle_guard_kw=total_kw.get(circuit.circuit_id, 0.0),
-            idle_guard_a=tuple(per_phase_a.get(circuit.circuit_id, ())),
-        )
-        for circuit in wiring.circuits
-    )
+    return IdleGuards(kw=total_kw, current_a={k: tuple(row) for k, row in per_phase_a.items()})
 
 
 def step_a(station: Station, evse: Evse) -> float:

@@ -136,6 +136,7 @@ def loads_of_the_tree(
             own += sum(c.idle_guard_kw for c in below)
             limit = at(circuit.limit_kw)
             yield f"{circuit.circuit_id} kW", own + sum(kw for _, kw in mine), limit
+    yield from caps_of_the_site(of, cars, k)
     by_name = {s.session_id: (s, kw) for s, kw in cars}
     for row in of.limit_rows:
         total = 0j
@@ -143,6 +144,21 @@ def loads_of_the_tree(
             s, kw = by_name[term.session_id]
             total += rect(term.factor * amperes(s, kw), radians(term.angle_deg))
         yield row.row_id, abs(total), at(row.limit_a)
+
+
+def caps_of_the_site(
+    of: PlanningCase, cars: Sequence[tuple[PlanningSession, float]], k: int
+) -> Iterator[tuple[str, float, float]]:
+    """Yield name, load and limit of the site's phases under its caps in slot `k`, in amperes."""
+    holding = [c for c in of.caps if not c.circuit_id and c.limit_a is not None]
+    holding = [c for c in holding if c.starts_at < of.edges_at[k + 1]]
+    for cap in [c for c in holding if of.edges_at[k] < c.ends_at]:
+        for p in (1, 2, 3):
+            own = of.base_load_a[p - 1][k] if of.base_load_a else of.base_load_kw[k] / 0.69
+            own += of.idle_guard_a[p - 1] if of.idle_guard_a else of.idle_guard_kw / 0.23
+            on = [(s, kw) for s, kw in cars if not s.phases_used or p in s.phases_used]
+            cars_a = sum(kw * 1000.0 / (s.voltage_v * s.phases) for s, kw in on)
+            yield f"site L{p} by {cap.source}", own + cars_a, cap.limit_a or 0.0
 
 
 def broken_laws(of: PlanningCase, result: Plan) -> list[str]:

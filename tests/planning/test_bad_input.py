@@ -62,6 +62,24 @@ def test_a_cap_holds_while_it_lasts_and_says_whose_it_is() -> None:
     assert [(b.source, b.slots) for b in made.bindings] == [("order 17", (4, 5, 6, 7))]
 
 
+def test_a_cap_in_amperes_leaves_room_for_the_guards_of_evses_without_a_session() -> None:
+    cap = Cap(source="grid", starts_at=at(0), ends_at=at(8), limit_a=40.0)
+    of = case(
+        car(required_kwh=80.0),
+        base_kw=6.9,
+        idle_guard_kw=4.14,
+        idle_guard_a=(12.0, 6.0, 0.0),
+        caps=(cap,),
+    )
+    # 40 A without 10 A of the building and the 12 A that other EVSEs may draw in L1.
+    assert planned(of).sessions[0].power_kw[0] == pytest.approx(11.0)
+    tight = replace(of, caps=(replace(cap, limit_a=34.0),))
+    assert planned(tight).sessions[0].power_kw[0] == pytest.approx(12.0 * 0.69)
+    # Nobody said in which phases: all 18 A may come from any of them.
+    unknown = replace(of, idle_guard_a=())
+    assert planned(unknown).sessions[0].power_kw[0] == pytest.approx(12.0 * 0.69)
+
+
 def test_a_cap_for_an_unknown_circuit_holds_for_the_whole_site() -> None:
     cap = Cap(source="grid", circuit_id="gone", starts_at=at(0), ends_at=at(8), limit_kw=3.0)
     made = planned(case(car(required_kwh=80.0), caps=(cap,)))

@@ -12,7 +12,7 @@ from csms.core.model import Evse, Site, Strategy
 from csms.core.plan import PlanningCase
 from csms.planning.guard import guards, worst_case_kw
 from csms.planning.planner import plan
-from csms.service.wiring import with_idle_guards
+from csms.service.wiring import idle_guards
 from tests.planning.cases import car, case, loads_of_the_tree
 from tests.planning.test_plan_laws import trees
 
@@ -106,12 +106,14 @@ def stays(of: Site, evses: tuple[Evse, ...], wiring: Wiring, *, present: int) ->
         for evse, guard in zip(evses[:present], given, strict=False)
     ]
     idle = {(g.station_id, g.evse_id): g.power_kw for g in given[present:]}
+    found = idle_guards(wiring, evses, idle, voltage_v=of.voltage_v)
     return case(
         *cars,
         slots=1,
         limit_kw=of.limit_kw,
         idle_guard_kw=sum(idle.values()),
-        circuits=with_idle_guards(wiring, evses, idle, voltage_v=of.voltage_v),
+        idle_guard_a=found.of_site_a,
+        circuits=found.on(wiring.circuits),
     )
 
 

@@ -1,14 +1,14 @@
 """Laws that hold for every plan of every strategy, on random sites."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csms.core.circuit import Circuit, LimitRow, Term
+from csms.core.circuit import Cap, Circuit, LimitRow, Term
 from csms.core.model import Strategy
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.planning.grid import grid_of
@@ -109,6 +109,15 @@ def phasor_rows(draw: st.DrawFn, *, names: tuple[str, ...]) -> tuple[LimitRow, .
 
 
 @st.composite
+def site_caps(draw: st.DrawFn, *, until: datetime) -> tuple[Cap, ...]:
+    """Draw no cap, or one that bounds the phases of the whole site for a while."""
+    if draw(st.booleans()):
+        return ()
+    starts_at = draw(st.sampled_from([NOW, NOW + (until - NOW) / 2]))
+    return (Cap(source="grid", starts_at=starts_at, ends_at=until, limit_a=draw(AMPERES)),)
+
+
+@st.composite
 def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
     slots = draw(st.integers(1, 24))
     minutes = [draw(st.sampled_from([5, 15, 15, 15, 60])) for _ in range(slots)]
@@ -139,6 +148,8 @@ def sites(draw: st.DrawFn, *, with_minimum: bool = True) -> PlanningCase:
         ),
         edges_at=tuple(edges),
         circuits=circuits,
+        caps=draw(site_caps(until=edges[-1])),
+        idle_guard_a=draw(st.sampled_from([(), (6.0, 0.0, 15.0)])),
         limit_rows=draw(phasor_rows(names=tuple(s.session_id for s in cars))),
     )
 

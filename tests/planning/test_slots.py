@@ -133,3 +133,13 @@ async def test_an_evse_that_its_station_never_reported_holds_no_room(store: Stor
     assert case.idle_guard_kw < 20.0
     assert any("EVSE 2 of c0 never reported" in note for note in case.notes)
     assert plan(case).sessions[0].energy_kwh > 1.0
+
+
+async def test_guards_of_evses_without_a_session_count_in_their_phases(store: Store) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 4.14, "c1": 4.14}), HandClock())
+    await place.build(limit_kw=30.0)
+    await place.arrive("c0")
+    known = await store.read(lambda tx: snapshot(tx, SITE, now=NOW, horizon_h=6.0, carbon_id=""))
+    case = planning_case(known, Surroundings(), now=NOW, horizon_h=6.0, slot_s=900)
+    assert case.idle_guard_kw == pytest.approx(4.14)
+    assert case.idle_guard_a == pytest.approx((6.0, 6.0, 6.0))
