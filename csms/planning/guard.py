@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from csms.core.circuit import Circuit, Series, Wiring
 from csms.core.model import Evse, Site
@@ -19,8 +20,11 @@ from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A
 from csms.planning.limits import Floats, Limits, limits_of
 
+Flags = NDArray[np.bool_]
+
 _START = datetime(2000, 1, 1, tzinfo=UTC)
 _EDGES = (_START, _START + timedelta(hours=1))
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +45,20 @@ def guards(site: Site, evses: Sequence[Evse], *, wiring: Wiring | None = None) -
     one, ampere by ampere. An EVSE for which nothing is left is guarded with 0 A.
     """
     order = sorted(range(len(evses)), key=lambda i: (evses[i].evse_id, evses[i].station_id))
+    rising = np.array(order, dtype=np.intp)
     use, budget = _shares(site, evses, wiring or Wiring())
-    currents_a = [0] * len(evses)
-
-    def rise(i: int, by_a: int) -> bool:
-        """Raise a guard if all limits and the EVSE itself allow it."""
-        takes = use[:, i] * _power_kw(evses[i], by_a, site)
-        most_kw = _power_kw(evses[i], currents_a[i] + by_a, site)
-        if most_kw > evses[i].max_kw + 1e-9 or (takes > budget + 1e-9).any():
-            return False
-        np.subtract(budget, takes, out=budget)
-        currents_a[i] += by_a
-        return True
-
-    rising = [i for i in order if rise(i, int(MIN_CURRENT_A))]
-    while rising:
-        rising = [i for i in rising if rise(i, 1)]
+    per_a_kw = np.array([_power_kw(evse, 1, site) for evse in evses])
+    max_kw = np.array([evse.max_kw for evse in evses])
+    currents_a = np.zeros(len(evses), dtype=np.int64)
+    by_a = int(MIN_CURRENT_A)
+    while len(rising):
+        most_kw = (currents_a[rising] + by_a) * per_a_kw[rising]
+        rising = rising[most_kw <= max_kw[rising] + _ROUNDING]
+        takes = use[:, rising] * (by_a * per_a_kw[rising])
+        does_fit, budget = _fits_in_turn(takes, budget)
+        rising = rising[does_fit]
+        currents_a[rising] += by_a
+        by_a = 1
     return tuple(
         Guard(
             station_id=evse.station_id,
@@ -64,8 +66,30 @@ def guards(site: Site, evses: Sequence[Evse], *, wiring: Wiring | None = None) -
             current_a=current_a,
             power_kw=_power_kw(evse, current_a, site),
         )
-        for evse, current_a in zip(evses, currents_a, strict=True)
+        for evse, current_a in zip(evses, currents_a.tolist(), strict=True)
     )
+
+
+def _fits_in_turn(takes: Floats, budget: Floats) -> tuple[Flags, Floats]:
+    """Give each column of `takes` (R, N), in turn, what it takes of all limits, or nothing.
+
+    Return who got it, (N,), and what is left of `budget`, (R,). A site's guards are worked out
+    whenever it is planned, so many columns are given at once: up to the first that does not fit.
+    """
+    does_fit = np.zeros(takes.shape[1], dtype=np.bool_)
+    waiting = np.arange(takes.shape[1])
+    while True:
+        # What does not fit by itself will not later either: the budget only falls.
+        waiting = waiting[(takes[:, waiting] <= budget[:, None] + _ROUNDING).all(axis=0)]
+        if not len(waiting):
+            return does_fit, budget
+        asked = takes[:, waiting]
+        left = np.subtract.accumulate(np.hstack([budget[:, None], asked]), axis=1)
+        is_over = (asked > left[:, :-1] + _ROUNDING).any(axis=0)
+        until = int(is_over.argmax()) if is_over.any() else len(waiting)
+        does_fit[waiting[:until]] = True
+        budget = left[:, until]
+        waiting = waiting[until:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

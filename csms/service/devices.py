@@ -30,12 +30,11 @@ from csms.core.commands import (
 from csms.core.model import Event, Evse, LinkState, Site, Station, StationLimits
 from csms.core.units import a_from_w, floor_to
 from csms.planning.cascade import purpose
-from csms.planning.guard import Guard, guards
+from csms.planning.guard import Guard
 from csms.planning.profile import GUARD_PROFILE_ID
 from csms.service.dialects import DialectWatcher
-from csms.service.guard_fits import GuardFits
+from csms.service.guard_fits import SAME_KW, GuardFits, lowered
 from csms.store import commands, dialects, journal, stations
-from csms.store import wiring as wires
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -45,8 +44,6 @@ _PAST = timedelta(seconds=2)
 """Schedules start slightly in the past: a station's clock may be a second behind ours."""
 _ASK_AGAIN = timedelta(days=30)
 """A station is asked again what it can take after this time, and whenever its firmware changes."""
-_SAME_KW = 0.05
-"""Guards that differ by less are the same."""
 
 
 class CommandWatcher(Protocol):
@@ -181,23 +178,14 @@ class Devices:
         A limit that is lowered or a station that joins leaves less for all: without this the
         guards would add up to more than their share. Raising waits until a station settles.
         """
-        site, wiring, evses, known = await self.store.read(
-            lambda tx: (
-                stations.get_site(tx, site_id),
-                wires.wiring_of(tx, site_id),
-                stations.evses_of_site(tx, site_id),
-                {s.station_id: s for s in stations.list_stations(tx, site_id=site_id)},
-            )
-        )
+        site, too_high = await self.store.read(lambda tx: lowered(tx, site_id))
         fell = False
-        for evse, guard in zip(evses, guards(site, evses, wiring=wiring), strict=True):
-            station = known[evse.station_id]
+        for one in too_high:
+            station, own, guard = one.station, one.evses, one.guard
             is_here = station.link_state is LinkState.ONLINE and station.limits.supports_profiles
-            may_send = self.automation and station.automation and is_here
-            is_too_high = evse.guard_kw is not None and guard.power_kw < evse.guard_kw - _SAME_KW
-            if not (may_send and is_too_high):
+            if not (self.automation and station.automation and is_here):
                 continue
-            own = [e for e in evses if e.station_id == evse.station_id]
+            evse = next(e for e in own if e.evse_id == guard.evse_id)
             result = await self._send_guard(
                 station,
                 site,
@@ -399,4 +387,4 @@ def _load(tx: Tx, station_id: str, *, now: datetime) -> _Loaded:
 
 
 def _differs(wanted_kw: float, in_force_kw: float | None) -> bool:
-    return in_force_kw is None or abs(wanted_kw - in_force_kw) > _SAME_KW
+    return in_force_kw is None or abs(wanted_kw - in_force_kw) > SAME_KW

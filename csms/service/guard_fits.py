@@ -7,7 +7,7 @@ is made anew each time.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from csms.core.model import Evse, Site, Station
@@ -20,6 +20,8 @@ from csms.store.statements import Tx
 _GOOD_FOR = 20.0
 """A fit is used for so many times as long as it took, beyond what is cheap."""
 _CHEAP_S = 0.01
+SAME_KW = 0.05
+"""Guards that differ by less are the same."""
 
 _Shape = tuple[float, int]
 
@@ -69,15 +71,42 @@ class GuardFits:
 def _fitted(tx: Tx, station: Station) -> _Fit:
     began, cpu = time.monotonic(), time.thread_time()
     site = stations.get_site(tx, station.site_id)
-    evses = stations.evses_of_site(tx, station.site_id)
-    wiring = wires.wiring_of(tx, station.site_id)
     found: dict[str, list[Guard]] = {}
     shapes: dict[str, dict[int, _Shape]] = {}
-    for evse, guard in zip(evses, guards(site, evses, wiring=wiring), strict=True):
+    for evse, guard in _guards(tx, site):
         found.setdefault(evse.station_id, []).append(guard)
         shapes.setdefault(evse.station_id, {})[evse.evse_id] = _shape(evse)
     good_until = began + _GOOD_FOR * (time.thread_time() - cpu - _CHEAP_S)
     return _Fit(site=site, guards=found, shapes=shapes, good_until=good_until)
+
+
+def _guards(tx: Tx, site: Site) -> Iterable[tuple[Evse, Guard]]:
+    """Return each EVSE of a site, as far as its guard depends on it, with its guard."""
+    evses = [rating.evse() for rating in stations.ratings_of_site(tx, site.site_id)]
+    wiring = wires.wiring_of(tx, site.site_id)
+    return zip(evses, guards(site, evses, wiring=wiring), strict=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """A station whose guard in force is above what it may be now."""
+
+    station: Station
+    evses: tuple[Evse, ...]
+    guard: Guard
+
+
+def lowered(tx: Tx, site_id: str) -> tuple[Site, tuple[Lowered, ...]]:
+    """Return a site and what is to be lowered there; a large site's takes a while to work out."""
+    site, in_force_kw = stations.get_site(tx, site_id), stations.guards_of_site(tx, site_id)
+    found = []
+    for _, guard in _guards(tx, site):
+        kept_kw = in_force_kw.get((guard.station_id, guard.evse_id))
+        if kept_kw is not None and guard.power_kw < kept_kw - SAME_KW:
+            station = stations.get_station(tx, guard.station_id)
+            evses = tuple(stations.evses_of_station(tx, guard.station_id))
+            found.append(Lowered(station=station, evses=evses, guard=guard))
+    return site, tuple(found)
 
 
 def _shape(evse: Evse) -> _Shape:

@@ -420,6 +420,26 @@ _RATINGS = Hot(
 )
 
 
+def ratings_of_site(tx: Tx, site_id: str) -> list[EvseRating]:
+    """Return what the guards of all EVSEs of a site depend on, ordered as the EVSEs are."""
+    return [EvseRating(*row) for row in tx.rows(_RATINGS, (site_id,))]
+
+
+_GUARDED = Hot(
+    lambda insert: (
+        select(_E.c.station_id, _E.c.evse_id, _E.c.guard_kw)
+        .join(_S, _S.c.station_id == _E.c.station_id)
+        .where(_S.c.site_id == parameter(_S.c.site_id), _E.c.guard_kw.is_not(None))
+    ),
+    ("site_id",),
+)
+
+
+def guards_of_site(tx: Tx, site_id: str) -> dict[tuple[str, int], float]:
+    """Return the guards in force at a site, by station and EVSE."""
+    return {(row[0], row[1]): row[2] for row in tx.rows(_GUARDED, (site_id,))}
+
+
 def set_status(tx: Tx, report: StatusChanged, *, default: Evse) -> Evse:
     """Store an EVSE's status and return it; one never seen is made like `default`.
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from csms.core.circuit import Circuit, Place, Wiring
 from csms.core.model import Evse, Site, Strategy
 from csms.core.plan import PlanningCase
-from csms.planning.guard import guards, worst_case_kw
+from csms.planning.guard import guard_loads, guards, worst_case_kw
 from csms.planning.planner import plan
 from csms.service.wiring import idle_guards
 from tests.planning.cases import car, case, loads_of_the_tree
@@ -129,6 +129,27 @@ def assert_holds(of: PlanningCase, draws_kw: list[float]) -> None:
     ):
         assert load <= max(limit, own) + 1e-6, name
     assert sum(draws_kw) + of.idle_guard_kw <= of.limit_kw[0] + 1e-6
+
+
+@given(known=wired(most=20))
+def test_no_guard_that_was_given_has_room_for_another_ampere(
+    known: tuple[Site, tuple[Evse, ...], Wiring],
+) -> None:
+    of, all_evses, wiring = known
+    given = guards(of, all_evses, wiring=wiring)
+
+    def is_kept(changed_kw: dict[int, float]) -> bool:
+        allowed_kw = [changed_kw.get(i, g.power_kw) for i, g in enumerate(given)]
+        loads = guard_loads(of, all_evses, allowed_kw, wiring=wiring)
+        return all(
+            one.guards <= max(one.most - one.load, 0.0) * of.guard_share + 1e-6 for one in loads
+        )
+
+    assert is_kept({})
+    for i, (evse, guard) in enumerate(zip(all_evses, given, strict=True)):
+        next_a = guard.current_a + 1 if guard.current_a else 6
+        next_kw = next_a * evse.phases * of.voltage_v / 1000.0
+        assert next_kw > evse.max_kw + 1e-9 or not is_kept({i: next_kw})
 
 
 @settings(max_examples=60, deadline=None)
