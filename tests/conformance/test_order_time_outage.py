@@ -4,29 +4,28 @@ import asyncio
 import os
 import resource
 import sys
-from collections import Counter
-from dataclasses import dataclass, field
+import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
-from csms.core.model import Evse, LinkState, OcppVersion, Station
+from csms.core.model import Evse, LinkState, OcppVersion, Session, Station
 from csms.settings import GatewaySettings
-from csms.store import links, stations
+from csms.store import links, sessions, stations
 from csms.store.statements import Tx
 from tests.conformance.conftest import Lab
 from tests.conformance.devices import begin, event, lab_with, when
+from tests.conformance.fleet import Orders, fleet, permit_files
 from tests.conformance.raw import linked
-from tests.scenarios.world import eventually, living, settings
+from tests.scenarios.world import World, eventually, living, settings
 
 STATIONS = int(os.environ.get("TASCO_TEST_STATIONS", "300"))
 """How many stations come back after the restart (X09)."""
 CHARGING_EACH = 10
 """Every so many-th of them has a session open."""
-AFTER_A_DROP_S = 2.0
 COME_BACK_S = 10.0 * STATIONS / 10_000
+BACK_WITHIN_S = 120.0
 
 
 # --- X06: clocks that are wrong ------------------------------------------------------------------
@@ -77,42 +76,6 @@ async def test_x06_a_clock_that_jumps_back_an_hour_changes_no_order(lab: Lab) ->
 # --- X09: everybody comes back after a restart ---------------------------------------------------
 
 
-@dataclass
-class Fleet:
-    """Stations that come back as real ones do, and what became of each."""
-
-    url: str
-    back: set[str] = field(default_factory=set)
-    crowded_out: Counter[str] = field(default_factory=Counter)
-    """How often each was told to come back later, having come when it was told to."""
-    dropped: Counter[str] = field(default_factory=Counter)
-    told: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    async def come_back(self, name: str, at: float, done: asyncio.Event) -> None:
-        """Connect at `at` (loop time), boot, say what was said while away, stay until `done`."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(max(0.0, at - loop.time()))
-            try:
-                async with linked(self.url, name, "2.0.1", open_timeout=120) as station:
-                    assert (await station.boot())["status"] == "Accepted"
-                    if name in self.told:
-                        await station.call("TransactionEvent", self.told[name])
-                    self.back.add(name)
-                    await done.wait()
-                    return
-            except InvalidStatus as refused:
-                answer = refused.response
-            except InvalidMessage:
-                # So many handshakes are open that there is no room for another.
-                self.dropped[name] += 1
-                at = loop.time() + AFTER_A_DROP_S
-                continue
-            # It fails here where it was refused for anything but load.
-            self.crowded_out[name] += {503: 1}[answer.status_code]
-            at = loop.time() + int(answer.headers["Retry-After"])
-
-
 def _populate(tx: Tx, names: list[str]) -> None:
     for name in names:
         stations.register_station(
@@ -124,13 +87,10 @@ def _populate(tx: Tx, names: list[str]) -> None:
 async def test_x09_everybody_is_back_soon_after_a_restart_with_every_session(
     sqlite_url: str,
 ) -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # Both ends of every link are in this process.
-    needed = 2 * STATIONS + 500
-    assert most == resource.RLIM_INFINITY or needed <= most, (
-        f"{STATIONS} stations need {needed} open files, permitted are {most}: "
-        f"make storm STATIONS={(most - 500) // 2}"
+    permitted, needed = permit_files(), STATIONS + 500
+    assert permitted == resource.RLIM_INFINITY or needed <= permitted, (
+        f"{STATIONS} stations need {needed} open files, permitted are {permitted}: "
+        f"make storm STATIONS={permitted - 500}"
     )
     names = [f"CS-{i:05d}" for i in range(STATIONS)]
     charging = names[::CHARGING_EACH]
@@ -142,32 +102,41 @@ async def test_x09_everybody_is_back_soon_after_a_restart_with_every_session(
                 await station.boot()
                 started = event("Started", f"tx-{name}", 0, wh=1000)
                 await station.call("TransactionEvent", started)
-        before = {s.transaction_id: s.session_id for s in await world.sessions()}
-    assert len(before) == min(len(charging), 500)
+        before = {s.transaction_id: s.session_id for s in await _all_sessions(world)}
+    assert len(before) == len(charging)
 
     async with living(given) as world:
-        fleet = Fleet(world.url)
-        fleet.told = {n: event("Updated", f"tx-{n}", 1, wh=2500) for n in charging}
-        done, loop = asyncio.Event(), asyncio.get_running_loop()
-        began = loop.time()
-        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-            for i, name in enumerate(names):
-                at = began + COME_BACK_S * i / STATIONS
-                group.create_task(fleet.come_back(name, at, done))
-            await eventually(lambda: len(fleet.back) == STATIONS, "all back", within_s=115)
-            took_s = loop.time() - began
-            told = len(fleet.crowded_out)
+        told = {n: event("Updated", f"tx-{n}", 1, wh=2500) for n in charging}
+        orders = Orders(url=world.url, names=names, told=told, within_s=COME_BACK_S)
+        async with fleet(orders) as everybody:
+            began, cpu_began = time.monotonic(), time.process_time()
+            async with asyncio.timeout(BACK_WITHIN_S):
+                await everybody.come_back()
+            took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
+            tally = everybody.tally()
             sys.stdout.write(
-                f"{STATIONS} back after {took_s:.1f} s, {told} told to come later, "
-                f"{len(fleet.dropped)} found no room for a handshake\n"
+                f"{STATIONS} back after {took_s:.1f} s, {tally.told_later} told to come later, "
+                f"{tally.no_room} found no room for a handshake; CPU of the server {cpu_s:.1f} s\n"
             )
             online = await world.store.read(lambda tx: stations.list_stations(tx))
-            found = await world.sessions()
-            done.set()
+            found = await _all_sessions(world)
         assert {s.station_id for s in online if s.link_state is LinkState.ONLINE} == set(names)
-        assert all(count == 1 for count in fleet.crowded_out.values())
+        assert tally.most_often <= 1
         assert {s.transaction_id: s.session_id for s in found} == before
         assert {(s.state, s.energy_wh) for s in found} == {("open", 1500.0)}
+
+
+async def _all_sessions(world: World) -> list[Session]:
+    found: list[Session] = []
+    cursor = ""
+    while True:
+        page = await world.store.read(
+            lambda tx, cursor=cursor: sessions.list_sessions(tx, limit=500, cursor=cursor)  # type: ignore[misc]
+        )
+        found += page.items
+        cursor = page.cursor
+        if not cursor:
+            return found
 
 
 # --- X10: one station that comes and goes --------------------------------------------------------
