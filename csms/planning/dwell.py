@@ -27,10 +27,12 @@ def with_dwell(grid: Grid) -> Grid:
     if not any(_is_bound(s) for s in sessions):
         return grid
     cap, notes = grid.cap_kw.copy(), list(grid.notes)
+    starts_s = _starts_s(grid)
     for i, session in enumerate(sessions):
         if session.since_off_at is not None and grid.laxity_h[i] >= LEAST_LAXITY_H:
-            cap[i, _before(grid, session.since_off_at + MIN_DWELL)] = 0.0
-    return replace(grid, cap_kw=cap, floor_kw=_floors(grid, cap, notes), notes=tuple(notes))
+            cap[i, starts_s < _dwells_until_s(session.since_off_at)] = 0.0
+    floor = _floors(grid, cap, starts_s, notes)
+    return replace(grid, cap_kw=cap, floor_kw=floor, notes=tuple(notes))
 
 
 def _is_bound(session: PlanningSession) -> bool:
@@ -42,47 +44,59 @@ def _is_bound(session: PlanningSession) -> bool:
     )
 
 
-def _before(grid: Grid, until: datetime) -> Flags:
-    """Return which slots begin well before `until`, (K,)."""
-    starts = grid.case.edges_at[:-1]
-    return np.array([max(at, grid.case.now_at) < until - SETTLING for at in starts], dtype=np.bool_)
+def _starts_s(grid: Grid) -> Floats:
+    """Return when each slot begins, or now if that is later, seconds of the epoch (K,)."""
+    starts = np.array([at.timestamp() for at in grid.case.edges_at[:-1]])
+    return np.asarray(np.maximum(starts, grid.case.now_at.timestamp()), dtype=np.float64)
 
 
-def _floors(grid: Grid, cap: Floats, notes: list[str]) -> Floats:
+def _dwells_until_s(since: datetime) -> float:
+    """Return before when a slot has to begin to be bound by what began at `since`."""
+    return (since + MIN_DWELL - SETTLING).timestamp()
+
+
+def _floors(grid: Grid, cap: Floats, starts_s: Floats, notes: list[str]) -> Floats:
     """Return what cars must have, (N, K): never more than they want or than fits the limits."""
     floor = np.zeros(grid.shape)
+    must = _must(grid, starts_s)
+    must &= (cap >= grid.least_kw[:, None]) & (grid.inside_h > 0)
+    must &= (~grid.is_fixed & (grid.least_kw > 0))[:, None]
+    cars = np.flatnonzero(must.any(axis=1))
+    if not len(cars):
+        return floor
     left = grid.room.copy()
-    for i in np.lexsort((grid.laxity_h, -grid.rank)).tolist():
+    for i in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))].tolist():
         session, least = grid.case.sessions[i], float(grid.least_kw[i])
-        must, may_miss = _must(grid, i)
-        must &= (cap[i] >= least) & (grid.inside_h[i] > 0)
-        if grid.is_fixed[i] or least <= 0 or not must.any():
-            continue
-        wants = grid.due_kwh[i] + grid.later_kwh[i] + (grid.extra_kwh[i] if may_miss else 0.0)
-        used = np.cumsum(np.where(must, least * grid.inside_h[i], 0.0))
-        must &= used <= wants + 1e-9
+        wants = grid.due_kwh[i] + grid.later_kwh[i]
+        # What is guaranteed goes for mere wishes as well.
+        wants += grid.extra_kwh[i] if session.guaranteed_slots > 0 else 0.0
+        used = np.cumsum(np.where(must[i], least * grid.inside_h[i], 0.0))
+        asked = must[i] & (used <= wants + 1e-9)
         takes = grid.use[:, i, None] * max(least - float(grid.guard_kw[i]), 0.0)
-        fits = must & (takes <= left + 1e-9).all(axis=0)
+        fits = asked & (takes <= left + 1e-9).all(axis=0)
         floor[i, fits] = least
         left -= np.where(fits, takes, 0.0)
-        if (must & ~fits).any():
+        if (asked & ~fits).any():
             notes.append(
-                f"{session.session_id} cannot keep its minimum in {int((must & ~fits).sum())} "
+                f"{session.session_id} cannot keep its minimum in {int((asked & ~fits).sum())} "
                 "slots: the limits leave too little"
             )
     return floor
 
 
-def _must(grid: Grid, i: int) -> tuple[Flags, bool]:
-    """Return in which slots car `i` must charge, and whether that goes for mere wishes as well."""
-    session = grid.case.sessions[i]
-    must = np.zeros(grid.shape[1], dtype=np.bool_)
-    if session.guaranteed_slots > 0:
-        present = np.flatnonzero(grid.inside_h[i] > 0)
-        must[present[: session.guaranteed_slots]] = True
-    has_begun = bool(session.current_kw) or session.since_on_at is not None
-    if session.never_pause and has_begun:
-        must[:] = True
-    elif session.since_on_at is not None and not session.guaranteed_slots:
-        must = _before(grid, session.since_on_at + MIN_DWELL)
-    return must, session.guaranteed_slots > 0
+def _must(grid: Grid, starts_s: Floats) -> Flags:
+    """Return in which slots each car must charge as far as it can, (N, K)."""
+    sessions = grid.case.sessions
+    until_s = [
+        -np.inf
+        if s.since_on_at is None or s.guaranteed_slots > 0
+        else _dwells_until_s(s.since_on_at)
+        for s in sessions
+    ]
+    must = starts_s < np.array(until_s)[:, None]
+    for i, session in enumerate(sessions):
+        if session.never_pause and (bool(session.current_kw) or session.since_on_at is not None):
+            must[i] = True
+        elif session.guaranteed_slots > 0:
+            must[i, np.flatnonzero(grid.inside_h[i] > 0)[: session.guaranteed_slots]] = True
+    return np.asarray(must, dtype=np.bool_)

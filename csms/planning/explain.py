@@ -11,8 +11,7 @@ import numpy as np
 
 from csms.core.plan import Binding, Plan, PlannedSession
 from csms.planning.grid import Flags, Floats, Grid
-from csms.planning.room import Room
-from csms.planning.ways_out import MOST_CARS, binding_row, ways_out
+from csms.planning.ways_out import MOST_CARS, Scarcity, ways_out
 from csms.planning.why import reasons
 
 MISSED_EUR_PER_KWH = 10.0
@@ -103,19 +102,19 @@ def explained(
 
 def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     """Return the limits that held a car back or are worth something to one."""
-    found = []
-    for r, row in enumerate(grid.rows.tolist()):
-        slots = np.flatnonzero(held[r] | (value[r] > WORTH_EUR))
-        if len(slots):
-            found.append(
-                Binding(
-                    circuit_id=grid.limits.circuit[row],
-                    limit=grid.limits.name[row],
-                    slots=tuple(slots.tolist()),
-                    value_eur=tuple(value[r, slots].tolist()) if value.any() else (),
-                    source=grid.limits.source[row],
-                )
+    found, has_value = [], bool(value.any())
+    binds = held | (value > WORTH_EUR)
+    for r in np.flatnonzero(binds.any(axis=1)).tolist():
+        slots, row = np.flatnonzero(binds[r]), int(grid.rows[r])
+        found.append(
+            Binding(
+                circuit_id=grid.limits.circuit[row],
+                limit=grid.limits.name[row],
+                slots=tuple(slots.tolist()),
+                value_eur=tuple(value[r, slots].tolist()) if has_value else (),
+                source=grid.limits.source[row],
             )
+        )
     return tuple(found)
 
 
@@ -127,20 +126,20 @@ def _with_ways_out(
     if not missing.any():
         return rows
     found = list(rows)
-    room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
+    scarcity = Scarcity(grid, power, held, value)
     for n, i in enumerate(np.argsort(-missing, kind="stable").tolist()):
         if not missing[i] or n >= MOST_CARS:
             break
         row, reason, limit = None, rows[i].shortfall_reason, ""
         if reason == "site limit":
-            row = binding_row(grid, i, power, held, value)
+            row = scarcity.binding_row(i)
             limit = grid.limits.label(int(grid.rows[row or 0]))
             reason = "circuit limit" if row and grid.limits.circuit[grid.rows[row]] else reason
         found[i] = replace(
             rows[i],
             shortfall_reason=reason,
             shortfall_limit=limit,
-            ways_out=ways_out(grid, i, power, missing_kwh=float(missing[i]), row=row, room=room),
+            ways_out=ways_out(scarcity, i, missing_kwh=float(missing[i]), row=row),
         )
     return tuple(found)
 
@@ -154,8 +153,8 @@ def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
     free = np.maximum(grid.room - grid.taken(power_kw), 0.0)
     # To begin a car needs its least power, to go on less than that.
     most = (grid.use * np.maximum(grid.least_kw, NEAR_KW)).max(axis=1, initial=0.0)
-    may_hold = np.flatnonzero(free.min(axis=1) < most).tolist()
-    if not may_hold:
+    may_hold = np.flatnonzero(free.min(axis=1) < most)
+    if not len(may_hold):
         return held
     # A car is held back where it could take more, and still lacks energy or has to take it later.
     total = given_kwh[:, -1]
@@ -164,10 +163,12 @@ def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
     wants = (grid.cap_kw - power_kw > NEAR_KW) & (given_kwh < has_by_then[:, None])
     step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
     needs = step - np.maximum(grid.guard_kw[:, None] - power_kw, 0.0)
-    for row in may_hold:
-        use = grid.use[row]
-        takes = use > 0
-        held[row] = (wants[takes] & (free[row] < needs[takes] * use[takes, None])).any(axis=0)
+    needs = np.where(wants, needs, -np.inf)
+    # Of cars of one kind the one that needs most is held back first.
+    for kind, car in enumerate(grid.kind_first.tolist()):
+        use = grid.use[may_hold, car, None]
+        most = needs[grid.kind == kind].max(axis=0)
+        held[may_hold] |= (use > 0) & (free[may_hold] < most * np.maximum(use, 1e-12))
     return held
 
 

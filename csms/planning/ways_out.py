@@ -15,27 +15,47 @@ LATER = timedelta(hours=12)
 STEP = timedelta(minutes=5)
 
 
-def binding_row(grid: Grid, i: int, power: Floats, held: Flags, value: Floats) -> int | None:
-    """Return which row of the limits holds car `i` back most, None if none does."""
-    is_mine = (grid.use[:, i] > 0)[:, None] & held
-    is_mine &= (grid.inside_h[i] > 0) & (grid.cap_kw[i] - power[i] > 1e-6)
-    # An ampere of one limit and a kW of another compare by what they are worth to this car.
-    worth = (is_mine * (value * grid.use[:, i, None] + 1e-6) * grid.hours).sum(axis=1)
-    return int(np.argmax(worth)) if worth.any() else None
+class Scarcity:
+    """What held cars back under rows `power` (N, K), and what those leave free.
 
-
-def ways_out(
-    grid: Grid, i: int, power: Floats, *, missing_kwh: float, row: int | None, room: Room
-) -> tuple[str, ...]:
-    """Return what would let car `i` have `missing_kwh` more than its row of `power` (N, K).
-
-    `row` is the limit that binds, `room` what `power` leaves free.
+    `held` (R, K) says where each limit does, `value` (R, K) what it is worth there. It is worked
+    out once for all cars of a kind.
     """
+
+    def __init__(self, grid: Grid, power: Floats, held: Flags, value: Floats) -> None:
+        self.grid, self.power, self._held, self._value = grid, power, held, value
+        self._room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
+        self._worth: dict[int, Floats] = {}
+        self._spare: dict[int, Floats] = {}
+
+    def spare(self, i: int) -> Floats:
+        """Return what the limits leave to car `i`, (K,)."""
+        kind = int(self.grid.kind[i])
+        if kind not in self._spare:
+            self._spare[kind] = self._room.spare(i)
+        return self._spare[kind]
+
+    def binding_row(self, i: int) -> int | None:
+        """Return which row of the limits holds car `i` back most, None if none does."""
+        grid, kind = self.grid, int(self.grid.kind[i])
+        if kind not in self._worth:
+            use = grid.use[:, i, None]
+            # An ampere of one limit and a kW of another compare by what they are worth to a car.
+            worth = (self._value * use + 1e-6) * grid.hours
+            self._worth[kind] = np.where((use > 0) & self._held, worth, 0.0)
+        could = (grid.inside_h[i] > 0) & (grid.cap_kw[i] - self.power[i] > 1e-6)
+        worth = self._worth[kind] @ could
+        return int(np.argmax(worth)) if worth.any() else None
+
+
+def ways_out(scarcity: Scarcity, i: int, *, missing_kwh: float, row: int | None) -> tuple[str, ...]:
+    """Return what would let car `i` have `missing_kwh` more; `row` is the limit that binds."""
+    grid, power = scarcity.grid, scarcity.power
     session = grid.case.sessions[i]
     if grid.is_fixed[i] or session.max_kw <= 0 or session.max_kw < session.min_kw:
         return (f"need {missing_kwh:.1f} kWh less",)
     found = []
-    later = _later(grid, i, missing_kwh, room)
+    later = _later(grid, i, missing_kwh, scarcity.spare(i))
     if later is not None:
         found.append(f"leave {_minutes(later)} later")
     if row is not None:
@@ -58,12 +78,15 @@ def _minutes(later: timedelta) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
-def _later(grid: Grid, i: int, missing_kwh: float, room: Room) -> timedelta | None:
-    """Return how much longer the car would have to stay for what is free then, None if too long."""
+def _later(grid: Grid, i: int, missing_kwh: float, spare: Floats) -> timedelta | None:
+    """Return how much longer the car would have to stay for what is free then, None if too long.
+
+    `spare` (K,) is what the limits leave to it.
+    """
     session, case = grid.case.sessions[i], grid.case
     departs = max(session.departs_at, case.now_at)
     guard, least = float(grid.guard_kw[i]), float(grid.least_kw[i])
-    free: list[float] = np.minimum(room.spare(i) + guard, session.max_kw).tolist()
+    free: list[float] = np.minimum(spare + guard, session.max_kw).tolist()
     edges, left, enough = case.edges_at, missing_kwh, max(least, 1e-6)
     for k in range(max(bisect_right(edges, departs) - 1, 0), case.slots):
         start = max(edges[k], departs)

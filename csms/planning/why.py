@@ -86,10 +86,13 @@ def _codes(grid: Grid, power: Floats, held: Flags, given: Floats) -> NDArray[np.
     if held.any():
         short = (total < wanted - ENERGY_KWH) | ~met
         room = short & (grid.cap_kw - power > NEAR_KW)
-        for r in np.flatnonzero(held.any(axis=1)).tolist():
-            at = room & held[r] & (grid.use[r] > 0)[:, None]
-            np.putmask(code, at & on, len(WORDS) + r)
-            np.putmask(code, at & off, len(WORDS) + len(grid.use) + r)
+        numbers = np.arange(len(grid.use))[:, None]
+        last = np.full((len(grid.kind_first), held.shape[1]), -1)
+        for kind, car in enumerate(grid.kind_first.tolist()):
+            np.where(held & (grid.use[:, car, None] > 0), numbers, -1).max(axis=0, out=last[kind])
+        row = last[grid.kind]
+        held_by = row + len(WORDS) + off * len(grid.use)
+        np.copyto(code, held_by, where=room & (row >= 0))
     if grid.floor_kw.any():
         np.putmask(code, on & (grid.floor_kw > 0) & (power <= grid.floor_kw + NEAR_KW), KEPT)
     np.putmask(code, on & (power >= grid.cap_kw - NEAR_KW), FULL)
