@@ -151,7 +151,12 @@ def grid_of(case: PlanningCase) -> Grid:
     is_turn[1:] = (row_blocked[:, 1:] != row_blocked[:, :-1]).any(axis=0)
     can_draw = (inside > 0) & ~is_blocked & ~cars.is_fixed[:, None] & cars.is_usable[:, None]
     cap = np.where(can_draw, cars.most[:, None], 0.0)
-    rows = that_bind(limits.use, room, np.maximum(cap - cars.guard[:, None], 0.0))
+    rows = that_bind(
+        limits.use,
+        room,
+        np.maximum(cap - cars.guard[:, None], 0.0),
+        is_lasting=bool((room == limits.limit).all()),
+    )
     use, room = limits.use[rows], np.maximum(room[rows], 0.0)
     # Where there is no limit, one that cannot be reached does as well, and is a number.
     room = np.where(np.isfinite(room), room, (use @ cap).max(initial=0.0) + 1.0)

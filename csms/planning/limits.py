@@ -21,8 +21,8 @@ from csms.core.plan import PlanningCase
 
 Floats = NDArray[np.float64]
 
-SIDE_DEG = 10.0
-"""Angle of a polygon's side: it is inside the circle by less than 0.4 %, and on it at corners."""
+SIDE_DEG = 5.0
+"""Angle of a polygon's side: it is inside the circle by less than 0.1 %, and on it at corners."""
 PHASES = ("L1", "L2", "L3")
 
 
@@ -303,19 +303,23 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
 
 def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    terms = [t for t in row.terms if t.factor and t.session_id in index]
-    cars = [index[t.session_id] for t in terms]
-    factors = np.array([abs(t.factor) for t in terms])
-    # A current that is subtracted is one that flows at the opposite angle.
-    angles = [t.angle_deg + (180.0 if t.factor < 0 else 0.0) for t in terms]
+    cars, factors, sides = [], [], []
+    place: dict[float, int] = {}
+    for term in row.terms:
+        car, factor = index.get(term.session_id), term.factor
+        if not factor or car is None:
+            continue
+        # A current that is subtracted is one that flows at the opposite angle.
+        angle = term.angle_deg if factor > 0 else term.angle_deg + 180.0
+        cars.append(car)
+        factors.append(abs(factor))
+        sides.append(place.setdefault(angle, len(place)))
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    different = tuple(dict.fromkeys(angles))
-    if not different:
+    if not place:
         return
-    shares, reach = _polygon(different)
-    place = {angle: at for at, angle in enumerate(different)}
-    along = reach[:, [place[angle] for angle in angles]] * factors
+    shares, reach = _polygon(tuple(place))
+    along = reach[:, sides] * np.array(factors)
     use = np.zeros((len(shares), len(per_a)))
     if len(set(cars)) == len(cars):
         use[:, cars] = along

@@ -83,3 +83,44 @@ class LinearProgram:
             return None
         solution = highs.getSolution()
         return np.asarray(solution.col_value), np.asarray(solution.row_dual)
+
+
+def needed(rows: Floats, upper: Floats) -> Flags:
+    """Return which of the rows of `rows @ x <= upper` (R, M) the others do not imply, (R,).
+
+    `x` is at least 0. Of equal rows the first is needed.
+    """
+    highs = highspy._core._Highs()
+    for name, value in {**_OPTIONS, "simplex_strategy": 4}.items():
+        highs.setOptionValue(name, value)
+    count, columns = rows.shape
+    highs.passModel(
+        columns,
+        count,
+        rows.size,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMaximize),
+        0.0,
+        np.zeros(columns),
+        np.zeros(columns),
+        np.full(columns, np.inf),
+        np.full(count, -np.inf),
+        upper,
+        np.arange(0, rows.size, columns, dtype=np.int32),
+        np.tile(np.arange(columns, dtype=np.int32), count),
+        rows.ravel(),
+        np.zeros(columns, dtype=np.int32),
+    )
+    found = np.ones(count, dtype=np.bool_)
+    for row in range(count - 1, -1, -1):
+        highs.changeRowBounds(row, -np.inf, np.inf)
+        for column, value in enumerate(rows[row].tolist()):
+            highs.changeColCost(column, value)
+        highs.run()
+        # How far the others let this one rise.
+        is_bounded = highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
+        if is_bounded and highs.getInfo().objective_function_value <= upper[row] * (1 + 1e-9):
+            found[row] = False
+        else:
+            highs.changeRowBounds(row, -np.inf, float(upper[row]))
+    return found

@@ -10,6 +10,7 @@ import pytest
 
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.acn import AcnOptions, AcnScheduler
+from csms.planning.grid import Grid, grid_of
 from csms.planning.planner import plan
 
 ANGLES = {"AB": 30.0, "BC": -90.0, "CA": 150.0}
@@ -163,6 +164,31 @@ def test_pilots_are_those_that_the_station_knows() -> None:
     assert all(p[0] in (0.0, 8.0, 16.0, 24.0, 32.0) for p in pilots.values())
     assert 48.0 <= _sum_a(pilots, "AB") <= 72.2
     assert world.site.over_a(pilots) <= 1e-6
+
+
+def _transformer() -> tuple[World, Grid]:
+    world = _world(*(f"{pair}{i}" for pair in ANGLES for i in range(4)), pilots=None)
+    scheduler = AcnScheduler()
+    scheduler.register_interface(world)
+    return world, grid_of(scheduler.case(world.sessions))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_fills_the_limits_that_are_seen_fills_the_transformer(seed: int) -> None:
+    world, grid = _transformer()
+    power_kw = np.random.default_rng(seed).random(12)[:, None] ** 4 * np.ones(grid.shape)
+    power_kw /= (grid.taken(power_kw) / grid.room).max()
+    pilots = {
+        s.station_id: [float(kw) / 0.208]
+        for s, kw in zip(world.sessions, power_kw[:, 0], strict=True)
+    }
+    # Circles are drawn as polygons inside them: that costs a thousandth at most.
+    assert -0.001 * 83.34 <= world.site.over_a(pilots) <= 1e-6
+
+
+def test_sides_of_circles_that_others_keep_together_are_not_put_to_the_solver() -> None:
+    _, grid = _transformer()
+    assert 2 * len(grid.rows) < len(grid.limits.name)
 
 
 def test_a_site_far_too_small_fills_its_limits_with_whole_amperes() -> None:
