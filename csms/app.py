@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -165,8 +166,24 @@ def quieten_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def permit_files() -> int:
+    """Let the process open as many files as the system permits it, and return how many.
+
+    Each link is an open file, and services are started with a limit of 1,024 that they may raise
+    themselves, for the sake of programs that use select().
+    """
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError):
+        # No system takes every number that it calls its limit.
+        return before
+    return most
+
+
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then stop cleanly within 10 s."""
+    open_files = permit_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -178,6 +195,7 @@ async def serve(settings: Settings) -> None:
             stations=f"ws://{settings.gateway.host}:{system.gateway.port}/ocpp/<station id>",
             api=f"http://{settings.api.host}:{system.api_port}/",
             sites=len(settings.site),
+            open_files=open_files,
         )
         if not await system.store.read(access.list_api_tokens):
             log.warning(

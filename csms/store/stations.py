@@ -406,7 +406,13 @@ class EvseRating(NamedTuple):
 
     def evse(self) -> Evse:
         """Return the EVSE without its states."""
-        return Evse(**self._asdict())
+        return Evse(
+            station_id=self.station_id,
+            evse_id=self.evse_id,
+            max_kw=self.max_kw,
+            phases=self.phases,
+            current_type=self.current_type,
+        )
 
 
 _RATINGS = Hot(

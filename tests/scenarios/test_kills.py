@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -252,6 +253,23 @@ async def test_x04_a_server_that_is_killed_loses_and_doubles_nothing(
         is_clean(verdict)
         assert verdict.answered > STATIONS * 4
         assert "Traceback" not in server.said()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="tells no limits of other processes")
+async def test_a_server_may_hold_as_many_links_as_the_system_permits_open_files(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = Server(tmp_path, sqlite_url)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before, 1024), most))
+    try:
+        await server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    assert server.process is not None
+    permitted = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    assert await server.end(signal.SIGTERM) == 0, server.said()
+    assert permitted == (most, most)
 
 
 @pytest.mark.parametrize(
