@@ -302,7 +302,7 @@ def measure_paced(server: Server, effort: Effort) -> dict[str, Any]:
     """Return CPU and latency of 500 stations that together send a fixed number a second."""
     result = {}
     for rate in effort.paced_rates:
-        options = ("--rate", str(rate), "--seconds", str(effort.paced_s))
+        options = ("--rate", str(rate), "--seconds", str(effort.paced_s), "--settle", "60")
         phases = load(server, "2.0.1", PACED_PREFIX, "-n", str(PACED_STATIONS), *options)
         steady = phases["steady"]
         result[str(rate)] = {
