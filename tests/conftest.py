@@ -10,7 +10,7 @@ import pytest
 from csms.store.database import Store
 from csms.store.schema import migrate
 
-pytest_plugins = ["tests.conformance.plugin", "tests.databases"]
+pytest_plugins = ["tests.brokers", "tests.conformance.plugin", "tests.databases"]
 
 
 @pytest.fixture(scope="session")

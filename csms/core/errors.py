@@ -57,5 +57,9 @@ class BusError(TascoError):
     """The other side of the bus cannot be reached in time."""
 
 
+class LinkUnknown(TascoError):
+    """The centre knows nothing of a station's link: it has to end, so that the station returns."""
+
+
 class ProviderError(TascoError):
     """An outside source failed; the message names the provider and the field."""

@@ -28,8 +28,8 @@ from csms.gateway.values import utc_text
 _UNSUPPORTED_DATA = 1003
 _POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
-_TRY_AGAIN_LATER = 1013
-_COME_BACK = (GOING_AWAY, _TRY_AGAIN_LATER)
+TRY_AGAIN_LATER = 1013
+_COME_BACK = (GOING_AWAY, TRY_AGAIN_LATER)
 """Codes of links that are closed for reasons of ours: the station is to open another."""
 _FITS_AT_ONCE = 4096
 _BACKLOG_RESUMES = 2
@@ -231,7 +231,7 @@ class Link:
         if ends_because:
             await self.end(_POLICY_VIOLATION, ends_because)
         if outcome == "centre_out":
-            await self.end(_TRY_AGAIN_LATER, CENTRE_OUT)
+            await self.end(TRY_AGAIN_LATER, CENTRE_OUT)
 
     async def _answer(self, frame: frames.Call | frames.Fault) -> tuple[str, str]:
         """Return the text of the answer, "" for none, and its outcome for the metrics."""

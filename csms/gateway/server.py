@@ -8,7 +8,7 @@ end harms nothing, because every report carries the id of its own link.
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +25,7 @@ from csms.clock import Clock
 from csms.core.commands import Command, CommandResult, EndLink, Outcome, RawCall
 from csms.core.messages import (
     CALM,
+    CENTRE_OUT,
     CENTRE_STOPS,
     FLAPPING,
     LinkClosed,
@@ -51,7 +52,7 @@ from csms.gateway.handshake import (
     preferred,
     subprotocol,
 )
-from csms.gateway.link import GOING_AWAY, Link
+from csms.gateway.link import GOING_AWAY, TRY_AGAIN_LATER, Link
 from csms.gateway.outbox import OFFLINE, not_valid
 from csms.gateway.surroundings import CentreOut, Surroundings, Tap
 from csms.gateway.tls import Seldom, is_about_certificate, why_refused
@@ -414,6 +415,17 @@ class Gateway:
             await asyncio.sleep(self._around.config.outage_probe_s)
             if self._around.may_probe() and await self._is_told(report):
                 return
+
+    def end_unknown(self, up_to: int, others: Collection[int] = ()) -> int:
+        """End the links that the centre does not know; return how many there were.
+
+        Ids rise, so all up to `up_to` are from before the centre began, or gave this gateway up.
+        Their stations come back and are granted links that it knows.
+        """
+        unknown = [k for k in self._links.values() if k.link_id <= up_to or k.link_id in others]
+        for link in unknown:
+            self._around.spawn(link.end(TRY_AGAIN_LATER, CENTRE_OUT), "end unknown link")
+        return len(unknown)
 
     # --- commands --------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from csms.bus import Bus
 from csms.clock import Clock
-from csms.core.errors import BusError, StoreUnavailable
+from csms.core.errors import BusError, LinkUnknown, StoreUnavailable
 from csms.core.messages import Report
 from csms.gateway.config import GatewayConfig
 from csms.gateway.counters import Counters
@@ -118,6 +118,9 @@ class Surroundings:
             raise
         except (StoreUnavailable, BusError, TimeoutError) as error:
             raise self._out(error) from error
+        except LinkUnknown as error:
+            # The centre is well; it is this link that it decides nothing for.
+            raise CentreOut(str(error)) from error
         finally:
             patience.done(task)
         if self._failed_at is not None:
