@@ -13,20 +13,32 @@ from csms.core.errors import InvalidInput
 
 T = TypeVar("T")
 
+_AS_THEY_ARE = frozenset({float, int, str, bool, type(None)})
+
 
 def dumps(value: Any) -> str:
     """Return a dataclass as one JSON object; raise ValueError for a number that is none."""
 
-    def plain(item: Any) -> Any:
-        if isinstance(item, datetime):
-            return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        if dataclasses.is_dataclass(item):
-            return {f.name: plain(getattr(item, f.name)) for f in dataclasses.fields(item)}
-        if isinstance(item, tuple):
-            return [plain(i) for i in item]
-        return item
+    return json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
 
-    return json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+
+def _plain(item: Any) -> Any:
+    """Return `item` as the standard library writes it; most are numbers, or rows of them."""
+    kind = type(item)
+    if kind in _AS_THEY_ARE:
+        return item
+    if isinstance(item, tuple):
+        return item if _AS_THEY_ARE.issuperset(map(type, item)) else [_plain(i) for i in item]
+    if isinstance(item, datetime):
+        return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if dataclasses.is_dataclass(item):
+        return {name: _plain(getattr(item, name)) for name in _names(kind)}  # type: ignore[arg-type]
+    return item
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def loads(cls: type[T], text: str, *, where: str) -> T:

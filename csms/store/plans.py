@@ -177,6 +177,8 @@ def schedules_since(
 
     Those are what its station accepted since then, and the last that it accepted before.
     """
+    if not session_ids:
+        return {}
     accepted = (_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)
     before = (
         select(func.max(_I.c.install_id))
@@ -226,6 +228,8 @@ def doubtful_schedules(
 def _since_accepted(
     tx: Tx, session_ids: Sequence[str], outcomes: Sequence[Outcome]
 ) -> dict[str, tuple[InstalledSchedule, ...]]:
+    if not session_ids:
+        return {}
     accepted = (
         select(_I.c.session_id, func.max(_I.c.install_id).label("newest"))
         .where(_I.c.session_id.in_(session_ids), _I.c.outcome == Outcome.ACCEPTED)

@@ -117,6 +117,8 @@ def put_need(tx: Tx, need: ChargingNeed) -> None:
 
 def needs_of(tx: Tx, session_ids: list[str]) -> dict[str, ChargingNeed]:
     """Return what the cars of sessions said, by session."""
+    if not session_ids:
+        return {}
     found = tx.execute(select(_N).where(_N.c.session_id.in_(session_ids)))
     return {row.session_id: ChargingNeed(**row._mapping) for row in found}
 
@@ -165,6 +167,8 @@ def profiles_of(tx: Tx, station_id: str) -> list[ReportedProfile]:
 
 def profiles_at(tx: Tx, station_ids: list[str], *, purpose: str) -> list[ReportedProfile]:
     """Return the profiles of one purpose that stations said they hold."""
+    if not station_ids:
+        return []
     found = tx.execute(select(_R).where(_R.c.station_id.in_(station_ids), _R.c.purpose == purpose))
     return [ReportedProfile(**row._mapping) for row in found]
 
@@ -206,6 +210,8 @@ def put_limit(tx: Tx, report: LimitNotified) -> None:
 
 def limits_at(tx: Tx, station_ids: list[str]) -> list[ExternalLimit]:
     """Return the outside limits on stations."""
+    if not station_ids:
+        return []
     found = tx.execute(
         select(_L).where(_L.c.station_id.in_(station_ids)).order_by(_L.c.station_id, _L.c.evse_id)
     )
@@ -257,5 +263,7 @@ def put_habit(tx: Tx, habit: CarHabit) -> None:
 
 def habits_of(tx: Tx, cars: list[str]) -> dict[str, CarHabit]:
     """Return what is known of cars."""
+    if not cars:
+        return {}
     found = tx.execute(select(_H).where(_H.c.car.in_(cars)))
     return {row.car: CarHabit(**row._mapping) for row in found}
