@@ -14,7 +14,8 @@ import structlog
 from csms.assembly import System, build
 from csms.clock import Clock
 from csms.core.errors import ConfigError, StoreUnavailable
-from csms.opening import clock_from, open_store
+from csms.gateway_setup import clock_from
+from csms.opening import open_store
 from csms.service.recovery import give_up_silent, settle_interrupted
 from csms.service.returns import Returns
 from csms.settings import Settings

@@ -16,6 +16,7 @@ from csms.clock import Clock
 from csms.core.messages import Notice
 from csms.core.plan import Plan, PlanningCase
 from csms.gateway.server import Gateway
+from csms.gateway_setup import gateway_options
 from csms.opening import frame_archive, tenant_keys
 from csms.providers.fetch import Fetcher
 from csms.providers.registry import carbon_source, tariff_source
@@ -242,7 +243,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     bus.attach_centre(central)
     frames = FrameDesk(clock, frame_archive(settings))
     gateway = Gateway(
-        security.gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
+        gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
     )
     bus.attach_gateway(gateway)
     market = _market(settings, store, clock, metrics, replanner)

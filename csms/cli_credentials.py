@@ -1,12 +1,14 @@
 """Commands of the command line on claims about holders."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from csms.cli_parts import BY, ConfigOption, JsonOption, show, with_store
 from csms.settings import Settings
-from csms.store.database import Store
+
+if TYPE_CHECKING:
+    from csms.store.database import Store
 
 credential_app = typer.Typer(
     help="Credentials: claims about who may charge, and their allowances.", no_args_is_help=True

@@ -1,15 +1,14 @@
-"""What a process opens before any part is built: its clock, its store, its keys, its archive."""
+"""What a process opens before any part is built: its store, its keys, its archive."""
 
 import contextlib
 import os
 import secrets
-import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from csms import security
-from csms.clock import Clock
 from csms.core.errors import ConfigError
+from csms.gateway_setup import clock_from, gateway_options, secret
 from csms.providers.fetch import Fetcher
 from csms.providers.registry import carbon_source, tariff_source
 from csms.service.authorization import TenantKeys
@@ -25,22 +24,6 @@ def database_path(url: str) -> Path | None:
     """Return the file of a SQLite URL, None for a server."""
     prefix = "sqlite:///"
     return Path(url.removeprefix(prefix)) if url.startswith(prefix) else None
-
-
-def clock_from(settings: Settings) -> Clock:
-    """Return the process's clock; a demo's starts where the configuration says."""
-    if not settings.clock.start:
-        return Clock()
-    try:
-        start = datetime.fromisoformat(settings.clock.start)
-    except ValueError as error:
-        raise ConfigError(f"clock.start is {settings.clock.start!r}; {error}") from error
-    if start.tzinfo is None:
-        raise ConfigError(f"clock.start is {settings.clock.start!r}; it needs an offset or Z")
-    clock = settings.clock
-    if clock.zero:
-        start += timedelta(seconds=(time.time() - clock.zero) * clock.speed)
-    return Clock(start=start, speed=clock.speed)
 
 
 def frame_archive(settings: Settings) -> FrameArchive | None:
@@ -65,8 +48,8 @@ def tenant_keys(identity: IdentitySettings, store_url: str) -> TenantKeys:
 
     Raises ConfigError where no key is configured and there is no place to keep one.
     """
-    key = security.secret(identity.tenant_key, identity.tenant_key_file)
-    previous = security.secret(identity.previous_tenant_key, identity.previous_tenant_key_file)
+    key = secret(identity.tenant_key, identity.tenant_key_file)
+    previous = secret(identity.previous_tenant_key, identity.previous_tenant_key_file)
     if key is None:
         key = _kept_key(store_url)
     return TenantKeys(key=key, epoch=identity.key_epoch, previous=previous)
@@ -112,7 +95,7 @@ def check_parts(settings: Settings) -> None:
     if database_path(settings.store.url) is None:
         # A SQLite store's folder is made when it is opened; a server's URL has to be right.
         parsed(settings.store.url)
-    security.gateway_options(settings)
+    gateway_options(settings)
     security.check(settings)
     fetcher = Fetcher()
     for name, options in settings.tariff.items():

@@ -1,20 +1,15 @@
-"""From the configuration to TLS, the station authority, and the gateway's numbers."""
+"""From the configuration to the stations' authority and to who checks contract certificates."""
 
-import ssl
 import stat
-from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from csms.core.errors import ConfigError, InvalidInput
-from csms.gateway.config import GatewayConfig
-from csms.gateway.tls import server_context
+from csms.gateway_setup import secret
 from csms.identity.certificates import certificates_in
 from csms.providers.contracts import HttpContracts
 from csms.providers.fetch import Fetcher
 from csms.providers.ocsp import OcspResponders
-from csms.service.authority import STATION_ROOT, LocalAuthority
+from csms.service.authority import LocalAuthority
 from csms.service.contracts import Contracts
 from csms.settings import SecuritySettings, Settings
 
@@ -47,18 +42,6 @@ def contracts(settings: Settings) -> Contracts:
     return Contracts(source=source, trusted=tuple(trusted), issuer=_contract_service(security))
 
 
-def secret(value: SecretStr | None, file: Path | None) -> bytes | None:
-    """Return a secret of the configuration, given there or in a file; raises ConfigError."""
-    if value is not None:
-        return value.get_secret_value().encode()
-    if file is None:
-        return None
-    try:
-        return file.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-
-
 def _contract_service(security: SecuritySettings) -> HttpContracts | None:
     """Return who issues contract certificates, None where nobody is named; raises ConfigError."""
     if not security.contract_service_url:
@@ -70,39 +53,6 @@ def _contract_service(security: SecuritySettings) -> HttpContracts | None:
         fetcher=Fetcher(),
         allow_local=security.contract_service_allow_local,
     )
-
-
-def station_ca_files(settings: Settings) -> list[Path]:
-    """Return the files of the authorities whose certificates stations may show."""
-    files = [] if settings.gateway.station_ca_file is None else [settings.gateway.station_ca_file]
-    folder = settings.security.ca_folder
-    if folder is not None and (folder / f"{STATION_ROOT}.pem").is_file():
-        files.append(folder / f"{STATION_ROOT}.pem")
-    return files
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS context of the station port, None for plain ws; raises ConfigError."""
-    gateway = settings.gateway
-    first, second = gateway.tls_certificate_file, gateway.tls_rsa_certificate_file
-    if first is None:
-        for key in ("tls_key_file", "tls_rsa_certificate_file", "tls_port", "station_ca_file"):
-            if getattr(gateway, key) is not None:
-                raise ConfigError(f"gateway.{key} needs gateway.tls_certificate_file")
-        return None
-    chains = [(first, gateway.tls_key_file)]
-    if second is not None:
-        chains.append((second, gateway.tls_rsa_key_file))
-    files = station_ca_files(settings)
-    if files and not settings.security.operator:
-        raise ConfigError(
-            "security.operator is empty; it must be the organisation in the stations' certificates"
-        )
-    try:
-        return server_context(chains, station_ca_files=files)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(str(path) for path, _ in chains)
-        raise ConfigError(f"gateway: TLS cannot use {names}: {error}") from error
 
 
 def check(settings: Settings) -> None:
@@ -121,20 +71,3 @@ def check(settings: Settings) -> None:
             f"security.ca_folder is {settings.security.ca_folder}: {error}; "
             f"`tasco ca init` makes an authority"
         ) from error
-
-
-def gateway_options(settings: Settings) -> GatewayConfig:
-    """Return the gateway's numbers and its TLS; raises ConfigError."""
-    gateway = settings.gateway
-    return GatewayConfig(
-        host=gateway.host,
-        port=gateway.port,
-        admitted_per_s=gateway.admitted_per_s,
-        links_per_minute=gateway.links_per_minute,
-        frames_per_s=gateway.frames_per_s,
-        frames_burst=gateway.frames_burst,
-        call_timeout_s=gateway.command_timeout_s,
-        tls=tls_context(settings),
-        tls_port=gateway.tls_port,
-        behind_tls_proxy=gateway.behind_tls_proxy,
-    )

@@ -62,6 +62,11 @@ class GatewaySettings(Section):
     """Authorities of the stations' own certificates (profile 3), beside our own one."""
     behind_tls_proxy: bool = False
     """What comes in plainly was secured by a proxy in front: it counts as TLS."""
+    name: str = ""
+    """What a gateway node is called in logs and metrics; the machine's name if empty."""
+    status_host: str = "127.0.0.1"
+    status_port: Port | None = None
+    """Where a gateway node answers /health and /metrics; nowhere if not set."""
 
 
 class SecuritySettings(Section):
@@ -149,9 +154,26 @@ class ArchiveSettings(Section):
 
 
 class BusSettings(Section):
-    """`[bus]`: how gateway and centre reach each other."""
+    """`[bus]`: how gateway and centre reach each other; see docs/several-nodes.md."""
 
-    type: Literal["local"] = "local"
+    type: Literal["local", "nats"] = "local"
+    """"nats" where gateways and centre are processes of their own (`tasco serve --role ...`)."""
+    url: Annotated[str, Field(pattern=r"^((nats|tls)://[^@\s]+)(,(nats|tls)://[^@\s,]+)*$")] = (
+        "nats://127.0.0.1:4222"
+    )
+    """Servers of one NATS cluster, separated by commas; tls:// says nothing in the clear."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")] = "tasco"
+    """First part of every subject: two systems on one server need two."""
+    user: str = ""
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    """Authorities of the server's certificate; those of this machine if not set."""
+    certificate_file: Path | None = None
+    """Our own certificate, where the server asks for one."""
+    key_file: Path | None = None
 
 
 class ApiSettings(Section):

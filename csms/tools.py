@@ -14,8 +14,9 @@ from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput, NotFound
 from csms.core.model import Credential, Evse, Holder, TokenRecord
 from csms.core.plan import Plan, PlanningCase
+from csms.gateway_setup import clock_from
 from csms.identity.alias import enrolled
-from csms.opening import clock_from, tenant_keys
+from csms.opening import tenant_keys
 from csms.planning.planner import plan
 from csms.service.cases import NO_TERMS, Surroundings, planning_case, snapshot
 from csms.service.challenger import RECENT, summary

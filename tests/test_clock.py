@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from csms.clock import Clock
-from csms.opening import clock_from
+from csms.gateway_setup import clock_from
 from csms.settings import load
 
 START = datetime(2024, 10, 3, 6, tzinfo=UTC)

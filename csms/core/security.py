@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+STATION_ROOT = "station-root"
+"""File name of the root of stations' certificates, in the authority's folder."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateInfo:

@@ -13,10 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from csms.core.errors import Conflict, ProviderError
+from csms.core.security import STATION_ROOT
 from csms.identity import ca
 from csms.store.certificates import STATION, V2G
 
-CSMS_ROOT, STATION_ROOT, V2G_ROOT = "csms-root", "station-root", "v2g-root"
+CSMS_ROOT, V2G_ROOT = "csms-root", "v2g-root"
 ROOTS = (CSMS_ROOT, STATION_ROOT, V2G_ROOT)
 _ROOT_OF = {STATION: STATION_ROOT, V2G: V2G_ROOT}
 

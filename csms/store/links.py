@@ -201,6 +201,11 @@ def close_all_links(tx: Tx, *, at: datetime, reason: str) -> int:
     return int(closed)
 
 
+def newest_link_id(tx: Tx) -> int:
+    """Return the highest id that a link was given so far, 0 before the first."""
+    return int(tx.execute(select(func.max(_L.c.link_id))).scalar() or 0)
+
+
 def list_links(tx: Tx, station_id: str, *, limit: int = 50) -> list[StationLink]:
     """Return a station's links, newest first."""
     columns = [_L.c[f.name] for f in fields(StationLink)]

@@ -15,6 +15,7 @@ from csms.store import (
     detail_tables,
     device_tables,
     filing_tables,
+    lease_tables,
     metering_tables,
     plan_tables,
     rival_tables,
@@ -56,6 +57,7 @@ def test_all_modules_of_the_schema_are_in_one_description() -> None:
     assert security_tables.security_event.name in tables.metadata.tables
     assert tables.session.name in tables.metadata.tables
     assert filing_tables.filed.name in tables.metadata.tables
+    assert lease_tables.lease.name in tables.metadata.tables
     assert detail_tables.meter_message.name in tables.metadata.tables
     assert terms_tables.session_terms.name in tables.metadata.tables
     assert smart_tables.dialect_item.name in tables.metadata.tables
