@@ -22,6 +22,9 @@ _OPTIONS: dict[str, bool | float | str] = {
     "simplex_price_strategy": 1,
     "threads": 1,
     "random_seed": 0,
+    # Where prices are flat, costs differ by little more than the front-load: perturbed as much as
+    # HiGHS would, they make a vertex optimal from which the true one is far.
+    "dual_simplex_cost_perturbation_multiplier": 0.1,
     # The front-load that breaks ties is worth about 1e-6 EUR per kWh and slot.
     "dual_feasibility_tolerance": 1e-9,
     "primal_feasibility_tolerance": 1e-9,

@@ -1,5 +1,6 @@
 """What a plan gives: acceptance scenarios whose numbers were worked out independently of us."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -213,6 +214,26 @@ def test_negative_prices_are_prices() -> None:
 def test_a_case_that_does_not_fit_together_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidInput, match="fixed_kw" if field == "sessions" else field):
         plan(replace(case(car()), **{field: value}))  # type: ignore[arg-type]
+
+
+def test_a_flat_price_takes_few_steps_of_the_solver() -> None:
+    rng = random.Random(1)
+    cars = [
+        car(
+            f"c{i}",
+            required_kwh=rng.uniform(5, 45),
+            arrives_h=rng.uniform(0, 4),
+            leaves_h=rng.uniform(7, 20),
+            max_kw=rng.choice((7.36, 11.04)),
+            min_kw=1.38,
+            guard_kw=1.4,
+        )
+        for i in range(120)
+    ]
+    limit_kw = sum(c.required_kwh for c in cars) / 14 + 120 * 1.4 + 5
+    # Equal prices once made it take three steps for one; 292 are taken now.
+    night = case(*cars, slots=96, limit_kw=limit_kw)
+    assert plan(night, iteration_limit=500).status == "optimal"
 
 
 def test_a_solver_that_gives_up_is_replaced_by_least_laxity() -> None:
