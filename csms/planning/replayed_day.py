@@ -194,6 +194,8 @@ class _Car:
     steps: list[tuple[datetime, float]] = field(default_factory=list)
     seen: Observed = field(default_factory=Observed)
     was_allowed: bool = False
+    turned_at: datetime | None = None
+    """When it was last let charge after a pause, or paused after it was let charge."""
 
     def allowed_kw(self, at: datetime) -> float:
         """Return what its station allows at `at`."""
@@ -470,6 +472,8 @@ class _Replay:
             phases=visit.phases,
             priority=visit.priority,
             current_kw=car.allowed_kw(now - _JUST_NOW) if row else None,
+            since_on_at=car.turned_at if car.was_allowed else None,
+            since_off_at=None if car.was_allowed else car.turned_at,
             in_force_kw=row,
             voltage_v=world.voltage_v,
             step_a=world.limits.step_a if world.limits.step_a >= 1.0 else 0.0,
@@ -502,7 +506,8 @@ class _Replay:
             draws += car.draws_kw(now, self.world)
             missing = car.visit.need_kwh - car.taken_kwh
             self.pauses += car.was_allowed and may_kw <= 0 and missing > PAUSE_KWH
-            car.was_allowed = may_kw > 0
+            if car.was_allowed != (may_kw > 0):
+                car.was_allowed, car.turned_at = may_kw > 0, now
             taken = car.takes_kwh(now, hours, self.world)
             car.taken_kwh += taken
             car.soc += taken * car.visit.efficiency / car.visit.battery_kwh

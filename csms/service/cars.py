@@ -1,5 +1,6 @@
 """One car on a site: what is known of it, what it can take, what its station lets it have now."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -27,6 +28,8 @@ class Car:
     holder: Holder | None
     trip: Trip | None
     installed: InstalledSchedule | None
+    turned_at: datetime | None = None
+    """When its schedules last let it charge after a pause or paused it; None: not of late."""
     is_prioritised: bool = False
     """Its driver charges at full power, whatever the plan (2.1)."""
     doubtful: tuple[InstalledSchedule, ...] = ()
@@ -131,6 +134,23 @@ def _held_kw(
         after_kw=without,
     )
     return tuple(b if b < a * _FEWER_PHASES else a for a, b in zip(row, real, strict=True))
+
+
+def last_turn(followed: Sequence[InstalledSchedule], now: datetime) -> datetime | None:
+    """Return when schedules, accepted one after the other, last began or ceased to allow power.
+
+    None if they never did, so far as they reach back.
+    """
+    ends = [*(later.sent_at for later in followed[1:]), now]
+    turned_at, was_on = None, None
+    for known, until in zip(followed, ends, strict=False):
+        for (starts, end), kw in zip(pairwise(known.edges_at), known.row_kw, strict=False):
+            if end <= known.sent_at or starts >= until:
+                continue
+            if was_on is not None and was_on != (kw > 0):
+                turned_at = max(starts, known.sent_at)
+            was_on = kw > 0
+    return turned_at
 
 
 def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:

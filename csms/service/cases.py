@@ -21,6 +21,7 @@ from csms.core.model import (
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
+from csms.planning.dwell import MIN_DWELL
 from csms.planning.learning import Observed
 from csms.planning.slots import (
     carbon_series,
@@ -38,6 +39,7 @@ from csms.service.cars import (
     in_force_kw,
     is_seen,
     is_stale,
+    last_turn,
     max_kw,
     on_phases_kw,
     own_guard_kw,
@@ -141,7 +143,7 @@ def snapshot(
     present = sessions.open_sessions_of_site(tx, site_id)
     ids = [s.session_id for s in present]
     taken, doubtful = (
-        plans.schedules_since(tx, ids, now),
+        plans.schedules_since(tx, ids, now - MIN_DWELL),
         plans.doubtful_schedules(tx, ids),
     )
     prioritised = terms.prioritised(tx, ids)
@@ -173,6 +175,7 @@ def snapshot(
             holder=identities.holder_of_did(tx, session.holder_did),
             trip=_trip(tx, session.trip_id),
             installed=in_force,
+            turned_at=last_turn(followed, now) if in_force is not None else None,
             is_prioritised=session.session_id in prioritised,
             doubtful=unsure,
             refused=refused.get(session.session_id, ()),
@@ -399,6 +402,9 @@ def _planning_session(
         most_kw = max(min(most_kw, seen.cap_kw), least_kw)
     in_force = in_force_kw(car, site, edges_at)
     fixed = _fixed_kw(car, site, surroundings, in_force)
+    current_kw = None
+    if _counts_as_begun(car):
+        current_kw = in_force_kw(car, site, (now - _JUST_NOW, now))[0]
     return PlanningSession(
         session_id=session.session_id,
         station_id=session.station_id,
@@ -416,9 +422,9 @@ def _planning_session(
         carbon_weight_eur_per_kg=(
             CARBON_EUR_PER_KG if holder is not None and holder.carbon_conscious else 0.0
         ),
-        current_kw=(
-            in_force_kw(car, site, (now - _JUST_NOW, now))[0] if _counts_as_begun(car) else None
-        ),
+        current_kw=current_kw,
+        since_on_at=car.turned_at if current_kw else None,
+        since_off_at=None if current_kw else car.turned_at,
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),

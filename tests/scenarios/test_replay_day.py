@@ -207,7 +207,7 @@ def test_stored_sessions_are_replayed_by_the_command(
     assert optimal["limit_kw"] == 11.0
     assert optimal["limit_violations"] == at_once["limit_violations"] == 0
     # The day turns cheap at noon: two of three cars can wait, one cannot.
-    assert optimal["cost_eur"] < 0.85 * at_once["cost_eur"]
+    assert optimal["cost_eur"] < 0.9 * at_once["cost_eur"]
     assert optimal["notes"] == ["1 sessions left out: still open, or without energy"]
     assert all(optimal[k] is not None for k in ("plan_cpu_p50_ms", "plan_cpu_p99_ms", "plans"))
     code, out, _ = tasco("--site", "depot", "--from", "2026-03-02", "--limit-kw", "11,22")
