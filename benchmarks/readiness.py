@@ -19,8 +19,9 @@ import numpy as np
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.planner import plan
 from csms.planning.readiness import USUAL_ERRORS_MIN, Uncertainty, met_shares
-from csms.planning.replayed_day import World, replay_days, with_stated_departures
+from csms.planning.replayed_day import replay_days
 from csms.planning.replayed_forecast import PastForecast
+from csms.planning.visits import World, with_stated_departures
 from csms.replay_day import forecast_of
 from csms.replay_past import Asked, Past, past_of
 from csms.settings import load

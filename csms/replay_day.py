@@ -19,8 +19,9 @@ from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
 from csms.core.units import slot_start
 from csms.planning.planner import plan
-from csms.planning.replayed_day import ReplayedDay, Reserve, World, replay_days
+from csms.planning.replayed_day import Reserve, replay_days
 from csms.planning.replayed_forecast import PastForecast
+from csms.planning.visits import ReplayedDay, World
 from csms.replay_past import QUANTILES, Asked, Past, past_of
 from csms.settings import Settings
 from csms.store.database import Store

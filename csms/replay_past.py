@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from csms.core.errors import ConfigError, InvalidInput
 from csms.core.model import CarbonIntensity, Price, Session, Strategy, Vehicle
 from csms.planning.forecast_series import Stay as PastStay
-from csms.planning.replayed_day import Visit, World
+from csms.planning.visits import Visit, World
 from csms.providers.fetch import Fetcher
 from csms.providers.registry import carbon_source, tariff_source
 from csms.providers.tables import DATASETS

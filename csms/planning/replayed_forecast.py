@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from csms.core.units import slot_start, slot_starts
 from csms.planning.forecast_series import Stay
 from csms.planning.forecast_site import ForecastSeries, reserved_kw, train
-from csms.planning.replayed_day import Visit
+from csms.planning.visits import Visit
 
 HOURS = 36
 SITE = "replayed"

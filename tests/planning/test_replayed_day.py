@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 from csms.core.model import Price, Strategy
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.planner import plan
-from csms.planning.replayed_day import (
-    ReplayedDay,
-    Visit,
-    World,
-    replay_days,
-    with_stated_departures,
-)
+from csms.planning.replayed_day import replay_days
 from csms.planning.slots import reserve_series
 from csms.planning.taper import charging_time, taken_kwh
+from csms.planning.visits import ReplayedDay, Visit, World, with_stated_departures
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 
