@@ -11,8 +11,10 @@ EXACT_CELLS = 2_000
 """Up to so many (car, slot) pairs every slot is a block of its own."""
 MOST_CELLS = 16_000
 """From so many pairs on, slots of different prices share a block."""
-NEAR_SLOTS = 8
-BLOCK_SLOTS = 4
+SECOND_H = 1 / 3600
+REACH_H = ((0.5, 0.0), (2.0, 0.25), (np.inf, 1.0))
+"""Until how many hours from now blocks are how long at most, and one slot at least: what is near is
+decided now, what is far is planned again before it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Blocks:
 
 
 def blocks_of(grid: Grid) -> Blocks:
-    """Group slots: alone for two hours, then up to four of equal price together.
+    """Group slots of equal price, near ones alone and far ones up to an hour.
 
     Small cases keep every slot; in large ones prices inside a block may differ as well.
     """
@@ -50,10 +52,16 @@ def blocks_of(grid: Grid) -> Blocks:
     may_part = must_part.copy()
     price = grid.price
     may_part[1:] |= (np.abs(price[1:] - price[:-1]) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
+    ends_h = np.cumsum(grid.hours)
+    starts_h = ends_h - grid.hours
+    longest = np.select([starts_h < until for until, _ in REACH_H], [most for _, most in REACH_H])
+    # Slots are a whole number of seconds, and a sum of them is so to the last digits.
+    until_h = (starts_h + longest + SECOND_H).tolist()
+    ends = ends_h.tolist()
     for parts in (may_part.tolist(), must_part.tolist()):
         first = [0]
         for slot in range(1, k):
-            if slot <= NEAR_SLOTS or slot - first[-1] >= BLOCK_SLOTS or parts[slot]:
+            if parts[slot] or ends[slot] > until_h[first[-1]]:
                 first.append(slot)
         if n * len(first) <= MOST_CELLS:
             break
