@@ -142,7 +142,11 @@ def _bands(grid: Grid, blocks: Blocks) -> Blocks:
 
 
 def trim(grid: Grid, power: Floats) -> None:
-    """Scale rows down, in place, where a tolerance let them pass a bound or the limit."""
+    """Take from rows, in place, what passes a bound or the limits by a block's mean.
+
+    Who can wait longest gives first, so that few cars lack anything afterwards. Where a peak costs
+    or limits overlap all give their part: what a car alone lacks would have to go elsewhere.
+    """
     np.clip(power, 0.0, grid.cap_kw, out=power)
     np.putmask(power, power < ENERGY_KWH, 0.0)
     shared = grid.shared_kw(power)
@@ -150,6 +154,20 @@ def trim(grid: Grid, power: Floats) -> None:
     over = total > grid.room
     if not over.any():
         return
+    if grid.demand_weight > 0 or len(total) > 1:
+        _scale(grid, power, shared, total)
+        return
+    order = np.lexsort((-grid.laxity_h, grid.rank))
+    at = np.ix_(order, np.flatnonzero(over[0]))
+    passed = (total - grid.room)[0, over[0]]
+    # A kW of any car is one of the site's.
+    before = np.cumsum(shared[at], axis=0) - shared[at]
+    power[at] -= np.minimum(np.maximum(passed - before, 0.0), shared[at])
+
+
+def _scale(grid: Grid, power: Floats, shared: Floats, total: Floats) -> None:
+    """Scale down, in place, what rows take beyond their guards where a limit is passed."""
+    over = total > grid.room
     scale = np.ones(power.shape)
     for row in np.flatnonzero(over.any(axis=1)).tolist():
         fits = np.where(over[row], grid.room[row] / np.maximum(total[row], EPSILON_KW), 1.0)
