@@ -85,6 +85,11 @@ def kinds_of(use: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     columns = np.ascontiguousarray(use.T)
     if len(use) == 1:
         return np.zeros(len(columns), dtype=np.int64), np.zeros(1, dtype=np.int64)
-    kind = [number.setdefault(column.tobytes(), len(number)) for column in columns]
-    found = np.array(kind, dtype=np.int64)
-    return found, np.unique(found, return_index=True)[1]
+    kind, first = [], []
+    for at, column in enumerate(columns):
+        key = column.tobytes()
+        if key not in number:
+            number[key] = len(number)
+            first.append(at)
+        kind.append(number[key])
+    return np.array(kind, dtype=np.int64), np.array(first, dtype=np.int64)

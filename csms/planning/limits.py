@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, cos, floor, radians
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 SIDE_DEG = 5.0
 """Angle of a polygon's side: it is inside the circle by less than 0.1 %, and on it at corners."""
 PHASES = ("L1", "L2", "L3")
+_TERM = attrgetter("session_id", "factor", "angle_deg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,25 +305,24 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
 
 def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    cars, factors, sides = [], [], []
-    place: dict[float, int] = {}
-    for term in row.terms:
-        car, factor = index.get(term.session_id), term.factor
-        if not factor or car is None:
-            continue
-        # A current that is subtracted is one that flows at the opposite angle.
-        angle = term.angle_deg if factor > 0 else term.angle_deg + 180.0
-        cars.append(car)
-        factors.append(abs(factor))
-        sides.append(place.setdefault(angle, len(place)))
+    if not row.terms:
+        return
+    ids, parts, turned = zip(*map(_TERM, row.terms), strict=True)
+    cars = np.array([index.get(name, -1) for name in ids])
+    factors, angles = np.array(parts, dtype=np.float64), np.array(turned, dtype=np.float64)
+    counts = (factors != 0) & (cars >= 0)
+    cars, factors, angles = cars[counts], factors[counts], angles[counts]
+    if not len(cars):
+        return
+    # A current that is subtracted is one that flows at the opposite angle.
+    each = np.where(factors < 0, angles + 180.0, angles).tolist()
+    place = {angle: at for at, angle in enumerate(dict.fromkeys(each))}
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
-    if not place:
-        return
     shares, reach = _polygon(tuple(place))
-    along = reach[:, sides] * np.array(factors)
+    along = reach[:, list(map(place.__getitem__, each))] * np.abs(factors)
     use = np.zeros((len(shares), len(per_a)))
-    if len(set(cars)) == len(cars):
+    if len(set(cars.tolist())) == len(cars):
         use[:, cars] = along
     else:
         np.add.at(use.T, cars, along.T)
