@@ -258,6 +258,8 @@ class StationConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, and cut it if there are too many half-open ones.
 
+        One that is cut never becomes a websocket and counts no longer: when a fleet comes back,
+        thousands that wait for their end would leave no room for anybody.
         With TLS this happens twice: for the bare socket, and once it is secured.
         """
         if transport.get_extra_info("ssl_object") is not None:
@@ -269,12 +271,10 @@ class StationConnection(ServerConnection):
         bare = cast(asyncio.Transport, transport)
         has_room = self.openings.enter(self.address)
         self._is_opening = True
-        if self.tls is None:
+        if has_room and self.tls is None:
             super().connection_made(transport)
-            if not has_room:
-                bare.abort()
             return
-        if has_room:
+        if has_room and self.tls is not None:
             self.spawn(self._secure(taken_from(bare), self.tls), "TLS handshake")
         else:
             self.opened()

@@ -7,6 +7,8 @@ end harms nothing, because every report carries the id of its own link.
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -74,6 +76,8 @@ _INTERNAL_ERROR = 1011
 _SWEEP_PART = 6
 _BACKLOG = 4096
 """Connections that the system keeps until we come to them: a restart brings the whole fleet."""
+_ACCEPTED_AT_ONCE = 64
+"""asyncio takes so many before it looks at what those have to say that it took before."""
 _SILENT_PINGS = 2.5
 """A peer that was not heard for so many ping intervals is gone."""
 
@@ -146,7 +150,7 @@ class Gateway:
             client_no_context_takeover=True,
             compress_settings={"memLevel": 5},
         )
-        return await serve(
+        server = await serve(
             self._serve,
             self._config.host,
             port,
@@ -161,8 +165,12 @@ class Gateway:
             ping_interval=None,
             close_timeout=self._config.close_s,
             max_size=MAX_FRAME_CHARACTERS,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED_AT_ONCE,
         )
+        for listening in server.sockets:
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                same.listen(_BACKLOG)
+        return server
 
     async def stop(self) -> None:
         """Let no one in, finish what is open, and send every station away (close 1001)."""

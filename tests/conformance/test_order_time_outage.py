@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from csms.core.model import Evse, LinkState, OcppVersion, Session, Station
-from csms.settings import GatewaySettings
+from csms.settings import GatewaySettings, PlannerSettings
 from csms.store import links, sessions, stations
 from csms.store.statements import Tx
 from tests.conformance.conftest import Lab
@@ -94,7 +94,8 @@ async def test_x09_everybody_is_back_soon_after_a_restart_with_every_session(
     )
     names = [f"CS-{i:05d}" for i in range(STATIONS)]
     charging = names[::CHARGING_EACH]
-    given = settings(sqlite_url, limit_kw=5.0 * STATIONS)
+    # Planned as soon as an operator's is: at once would be without a pause at so large a site.
+    given = settings(sqlite_url, limit_kw=5.0 * STATIONS, planner=PlannerSettings())
     async with living(given) as world:
         await world.store.write(lambda tx: _populate(tx, names))
         for name in charging:
@@ -110,8 +111,11 @@ async def test_x09_everybody_is_back_soon_after_a_restart_with_every_session(
         orders = Orders(url=world.url, names=names, told=told, within_s=COME_BACK_S)
         async with fleet(orders) as everybody:
             began, cpu_began = time.monotonic(), time.process_time()
-            async with asyncio.timeout(BACK_WITHIN_S):
-                await everybody.come_back()
+            try:
+                async with asyncio.timeout(BACK_WITHIN_S):
+                    await everybody.come_back()
+            except TimeoutError:
+                pytest.fail(f"not all are back within {BACK_WITHIN_S:g} s: {everybody.tally()}")
             took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
             tally = everybody.tally()
             sys.stdout.write(

@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import random
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,8 @@ from csms.gateway.handshake import Refusal
 from tests.gateway.centre import PASSWORD
 from tests.gateway.conftest import FAST, World, running
 
+_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+KEPT_BY_THE_SYSTEM = int(_SOMAXCONN.read_text(encoding="ascii")) if _SOMAXCONN.exists() else 0
 Status = Callable[..., dict[str, Any]]
 
 
@@ -41,6 +46,15 @@ async def raw(world: World, text: bytes) -> bytes:
             return await reader.read(100_000)
     finally:
         writer.close()
+
+
+def upgrade_request(path: str) -> str:
+    """Return a whole request for a websocket."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: ocpp1.6\r\n\r\n"
+    )
 
 
 async def test_r01_an_unknown_station_gets_404(world: World, version: str) -> None:
@@ -138,6 +152,46 @@ async def test_r07_half_open_handshakes_of_one_address_are_limited() -> None:
                         is_back = "currentTime" in await station.ask("Heartbeat", {})
                 except (InvalidMessage, OSError):
                     await asyncio.sleep(0.01)
+
+
+@pytest.mark.skipif(KEPT_BY_THE_SYSTEM < 512, reason="the system keeps no fleet for a server")
+async def test_a_fleet_that_comes_in_one_moment_finds_room_for_every_handshake() -> None:
+    # As many as wait for a server that was away a moment; the system keeps them for it.
+    count, config = 450, replace(FAST, handshakes_open=350)
+    async with running(config) as world:
+        request = upgrade_request("/ocpp/nobody").encode()
+        fleet = []
+        for _ in range(count):
+            station = socket.create_connection(("127.0.0.1", world.gateway.port), timeout=5)
+            station.send(request)
+            fleet.append(station)
+        async with asyncio.timeout(30):
+            for station in fleet:
+                reader, writer = await asyncio.open_connection(sock=station)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+                writer.close()
+
+
+async def test_connections_that_found_no_room_keep_none_from_others() -> None:
+    config = replace(FAST, handshakes_open=1, handshake_s=30)
+    async with running(config) as world:
+        port = world.gateway.port
+        _, holds_the_room = await asyncio.open_connection("127.0.0.1", port)
+        dropped = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+        for reader, _ in dropped:
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        holds_the_room.transport.abort()
+        async with asyncio.timeout(5):
+            is_in = False
+            while not is_in:
+                # The server has to learn of the abort.
+                with contextlib.suppress(InvalidMessage, OSError):
+                    async with world.station() as station:
+                        is_in = "currentTime" in await station.ask("Heartbeat", {})
+        for _, writer in dropped:
+            writer.close()
 
 
 @pytest.mark.parametrize(
