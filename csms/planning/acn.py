@@ -25,7 +25,7 @@ from csms.planning.planner import plan
 
 Floats = NDArray[np.float64]
 
-EARLY_STEPS = (1, 2, 3, 6, 12, 12, 24, 36, 48)
+EARLY_STEPS = (1, 3, 8, 12, 24, 36, 60)
 """Lengths of the slots in steps where nothing has a price: only what is due first matters."""
 PRICED_STEPS = (1, 1, 1, 3, 6, 6, 6, 6, 6, 12, 12, 12, 12, 12, 24, 24)
 """Lengths of the slots in steps where prices matter; they are cut where a price changes."""
