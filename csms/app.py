@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import gc
-import resource
-import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -16,15 +14,15 @@ from csms.clock import Clock
 from csms.core.errors import ConfigError, StoreUnavailable
 from csms.gateway_setup import clock_from
 from csms.opening import open_store
+from csms.process import STOP_WITHIN_S, permit_files, quieten_collector, stop_signal
 from csms.service.recovery import give_up_silent, settle_interrupted
 from csms.service.returns import Returns
+from csms.service.tenure import clear_left_over
 from csms.settings import Settings
 from csms.store import access
 from csms.store.database import Store
 
 log = structlog.get_logger(__name__)
-
-STOP_WITHIN_S = 10.0
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -84,48 +82,70 @@ async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
     """Run the whole system; the body runs once both ports are open.
 
     Leaving the body stops everything in order: no new links, open calls finished, links closed
-    1001, the store drained. Raises StoreUnavailable if the store fails for good meanwhile.
+    1001, the store drained. Raises StoreUnavailable if the store fails for good meanwhile, Conflict
+    where a centre with gateways of its own lives on the store.
     """
     clock = clock or clock_from(settings)
     store = await open_store(settings)
     try:
-        system = build(settings, store, clock)
-        # A process that was killed left links and calls open on record; there is only this one.
-        started_at = clock.now()
-        await store.write(lambda tx: settle_interrupted(tx, at=started_at))
-        await system.enrolment.keep_names()
-        listener = _listener(settings.api.host, settings.api.port)
-        await system.gateway.start()
-        try:
-            async with asyncio.TaskGroup() as group:
-                # The API ends by itself once told to, its listener closed: it is not cancelled.
-                group.create_task(system.api.serve(sockets=[listener]), name="api")
-                tasks = [
-                    group.create_task(system.replanner.run(), name="replanner"),
-                    group.create_task(_watch_store(store), name="store watch"),
-                ]
-                await system.api.ready.wait()
-                _name_uploads(system)
-                await system.care.bulk.resume()
-                _timetable(system)
-                system.jobs.start()
-                system.background.start("prices", system.market.fetch)
-                if settings.forecast.enabled:
-                    # pandas and scikit-learn take a second to load: after the ports are open.
-                    system.background.start("load forecast", system.forecasting.load)
-                try:
-                    yield system
-                finally:
-                    await _stop(system)
-                    for task in tasks:
-                        task.cancel()
-        finally:
-            listener.close()
-            await system.gateway.stop()
-            await system.background.stop()
-            await asyncio.to_thread(system.frames.close)
+        await clear_left_over(store)
+        async with alive(build(settings, store, clock)) as system:
+            yield system
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def alive(
+    system: System,
+    *,
+    lives: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    finish: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[System]:
+    """Run a system that was built; `lives` run beside its own parts, to be ended by `finish`."""
+    settings, store = system.settings, system.store
+    # A process that was killed left links and calls open on record; there is only this one.
+    started_at = system.clock.now()
+    await store.write(lambda tx: settle_interrupted(tx, at=started_at))
+    await system.enrolment.keep_names()
+    listener = _listener(settings.api.host, settings.api.port)
+    if system.stations is not None:
+        await system.stations.start()
+    try:
+        async with asyncio.TaskGroup() as group:
+            # The API ends by itself once told to, its listener closed: it is not cancelled.
+            group.create_task(system.api.serve(sockets=[listener]), name="api")
+            tasks = [group.create_task(live()) for live in lives]
+            tasks.append(group.create_task(system.replanner.run(), name="replanner"))
+            tasks.append(group.create_task(_watch_store(store), name="store watch"))
+            await system.api.ready.wait()
+            await _begin(system)
+            try:
+                yield system
+            finally:
+                await _stop(system)
+                if finish is not None:
+                    await finish()
+                for task in tasks:
+                    task.cancel()
+    finally:
+        listener.close()
+        if system.stations is not None:
+            await system.stations.stop()
+        await system.background.stop()
+        await asyncio.to_thread(system.frames.close)
+
+
+async def _begin(system: System) -> None:
+    """Begin what needs the ports to be open."""
+    _name_uploads(system)
+    await system.care.bulk.resume()
+    _timetable(system)
+    system.jobs.start()
+    system.background.start("prices", system.market.fetch)
+    if system.settings.forecast.enabled:
+        # pandas and scikit-learn take a second to load: after the ports are open.
+        system.background.start("load forecast", system.forecasting.load)
 
 
 def _name_uploads(system: System) -> None:
@@ -142,6 +162,8 @@ async def _stop(system: System) -> None:
     system.notices.close()
     system.frames.end_readers()
     system.api.should_exit = True
+    if system.stations is None:
+        return
     try:
         async with asyncio.timeout(STOP_WITHIN_S):
             await system.gateway.stop()
@@ -155,40 +177,9 @@ async def _watch_store(store: Store) -> None:
     raise StoreUnavailable("the store failed for good; restart to recover")
 
 
-def quieten_collector() -> None:
-    """Make the cyclic garbage collector cheap for a server: skip what stays, look less often.
-
-    Everything a message makes is freed by reference counts; the collector only finds the rare
-    cycle. With the default of 700 new objects it runs many times per group of messages and walks
-    the schema, the validators and the modules each time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-
-
-def permit_files() -> int:
-    """Let the process open as many files as the system permits it, and return how many.
-
-    Each link is an open file, and services are started with a limit of 1,024 that they may raise
-    themselves, for the sake of programs that use select().
-    """
-    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    except (ValueError, OSError):
-        # No system takes every number that it calls its limit.
-        return before
-    return most
-
-
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then stop cleanly within 10 s."""
-    open_files = permit_files()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    open_files, stop = permit_files(), stop_signal()
     async with running(settings) as system:
         quieten_collector()
         log.info(
@@ -198,9 +189,14 @@ async def serve(settings: Settings) -> None:
             sites=len(settings.site),
             open_files=open_files,
         )
-        if not await system.store.read(access.list_api_tokens):
-            log.warning(
-                "nobody can log in yet", make_a_token="tasco api-token add LABEL --role operator"
-            )
+        await say_who_can_log_in(system)
         await stop.wait()
         log.info("stopping")
+
+
+async def say_who_can_log_in(system: System) -> None:
+    """Tell whoever has just set this up how to get in."""
+    if not await system.store.read(access.list_api_tokens):
+        log.warning(
+            "nobody can log in yet", make_a_token="tasco api-token add LABEL --role operator"
+        )

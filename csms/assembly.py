@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -62,6 +63,10 @@ from csms.settings import Settings
 from csms.store.database import Store
 from csms.telemetry import Metrics
 
+if TYPE_CHECKING:
+    # A single process does not load NATS.
+    from csms.bus.centre_end import CentreEnd
+
 
 class ApiServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: those would end the process before the links.
@@ -91,8 +96,9 @@ class System:
     settings: Settings
     clock: Clock
     store: Store
-    bus: LocalBus
-    gateway: Gateway
+    bus: "LocalBus | CentreEnd"
+    stations: Gateway | None
+    """Where stations connect; None where gateways are nodes of their own."""
     waiting: WaitingRoom
     reservations: Reservations
     local_lists: LocalLists
@@ -116,17 +122,30 @@ class System:
     keys: TenantKeys
 
     @property
+    def gateway(self) -> Gateway:
+        """The gateway of this process, which a centre by itself has not."""
+        if self.stations is None:
+            raise RuntimeError("stations connect to nodes of their own")
+        return self.stations
+
+    @property
     def api_port(self) -> int:
         """The port the API listens on; known once it runs."""
         return int(self.api.servers[0].sockets[0].getsockname()[1])
 
 
-def build(settings: Settings, store: Store, clock: Clock) -> System:
-    """Return every part, wired; nothing runs yet."""
+def build(
+    settings: Settings, store: Store, clock: Clock, remote_bus: "CentreEnd | None" = None
+) -> System:
+    """Return every part, wired; nothing runs yet.
+
+    With `remote_bus` there is no gateway: those are at its other end.
+    """
     metrics = Metrics()
-    bus = LocalBus()
+    bus: LocalBus | CentreEnd = remote_bus or LocalBus()
     notices = Notices(metrics=metrics)
     bus.attach_notices(notices)
+    show = notices.show if remote_bus is None else _shown_by_both(notices, remote_bus)
     keys = tenant_keys(settings.identity, settings.store.url)
     background = Background()
     devices = Devices(
@@ -169,7 +188,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
     book = OfferBook(store=store, clock=clock)
     offering = Offering(book=book, background=background)
     replanner = _replanner(
-        settings, store, clock, devices, forecasting, metrics, notices.show, offering, background
+        settings, store, clock, devices, forecasting, metrics, show, offering, background
     )
     contracts = security.contracts(settings)
     authorizer = Authorizer(
@@ -238,14 +257,16 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         contracts=contracts,
         background=background,
         touch=replanner.touch,
-        notify=notices.show,
+        notify=show,
     )
     bus.attach_centre(central)
     frames = FrameDesk(clock, frame_archive(settings))
-    gateway = Gateway(
-        gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
-    )
-    bus.attach_gateway(gateway)
+    gateway = None
+    if isinstance(bus, LocalBus):
+        gateway = Gateway(
+            gateway_options(settings), bus=bus, clock=clock, metrics=metrics, tap=frames.show
+        )
+        bus.attach_gateway(gateway)
     market = _market(settings, store, clock, metrics, replanner)
     meters = MeterDesk(store=store, clock=clock, touch=replanner.touch)
     enrolment = Enrolment(
@@ -299,7 +320,7 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         clock=clock,
         store=store,
         bus=bus,
-        gateway=gateway,
+        stations=gateway,
         waiting=waiting,
         reservations=reservations,
         local_lists=lists,
@@ -322,6 +343,14 @@ def build(settings: Settings, store: Store, clock: Clock) -> System:
         allowances=AllowanceBook(store=store, clock=clock, policies=settings.access_policies()),
         keys=keys,
     )
+
+
+def _shown_by_both(notices: Notices, bus: "CentreEnd") -> Callable[[Notice], None]:
+    def show(notice: Notice) -> None:
+        notices.show(notice)
+        bus.show(notice)
+
+    return show
 
 
 def _care(

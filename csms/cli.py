@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from csms.cli_metering import meter_app
 from csms.cli_parts import ConfigOption, JsonOption, run, settings_from, show, with_store
 from csms.cli_replay import challenger, replay_day
 from csms.cli_security import ca_app, station_password
-from csms.core.errors import TascoError
+from csms.core.errors import ConfigError, TascoError
 from csms.settings import Settings, effective
 from csms.telemetry import set_up_logging
 
@@ -63,15 +64,44 @@ def main() -> None:
 # --- run -----------------------------------------------------------------------------------------
 
 
+class Role(StrEnum):
+    """What one process is of the whole."""
+
+    ALL = "all"
+    GATEWAY = "gateway"
+    CENTRAL = "central"
+
+
 @app.command()
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    role: Annotated[
+        Role, typer.Option(help="gateway and central are nodes that meet on NATS.")
+    ] = Role.ALL,
+) -> None:
     """Run the central system until SIGTERM."""
-    from csms.app import serve as serve_
+    settings = settings_from(config)
+    if role is Role.GATEWAY:
+        # It loads neither store nor planner: that is what makes it small.
+        from csms.gateway_node import serve as serve_gateway
+
+        run(serve_gateway(settings))
+        return
     from csms.opening import check_parts
 
-    settings = settings_from(config)
     # What `check` would refuse must not come up only when it is needed first.
     check_parts(settings)
+    if role is Role.CENTRAL:
+        from csms.central_node import serve as serve_centre
+
+        run(serve_centre(settings))
+        return
+    if settings.bus.type != "local":
+        raise ConfigError(
+            f"bus.type is {settings.bus.type!r}; say which node this is: --role gateway or central"
+        )
+    from csms.app import serve as serve_
+
     run(serve_(settings))
 
 

@@ -54,7 +54,7 @@ def remove(credential_id: IdArgument, config: ConfigOption = None) -> None:
     """Forget a credential."""
     from csms.tools import claim_desk
 
-    async def work(store: Store, settings: Settings) -> None:
+    async def work(store: "Store", settings: Settings) -> None:
         await claim_desk(store).remove(credential_id, by=BY)
 
     with_store(config, work)
@@ -64,7 +64,7 @@ def remove(credential_id: IdArgument, config: ConfigOption = None) -> None:
 def _set_status(credential_id: str, status: str, config: ConfigOption) -> None:
     from csms.tools import claim_desk
 
-    async def work(store: Store, settings: Settings) -> None:
+    async def work(store: "Store", settings: Settings) -> None:
         await claim_desk(store).set_status(credential_id, status, by=BY)
 
     with_store(config, work)

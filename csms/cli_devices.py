@@ -8,13 +8,15 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 
 from csms.core.errors import InvalidInput
 from csms.settings import Settings, load
+
+if TYPE_CHECKING:
+    import httpx
 
 _ENDED = ("done", "stopped", "cancelled")
 _POLL_S = 0.5
@@ -38,7 +40,7 @@ TokenOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
-def api_client(url: str, token_file: Path | None) -> httpx.Client:
+def api_client(url: str, token_file: Path | None) -> "httpx.Client":
     """Return a client of the API at `url`, or where config.toml says; raise InvalidInput."""
     if not url:
         config = Path("config.toml")
@@ -52,11 +54,15 @@ def api_client(url: str, token_file: Path | None) -> httpx.Client:
     if not token:
         raise InvalidInput(f"no API token; give --token-file or set {TOKEN}")
     headers = {"Authorization": f"Bearer {token}"}
+    import httpx
+
     return httpx.Client(base_url=f"{url.rstrip('/')}/api/v1/", headers=headers, timeout=70.0)
 
 
-def ask(client: httpx.Client, method: str, path: str, body: object = None) -> dict[str, Any]:
+def ask(client: "httpx.Client", method: str, path: str, body: object = None) -> dict[str, Any]:
     """Return what the API answers; raise InvalidInput with what it says is wrong."""
+    import httpx
+
     try:
         answer = client.request(method, path, json=body)
     except httpx.HTTPError as error:
@@ -76,7 +82,7 @@ def _meant(stations: list[str] | None, every: bool, site: str, model: str) -> di
     return {"filter": {name: value for name, value in wanted.items() if value}}
 
 
-def _followed(client: httpx.Client, campaign: dict[str, Any], *, as_json: bool) -> None:
+def _followed(client: "httpx.Client", campaign: dict[str, Any], *, as_json: bool) -> None:
     """Wait for the end of a campaign, print each station's outcome, and fail if one failed."""
     key = campaign["bulk_id"]
     while campaign["state"] not in _ENDED:
@@ -199,7 +205,7 @@ def variables(
         typer.echo(f"{name:56} {mode} {value} {item['set_status']}".rstrip())
 
 
-def _until_done(client: httpx.Client, job: dict[str, Any]) -> None:
+def _until_done(client: "httpx.Client", job: dict[str, Any]) -> None:
     until = time.monotonic() + 60.0
     while job["state"] in ("asked", "accepted", "running") and time.monotonic() < until:
         time.sleep(_POLL_S)

@@ -97,6 +97,11 @@ def check_parts(settings: Settings) -> None:
         parsed(settings.store.url)
     gateway_options(settings)
     security.check(settings)
+    if settings.bus.type == "nats":
+        # Here and not above: a single process does not load NATS.
+        from csms.bus_setup import line_options
+
+        line_options(settings)
     fetcher = Fetcher()
     for name, options in settings.tariff.items():
         tariff_source(options, name=f"tariff.{name}", fetcher=fetcher)

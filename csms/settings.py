@@ -471,7 +471,7 @@ def _explain(error: ValidationError, where: str) -> str:
             names, _ = _names(location[:-1])
             lines.append(f"{where}: {dotted} is not known{_nearest(location[-1], names)}")
         else:
-            secret = any(word in dotted for word in ("key", "password", "secret"))
+            secret = any(word in dotted for word in ("key", "password", "secret", "bus."))
             value = "***" if secret else repr(item["input"])
             lines.append(f"{where}: {dotted} is {value}; {item['msg'].lower()}")
     return "\n".join(lines)

@@ -160,6 +160,12 @@ class Metrics:
             "tasco_notices_dropped", "Notices to slow readers", registry=at
         )
 
+        self.frames_lost = Counter(
+            "tasco_frames_lost",
+            "Frames not sent to the archive",
+            registry=at,
+        )
+
     def render(self) -> bytes:
         """Return the text exposition."""
         return generate_latest(self.registry)

@@ -113,3 +113,22 @@ def test_circuits_that_are_no_tree_are_named(tmp_path: Path, line: str, message:
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match=r"site\.a\.circuit\.hall\.limit_a"):
         loaded(tmp_path, f"[site.a.circuit.hall]\nlimit_a = {value}")
+
+
+def test_the_secrets_of_the_bus_are_masked(tmp_path: Path) -> None:
+    settings = loaded(
+        tmp_path,
+        '[bus]\ntype = "nats"\nurl = "tls://a:4222,tls://b:4222"\nuser = "tasco"',
+        {"TASCO_BUS__PASSWORD": "not for everybody", "TASCO_BUS__TOKEN": "nor this"},
+    )
+    shown = dict(effective(settings))
+    assert shown["bus.url"] == "tls://a:4222,tls://b:4222"
+    assert "not for everybody" not in str(shown)
+    assert "nor this" not in str(shown)
+
+
+@pytest.mark.parametrize("url", ["nats://user:secret@host:4222", "http://host:4222", ""])
+def test_the_url_of_the_bus_holds_no_secret(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"bus.url") as caught:
+        loaded(tmp_path, f'[bus]\nurl = "{url}"')
+    assert "secret" not in str(caught.value)

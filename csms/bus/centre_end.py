@@ -272,7 +272,8 @@ class CentreEnd:
         subject = self._line.subject(NOTICE, token(notice.site_id))
         try:
             await self._line.say(subject, packed((), self._codec.encode(notice)))
-        except BusError as error:
+        except (BusError, ValueError) as error:
+            # It may be dropped, whatever is in it.
             log.debug("notice not published", extra={"why": str(error)})
 
     # --- gateways --------------------------------------------------------------------------------

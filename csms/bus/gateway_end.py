@@ -47,8 +47,11 @@ from csms.core.messages import (
 
 R = TypeVar("R")
 
-_HOLD_S = 15.0
-"""How long after the centre was reached last a report still waits for it."""
+_HOLD_S = 5.0
+"""How long after the centre was reached last a report still waits for it.
+
+Enough for a server that restarts. Longer, and stations with short time-outs would count the wait as
+one of their few attempts, which a link that ends does not."""
 _TRY_S = 0.3
 _ANSWER_WITHIN_S = 2.0
 _RESULT_KEPT_S = 60.0
@@ -84,6 +87,7 @@ class GatewayEnd:
         self._greet_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._problem = ""
+        self._is_ending = False
         line.listen(line.subject(COMMAND, line.node, "*"), self._take_command)
         line.on_up.append(self._greet_now.set)
 
@@ -117,7 +121,7 @@ class GatewayEnd:
                 return reply
             except (NobodyThere, _NotSent, OtherCentre) as error:
                 # It reached nobody, or one who did nothing with it.
-                if time.monotonic() - self._reached_at > _HOLD_S:
+                if self._is_ending or time.monotonic() - self._reached_at > _HOLD_S:
                     raise
                 why = error
             self._greet_now.set()
@@ -225,6 +229,10 @@ class GatewayEnd:
                 await asyncio.sleep(_TRY_S)
             except TimeoutError:
                 continue
+
+    def begin_end(self) -> None:
+        """Wait for nothing any more: this gateway ends."""
+        self._is_ending = True
 
     async def leave(self) -> None:
         """Tell the centre that this gateway ends, and finish what is under way."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from csms.core.errors import BusError
@@ -93,6 +94,7 @@ class Line:
         self._numbers = itertools.count(1)
         self._inbox = self.subject("reply", node)
         self._listeners: list[tuple[str, str, Handler]] = []
+        self._heard: list[Subscription] = []
         self._why = ""
         self.on_up: list[Callable[[], None]] = []
         """Called each time the line is up again."""
@@ -116,6 +118,18 @@ class Line:
         Of the listeners of a `queue` one gets each message.
         """
         self._listeners.append((subject, queue, handler))
+
+    async def hush(self) -> None:
+        """Listen to nothing any more but answers to what we asked."""
+        self._listeners.clear()
+        client = self._client
+        for subscription in self._heard:
+            with contextlib.suppress(Error, OSError):
+                await subscription.unsubscribe()
+        self._heard.clear()
+        if client is not None and not client.is_closed:
+            with contextlib.suppress(Error, OSError, TimeoutError):
+                await client.flush(int(_CLOSE_S))
 
     # --- saying and asking -----------------------------------------------------------------------
 
@@ -192,12 +206,15 @@ class Line:
                     await self._connect(client)
                 except (OSError, Error, TimeoutError, ValueError) as error:
                     self._complain(str(error) or type(error).__name__)
+                    _heed_cancellation()
                 else:
+                    _heed_cancellation()
                     delay_s = _FIRST_DELAY_S
                     await self._until_closed(client)
                     self._complain(str(client.last_error or "the connection ended"))
                 self._down()
                 await _ended(client)
+                _heed_cancellation()
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
         finally:
@@ -247,8 +264,10 @@ class Line:
             skip_subject_validation=True,
         )
         await client.subscribe(f"{self._inbox}.*", cb=self._take_answer)
-        for subject, queue, handler in self._listeners:
+        self._heard = [
             await client.subscribe(subject, queue=queue, cb=_taking(handler))
+            for subject, queue, handler in self._listeners
+        ]
         # Until the server has answered, it may not know yet what we listen to.
         await client.flush(_CONNECT_S)
         self._client = client
@@ -273,6 +292,13 @@ class Line:
                 # Whoever was cancelled in the same moment does not look at it.
                 answer.exception()
         self._asked.clear()
+
+
+def _heed_cancellation() -> None:
+    """Raise what the library may have swallowed while it connected or closed."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _taking(handler: Handler) -> Any:

@@ -24,7 +24,10 @@ class FrameDesk:
 
     def show(self, station_id: str, direction: str, text: str) -> None:
         """Take a frame that came in or goes out; never waits."""
-        at = self._clock.timestamp()
+        self.take(self._clock.timestamp(), station_id, direction, text)
+
+    def take(self, at: float, station_id: str, direction: str, text: str) -> None:
+        """Take a frame that was seen at `at` (seconds since 1970), here or at a gateway node."""
         if self.archive is not None:
             self.archive.add(at, station_id, direction, text)
         readers = self._readers.get(station_id)

@@ -1,8 +1,8 @@
 """What a process that was killed left half done comes to an end when the next one starts.
 
-There is one process: whatever is under way on record at its start is not under way any more.
-Orders to many stations go on by themselves (csms.service.bulk), a password that was sent counts
-until it is used or refused, and a signed certificate is sent when its station is back.
+One process decides: whatever is under way on record at its start is not under way any more. Orders
+to many stations go on by themselves (csms.service.bulk), a password that was sent counts until it
+is used or refused, and a signed certificate is sent when its station is back.
 """
 
 from datetime import datetime, timedelta

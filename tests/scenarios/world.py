@@ -109,6 +109,8 @@ class World:
     stations: list[SimulatedStation] = field(default_factory=list)
     past: list[dict[str, Any]] = field(default_factory=list)
     """Journal lines of stations that are gone."""
+    node_url: str = ""
+    """Where stations connect if gateways are nodes of their own."""
 
     @property
     def store(self) -> Store:
@@ -123,7 +125,7 @@ class World:
     @property
     def url(self) -> str:
         """Where stations connect."""
-        return f"ws://127.0.0.1:{self.system.gateway.port}/ocpp"
+        return self.node_url or f"ws://127.0.0.1:{self.system.gateway.port}/ocpp"
 
     async def register(
         self, station_id: str, *, max_kw: float = 11.0, evses: int = 1, **given: Any

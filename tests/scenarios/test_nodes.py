@@ -1,0 +1,335 @@
+"""Nodes that go away and come back: the centre, a gateway, NATS between them."""
+
+import asyncio
+import contextlib
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from csms.core.errors import Conflict
+from csms.core.model import SessionState
+from csms.gateway_node import running_gateway
+from csms.service.authority import CSMS_ROOT, LocalAuthority
+from csms.settings import GatewaySettings
+from tests.brokers import Broker
+from tests.conformance.raw import linked
+from tests.scenarios.nodes import (
+    CONFIG,
+    Place,
+    a_centre,
+    a_gateway,
+    move,
+    node_process,
+    url_of,
+)
+from tests.scenarios.test_lost_links import charging, is_clean, online
+from tests.scenarios.world import World, card_of, eventually
+
+HEAVY = ("sqlalchemy", "alembic", "numpy", "pandas", "sklearn", "highspy", "fastapi", "httpx")
+
+
+@pytest.fixture
+def place(sqlite_url: str, nats_server: str, prefix: str) -> Place:
+    return Place(sqlite_url, nats_server, prefix)
+
+
+# --- the centre ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+async def test_what_was_said_while_the_centre_was_away_is_replayed_and_adds_up(
+    place: Place, version: str
+) -> None:
+    given = place.settings()
+    async with contextlib.AsyncExitStack() as stack:
+        async with a_centre(given) as world:
+            node = await stack.enter_async_context(a_gateway(given))
+            world.node_url = url_of(node)
+            station = await charging(world, version, boots=True)
+            world.stations.clear()
+        # It still charges, and has nobody to tell.
+        await eventually(lambda: not node.bus.is_reached)
+        tx = await station.stop(1, token=card_of(1))
+        await station.unplug(1)
+        async with a_centre(given) as world:
+            world.stations.append(station)
+            await station.drained(60.0)
+            await eventually(lambda: online(world), "the station is not back")
+            session = await world.session()
+            assert session.transaction_id == tx.transaction_id
+            assert session.state is SessionState.ENDED
+            assert session.energy_wh == pytest.approx(tx.energy_wh, abs=1.0)
+            await is_clean(world)
+
+
+async def test_a_link_that_a_new_centre_does_not_know_is_ended_though_nothing_is_said(
+    place: Place,
+) -> None:
+    given = place.settings()
+    async with contextlib.AsyncExitStack() as stack:
+        async with a_centre(given) as world:
+            node = await stack.enter_async_context(a_gateway(given))
+            await world.register("CS-1")
+            station = await stack.enter_async_context(linked(url_of(node), "CS-1", "2.0.1"))
+            await station.boot()
+        async with a_centre(given):
+            assert (await station.ended())[0] == 1013
+
+
+async def test_without_a_centre_nobody_is_let_in_or_answered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csms.bus.gateway_end._HOLD_S", 0.5)
+    given = place.settings()
+    async with contextlib.AsyncExitStack() as stack:
+        async with a_centre(given) as world:
+            node = await stack.enter_async_context(a_gateway(given))
+            await world.register("CS-1")
+            station = await stack.enter_async_context(linked(url_of(node), "CS-1", "2.0.1"))
+            await station.boot()
+        await eventually(lambda: not node.bus.is_reached)
+        asked = asyncio.create_task(
+            station.call("Authorize", {"idToken": {"idToken": card_of(1), "type": "ISO14443"}})
+        )
+        assert (await station.ended())[0] == 1013
+        asked.cancel()
+        with pytest.raises(InvalidStatus) as refused:
+            async with linked(url_of(node), "CS-1", "2.0.1"):
+                pass
+        assert refused.value.response.status_code == 503
+        assert int(refused.value.response.headers["Retry-After"]) > 0
+
+
+async def test_a_second_centre_is_refused_and_the_first_goes_on(
+    place: Place, tmp_path: Path
+) -> None:
+    given = place.settings()
+    async with a_centre(given) as world:
+        with pytest.raises(Conflict, match="is the centre of this store"):
+            async with a_centre(given):
+                pass
+        async with node_process(tmp_path, place, "central") as second:
+            assert await second.exit_code() == 2
+            assert "one leads at a time: stop it first" in second.said()
+        await world.register("CS-1")
+
+
+async def test_a_centre_that_was_killed_is_replaced_and_stations_come_back(
+    place: Place, tmp_path: Path
+) -> None:
+    given = place.settings()
+    async with a_centre(given) as world:
+        await world.register("CS-1")
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(running_gateway(given))
+        async with node_process(tmp_path, place, "central") as killed:
+            await killed.open()
+            await eventually(lambda: node.bus.is_reached)
+            station = await stack.enter_async_context(linked(url_of(node), "CS-1", "1.6"))
+            await station.boot()
+            await killed.end(signal.SIGKILL)
+        async with node_process(tmp_path, place, "central") as second:
+            await second.open()
+            assert (await station.ended())[0] == 1013
+            async with linked(url_of(node), "CS-1", "1.6") as again:
+                assert (await again.boot())["status"] == "Accepted"
+            assert await second.end(signal.SIGTERM) == 0
+
+
+# --- a gateway -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+async def test_a_gateway_that_is_killed_is_missed_and_its_station_goes_on_at_another(
+    place: Place, tmp_path: Path, version: str
+) -> None:
+    given = place.settings()
+    async with a_centre(given) as world, a_gateway(given) as other:
+        async with node_process(tmp_path, place, "gateway") as killed:
+            await killed.open()
+            world.node_url = killed.url
+            station = await charging(world, version, boots=True)
+            number = (await world.session()).transaction_id
+            station.link.keeps_up = False
+            await killed.end(signal.SIGKILL)
+        await eventually(lambda: _is_away(world), "the lost gateway is not noticed", within_s=20.0)
+        move(station, url_of(other))
+        await station.reconnect()
+        await eventually(lambda: online(world))
+        tx = await station.stop(1, token=card_of(1))
+        await station.unplug(1)
+        await station.drained()
+        session = await world.session()
+        assert session.transaction_id == tx.transaction_id == number
+        assert session.energy_wh == pytest.approx(tx.energy_wh, abs=1.0)
+        await is_clean(world)
+
+
+async def _is_away(world: World) -> bool:
+    return not await online(world)
+
+
+async def test_a_gateway_stops_within_ten_seconds_and_sends_its_stations_away(
+    place: Place, tmp_path: Path
+) -> None:
+    async with a_centre(place.settings()) as world:
+        await world.register("CS-1")
+        async with node_process(tmp_path, place, "gateway") as node:
+            await node.open()
+            async with linked(node.url, "CS-1", "2.0.1", open_timeout=30) as station:
+                await station.boot()
+                await eventually(lambda: online(world, "CS-1"))
+                async with asyncio.timeout(10):
+                    assert await node.end(signal.SIGTERM) == 0
+                assert (await station.ended())[0] == 1001
+        assert not await online(world, "CS-1")
+
+
+async def test_a_gateway_stops_within_ten_seconds_though_nats_is_away(
+    place: Place, broker: Broker, tmp_path: Path
+) -> None:
+    away = replace(place, nats=broker.url)
+    async with a_centre(place.settings()) as world:
+        await world.register("CS-1")
+        async with node_process(tmp_path, away, "gateway") as node:
+            await node.open()
+            async with linked(node.url, "CS-1", "2.0.1", open_timeout=30) as station:
+                await station.boot()
+                await broker.cut()
+                async with asyncio.timeout(10):
+                    assert await node.end(signal.SIGTERM) == 0
+                assert (await station.ended())[0] == 1001
+        await eventually(lambda: _is_away(world), "the gateway is not missed", within_s=20.0)
+
+
+async def test_a_gateway_loads_neither_store_nor_planner_nor_api(
+    place: Place, tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        CONFIG.format(
+            nats=place.nats, prefix=place.prefix, store=place.store, ocpp=0, status=0, api=0
+        )
+    )
+    code = f"""
+import os, signal, sys
+import csms.gateway_node as node
+from csms.cli import app
+
+inner = node.quieten_collector
+
+def started() -> None:
+    # It runs: the ports are open and all that it loads is loaded.
+    inner()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+node.quieten_collector = started
+app(["serve", "--role", "gateway", "--config", {str(config)!r}], standalone_mode=False)
+print("loaded", *(name for name in {HEAVY!r} if name in sys.modules))
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, complained = await process.communicate()
+    assert said.decode().split("\n")[-2:] == ["loaded", ""], complained.decode()
+
+
+async def test_health_and_metrics_of_a_gateway(place: Place) -> None:
+    given = place.settings(gateway=GatewaySettings(port=0, status_port=0))
+    async with running_gateway(given) as node, httpx.AsyncClient() as client:
+        assert node.status is not None
+        url = f"http://127.0.0.1:{node.status.port}"
+        assert (await client.get(f"{url}/health")).status_code == 503
+        assert (await client.get(f"{url}/health/alive")).status_code == 200
+        async with a_centre(place.settings()) as world:
+            await eventually(lambda: node.bus.is_reached)
+            assert (await client.get(f"{url}/health")).json() == {"status": "ready"}
+            await world.register("CS-1")
+            async with linked(url_of(node), "CS-1", "2.0.1") as station:
+                await station.boot()
+                text = (await client.get(f"{url}/metrics")).text
+                assert 'tasco_links{version="2.0.1"} 1.0' in text
+        assert (await client.get(f"{url}/nothing")).status_code == 404
+        assert (await client.post(f"{url}/metrics")).status_code == 405
+
+
+async def test_frames_that_pass_a_gateway_are_in_the_archive(place: Place) -> None:
+    given = place.settings()
+    async with a_centre(given) as world, a_gateway(given) as node, world.operator() as operator:
+        await world.register("CS-1")
+
+        async def kept() -> bool:
+            found = await operator.get("/api/v1/stations/CS-1/frames")
+            return "BootNotification" in found.text and "Accepted" in found.text
+
+        async with linked(url_of(node), "CS-1", "2.0.1") as station:
+            await station.boot()
+            await eventually(kept, "the frames are not kept")
+
+
+@contextlib.asynccontextmanager
+async def secure_node(place: Place, folder: Path) -> AsyncIterator[tuple[World, str, str]]:
+    authority = LocalAuthority(folder=folder / "ca", operator="Depot Operator")
+    now = datetime.now(UTC)
+    authority.create(now=now, days=30)
+    chain, key = authority.issue_server(["localhost"], kind="ec", now=now, days=9)
+    (folder / "ec.pem").write_text(chain)
+    (folder / "ec.key").write_text(key)
+    files = {
+        "tls_certificate_file": folder / "ec.pem",
+        "tls_key_file": folder / "ec.key",
+    }
+    given = place.settings(gateway=GatewaySettings(port=0, tls_port=0, **files))
+    async with a_centre(place.settings()) as world, a_gateway(given) as node:
+        url = f"wss://localhost:{node.gateway.tls_port}/ocpp"
+        yield world, url, authority.load(CSMS_ROOT).pem
+
+
+async def test_a_password_is_checked_by_the_centre_and_tls_ends_at_the_gateway(
+    place: Place, tmp_path: Path
+) -> None:
+    password = "päss:word and 16 more"
+    async with secure_node(place, tmp_path) as (world, url, root):
+        await world.register("CS-1", password=password)
+        trusting = {"ssl": ssl.create_default_context(cadata=root)}
+        async with linked(url, "CS-1", "2.0.1", password=password, **trusting) as station:
+            assert (await station.boot())["status"] == "Accepted"
+        with pytest.raises(InvalidStatus) as refused:
+            async with linked(url, "CS-1", "2.0.1", password="another of 16 letters", **trusting):
+                pass
+        assert refused.value.response.status_code == 401
+
+
+# --- NATS ----------------------------------------------------------------------------------------
+
+
+async def test_nats_goes_and_comes_back_and_a_session_keeps_all_its_energy(
+    place: Place, broker: Broker
+) -> None:
+    given = replace(place, nats=broker.url).settings()
+    async with a_centre(given) as world, a_gateway(given) as node:
+        world.node_url = url_of(node)
+        station = await charging(world, "2.0.1", boots=True)
+        await broker.cut()
+        await eventually(lambda: not node.bus.is_reached)
+        tx = await station.stop(1, token=card_of(1))
+        await station.unplug(1)
+        await broker.restore()
+        await station.drained(60.0)
+        session = await world.session()
+        assert session.transaction_id == tx.transaction_id
+        assert session.state is SessionState.ENDED
+        assert session.energy_wh == pytest.approx(tx.energy_wh, abs=1.0)
+        await is_clean(world)
