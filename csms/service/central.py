@@ -179,7 +179,11 @@ class Central:
         while len(self._up) > _KNOWN_LINKS:
             self._up.popitem(last=False)
         if not isinstance(report, StationBooted):
-            self.settling.came_up(station_id, "station back", is_new=False)
+            self._came_up(station_id, "station back", is_new=False)
+
+    def _came_up(self, station_id: str, why: str, *, is_new: bool) -> None:
+        site_id = self.links.site_ids.get(station_id, "")
+        self.settling.came_up(station_id, why, is_new=is_new, site_id=site_id)
 
     async def _settle(self, station_id: str, due: Due) -> None:
         station = await self.devices.settle(station_id, is_new=due.is_new)
@@ -196,14 +200,14 @@ class Central:
     async def _booted(self, report: StationBooted) -> BootReply:
         reply = await self.links.booted(report)
         if reply.status == "Accepted":
-            self.settling.came_up(report.station_id, "station booted", is_new=True)
+            self._came_up(report.station_id, "station booted", is_new=True)
         await self._show(report.station_id, "station", {"event": "booted"})
         return reply
 
     async def _status_changed(self, report: StatusChanged) -> Noted:
         is_new = await self.links.status_changed(report)
         if is_new:
-            self.settling.came_up(report.station_id, "new EVSE", is_new=True)
+            self._came_up(report.station_id, "new EVSE", is_new=True)
         if is_out_of_order(report):
             self.background.start(
                 f"reservations of {report.station_id} {report.evse_id}",
@@ -216,7 +220,7 @@ class Central:
 
     async def _device_events(self, report: EventsReported) -> Noted:
         if await self.device_desk.events(report):
-            self.settling.came_up(report.station_id, "new EVSE", is_new=True)
+            self._came_up(report.station_id, "new EVSE", is_new=True)
         await self._show(report.station_id, "station", {"event": "device event"})
         return Noted()
 

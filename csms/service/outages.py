@@ -23,10 +23,14 @@ def outages(tx: Tx, evses: Sequence[Evse], notes: list[str]) -> frozenset[Place]
     """Return the EVSEs that are out of service; firmware updates are noted with their state."""
     # An EVSE that never reported is not known to be out.
     out = {(e.station_id, e.evse_id) for e in evses if e.status in _OUT and e.status_at is not None}
-    for station_id, status in requests.running(tx, Kind.FIRMWARE).items():
-        own = [e for e in evses if e.station_id == station_id]
-        if own:
-            gone = [str(e.evse_id) for e in own if (e.station_id, e.evse_id) in out]
+    updating = requests.running(tx, Kind.FIRMWARE)
+    of_station: dict[str, list[Evse]] = {}
+    for evse in evses if updating else ():
+        of_station.setdefault(evse.station_id, []).append(evse)
+    for station_id, status in updating.items():
+        if station_id in of_station:
+            places = [(station_id, evse.evse_id) for evse in of_station[station_id]]
+            gone = [str(evse_id) for _, evse_id in places if (station_id, evse_id) in out]
             where = f"EVSE {', '.join(gone)} takes nobody" if gone else "no EVSE is out of service"
             notes.append(f"{station_id} updates its firmware ({status}): {where}")
     return frozenset(out)

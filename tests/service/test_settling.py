@@ -23,12 +23,15 @@ class Desk:
         self.gate = asyncio.Event()
         self.gate.set()
         self.done = asyncio.Condition()
+        """Told of each station that begins or is done."""
 
     async def settle(self, station_id: str, due: Due) -> None:
         self.seen.append((station_id, due))
         self.begun.append(asyncio.get_running_loop().time())
         self.under_way += 1
         self.most = max(self.most, self.under_way)
+        async with self.done:
+            self.done.notify_all()
         try:
             await self.gate.wait()
             if station_id == "gone":
@@ -37,6 +40,10 @@ class Desk:
             self.under_way -= 1
             async with self.done:
                 self.done.notify_all()
+
+    async def begins(self, count: int) -> None:
+        async with asyncio.timeout(15), self.done:
+            await self.done.wait_for(lambda: len(self.seen) >= count)
 
     async def settled(self, count: int) -> None:
         async with asyncio.timeout(15), self.done:
@@ -86,6 +93,28 @@ async def test_a_storm_waits_until_it_is_over_and_then_goes_a_few_at_a_time(desk
     assert [s for s, _ in desk.seen] == stations
     assert desk.most == AT_ONCE
     assert min(desk.begun[AT_ONCE:]) >= last_came_at + WITHIN_S * 0.9
+
+
+async def test_stations_of_a_site_go_together_and_no_later_ones_go_before_others(
+    desk: Desk,
+) -> None:
+    desk.gate.clear()
+    for i in range(AT_ONCE):
+        desk.settling.came_up(f"first{i}", "station booted", is_new=True, site_id="first")
+    for i in range(AT_ONCE):
+        desk.settling.came_up(f"a{i}", "station booted", is_new=True, site_id="a")
+        desk.settling.came_up(f"b{i}", "station booted", is_new=True, site_id="b")
+    assert desk.settling.waiting == 2 * AT_ONCE
+    desk.gate.set()
+    await desk.settled(AT_ONCE)
+    desk.gate.clear()
+    await desk.begins(2 * AT_ONCE)
+    desk.settling.came_up("a late", "station booted", is_new=True, site_id="a")
+    desk.gate.set()
+    await desk.settled(3 * AT_ONCE + 1)
+    assert desk.settling.waiting == 0
+    order = [s for s, _ in desk.seen]
+    assert [s[0] for s in order] == ["f"] * AT_ONCE + ["a"] * AT_ONCE + ["b"] * AT_ONCE + ["a"]
 
 
 async def test_a_station_that_cannot_be_settled_does_not_stop_the_line(desk: Desk) -> None:
