@@ -354,15 +354,7 @@ async def test_a_station_that_obeys_no_guard_is_counted_in_full_without_a_schedu
         card = await world.driver(1, departs_in=timedelta(hours=5), energy_kwh=40.0)
         dialect = Dialect(cascade="tx_only")
         station = world.station("c1", version, boots=True, dialect=dialect)
-        station.settings.accepts_unknown_offline = True
-        await station.power_up()
-        await station.ready()
-        await world.guarded("c1")
-        station.cut()
-        await station.plug_in(1, CAR, soc=0.2)
-        assert await station.present(card) == "Accepted"
-        began_at = world.clock.now()
-        await eventually(lambda: world.clock.now() - began_at > timedelta(minutes=5))
+        await world.charges_cut_off(station, card, CAR, lasting=timedelta(minutes=5))
         await station.reconnect()
         await station.drained()
 

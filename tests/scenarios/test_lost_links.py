@@ -102,15 +102,7 @@ async def test_a_session_that_began_and_ended_offline_is_kept_whole(
         await world.register("c1")
         card = await world.driver(1)
         station = world.station("c1", version, boots=True)
-        station.settings.accepts_unknown_offline = True
-        await station.power_up()
-        await station.ready()
-        await world.guarded("c1")
-        station.cut()
-        await station.plug_in(1, CAR, soc=0.2)
-        assert await station.present(card) == "Accepted"
-        begun_at = world.clock.now()
-        await eventually(lambda: world.clock.now() - begun_at > timedelta(minutes=15))
+        await world.charges_cut_off(station, card, CAR, lasting=timedelta(minutes=15))
         tx = await station.stop(1, token=card)
         await station.unplug(1)
         await station.reconnect()

@@ -35,6 +35,7 @@ from csms.store.database import Store
 from csms.store.journal import StoredEvent
 from csms.store.sessions import Orphan
 from csms.store.statements import Tx
+from simulators.battery import Vehicle as CarOfStation
 from simulators.clock import SimClock
 from simulators.oracle import Verdict, check, digest, records
 from simulators.power import Step, steps
@@ -200,6 +201,20 @@ class World:
         )
         for site_id in changed.site_ids:
             self.system.replanner.touch(site_id, changed.why)
+
+    async def charges_cut_off(
+        self, station: SimulatedStation, card: str, car: CarOfStation, *, lasting: timedelta
+    ) -> None:
+        """Guard a station, cut its link, begin a session without it and let it go on for a time."""
+        station.settings.accepts_unknown_offline = True
+        await station.power_up()
+        await station.ready()
+        await self.guarded(station.station_id)
+        station.cut()
+        await station.plug_in(1, car, soc=0.2)
+        assert await station.present(card) == "Accepted"
+        begun_at = self.clock.now()
+        await eventually(lambda: self.clock.now() - begun_at > lasting)
 
     # --- what the store holds
 
