@@ -22,8 +22,8 @@ from csms.core.plan import PlanningCase
 
 Floats = NDArray[np.float64]
 
-SIDE_DEG = 5.0
-"""Angle of a polygon's side: it is inside the circle by less than 0.1 %, and on it at corners."""
+SIDE_DEG = 6.0
+"""Angle of a polygon's side: it is inside the circle by less than 0.14 %, and on it at corners."""
 PHASES = ("L1", "L2", "L3")
 _TERM = attrgetter("session_id", "factor", "angle_deg")
 
