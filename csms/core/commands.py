@@ -51,6 +51,9 @@ class Outcome(StrEnum):
     """Answered after we had stopped waiting; the answer is on record."""
 
 
+_LINK_GONE = frozenset({"offline", "other link", "link lost"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
     """The outcome with the station's own words.
@@ -83,6 +86,11 @@ class CommandResult:
     def is_accepted(self) -> bool:
         """Whether the station said yes."""
         return self.outcome is Outcome.ACCEPTED
+
+    @property
+    def is_link_gone(self) -> bool:
+        """Whether there was no link, or no longer the one meant: it says nothing of the station."""
+        return self.why_not_sent in _LINK_GONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -294,7 +294,9 @@ class Devices:
         return await self.store.read(lambda tx: stations.get_station(tx, station_id))
 
     async def _refused(self, station: Station, guard: Guard, result: CommandResult) -> None:
+        """Note that a guard is not in force; one whose link ended is given again with the next."""
         now = self.clock.now()
+        level = "info" if result.is_link_gone else "warning"
 
         def work(tx: Tx) -> None:
             stations.set_guard_kw(tx, station.station_id, guard.evse_id, None)
@@ -303,7 +305,7 @@ class Devices:
                 Event(
                     at=now,
                     kind="guard not accepted",
-                    level="warning",
+                    level=level,
                     site_id=station.site_id,
                     station_id=station.station_id,
                     detail={
@@ -316,12 +318,12 @@ class Devices:
             )
 
         await self.store.write(work)
-        log.warning(
+        (log.info if result.is_link_gone else log.warning)(
             "guard not accepted",
             station_id=station.station_id,
             evse_id=guard.evse_id,
             outcome=str(result.outcome),
-            status=result.status or result.error_code,
+            status=result.status or result.error_code or result.why_not_sent,
         )
 
     async def _uncontrolled(self, station: Station, own: tuple[Evse, ...]) -> None:
