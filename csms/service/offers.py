@@ -30,10 +30,15 @@ class OfferBook:
         """Store new offers and return those stored.
 
         A session has at most one open offer of a kind; one whose time is over makes room, and what
-        was decided is not offered again: nobody is asked twice.
+        was decided is not offered again: nobody is asked twice. An offer that came too late is not
+        made.
         """
         now = self.clock.now()
         return await self.store.write(lambda tx: make(tx, offers, now=now))
+
+    async def offered(self, session_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of the sessions something was offered for, whatever was said to it."""
+        return await self.store.read(lambda tx: trips.offered(tx, session_ids))
 
     async def accept(self, offer_id: str, *, by: str) -> Offer:
         """Accept an open offer, so that the next plan relies on it; the site has to be touched.
@@ -91,6 +96,8 @@ def make(tx: Tx, offers: Sequence[Offer], *, now: datetime) -> tuple[Offer, ...]
             if old.state == "open" and old.until <= now:
                 trips.decide_offer(tx, old.offer_id, "expired", at=now)
         if any(o.state in ("accepted", "declined") or o.until > now for o in same):
+            continue
+        if offer.until <= now:
             continue
         trips.insert_offer(tx, offer)
         made.append(offer)

@@ -1,5 +1,6 @@
 """Trips, past stays (what habits are learned from) and offers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
@@ -181,6 +182,14 @@ def list_offers(
         .limit(limit)
     )
     return [Offer(**row._mapping) for row in found]
+
+
+def offered(tx: Tx, session_ids: Sequence[str]) -> frozenset[str]:
+    """Return which of the sessions there is an offer for, in whatever state."""
+    if not session_ids:
+        return frozenset()
+    of_one = select(_O.c.session_id).where(_O.c.session_id.in_(session_ids)).distinct()
+    return frozenset(row.session_id for row in tx.execute(of_one))
 
 
 def offer_counts(tx: Tx, site_id: str, since: datetime, until: datetime) -> dict[str, int]:
