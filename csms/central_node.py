@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import structlog
+from prometheus_client import Gauge
 
 from csms.app import alive, say_who_can_log_in
 from csms.assembly import System, build
@@ -45,6 +46,7 @@ async def running_centre(
             bus = CentreEnd(line, clock, newest_link_id=newest, may_decide=tenure.holds)
             system = build(settings, store, clock, bus)
             receive_frames(line, system.frames.take)
+            _measure(system, line, bus)
 
             async def finish() -> None:
                 await line.hush()
@@ -57,6 +59,16 @@ async def running_centre(
             await tenure.release()
     finally:
         await store.close()
+
+
+def _measure(system: System, line: Line, bus: CentreEnd) -> None:
+    at = system.metrics.registry
+    Gauge("tasco_gateways", "Gateway nodes that greet", registry=at).set_function(
+        lambda: bus.gateways
+    )
+    Gauge("tasco_bus_connected", "Whether NATS is there", registry=at).set_function(
+        lambda: line.is_up
+    )
 
 
 async def serve(settings: Settings) -> None:

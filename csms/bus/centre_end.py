@@ -46,11 +46,13 @@ from csms.core.messages import (
     NoticeHandler,
     Report,
     ReportHandler,
+    SecurityNoticed,
 )
 
 R = TypeVar("R")
 
 _TICK_S = 1.0
+_LOST = "gateway lost"
 _LONGEST_S = 900.0
 """A command of many steps at a slow station takes minutes; beyond this nothing comes any more."""
 _YOUNG_S = 60.0
@@ -121,9 +123,10 @@ class CentreEnd:
         """Show notices to `handler` as well."""
         self._watchers.append(handler)
 
-    def nodes(self) -> dict[str, tuple[str, int]]:
-        """Return the gateways of this moment: node -> its name and the number of its links."""
-        return {node_id: (node.name, len(node.links)) for node_id, node in self._nodes.items()}
+    @property
+    def gateways(self) -> int:
+        """How many gateways there are at this moment."""
+        return len(self._nodes)
 
     # --- reports ---------------------------------------------------------------------------------
 
@@ -192,6 +195,13 @@ class CentreEnd:
             return
         self._at[station_id.casefold()] = (reply.link_id, node_id)
         if older is not None and older[1] != node_id:
+            self._note(
+                "link taken over",
+                report.station_id,
+                address=report.remote_address,
+                link_id=reply.link_id,
+                older_link_id=older[0],
+            )
             order = EndLink(
                 station_id=station_id, link_id=older[0], reason="a newer link exists elsewhere"
             )
@@ -332,7 +342,7 @@ class CentreEnd:
             if self._line.is_up:
                 latest = time.monotonic() - LOST_S
                 for node_id in [n for n, node in self._nodes.items() if node.heard_at < latest]:
-                    self._give_up(node_id, "gateway lost")
+                    self._give_up(node_id, _LOST)
             if self._ended and self._may_decide():
                 await self._record_ended()
 
@@ -344,8 +354,11 @@ class CentreEnd:
     def _give_up(self, node_id: str, why: str) -> None:
         node = self._nodes.pop(node_id)
         lost = [(link_id, held.station_id) for link_id, held in node.links.items()]
-        level = logging.WARNING if lost else logging.INFO
-        log.log(level, why, extra={"node": node.name, "links": len(lost)})
+        if why == _LOST:
+            log.warning(why, extra={"node": node.name, "links": len(lost)})
+            self._note(why, "", node=node.name, links=len(lost))
+        else:
+            log.info(why, extra={"node": node.name})
         for link_id, _ in lost:
             self._forget(node, link_id)
         for order in node.orders:
@@ -353,7 +366,21 @@ class CentreEnd:
                 order.set_exception(LineDown(why))
         self._spawn(self._end(lost, why), why)
 
-    async def _end(self, links: list[tuple[int, str]], why: str = "gateway lost") -> None:
+    def _note(self, kind: str, station_id: str, **detail: object) -> None:
+        """Keep what an operator has to know, as a gateway would report it."""
+        report = SecurityNoticed(
+            station_id=station_id, received_at=self._clock.now(), kind=kind, detail=detail
+        )
+
+        async def keep() -> None:
+            try:
+                await self.ask(report)
+            except TascoError as error:
+                log.warning("event not recorded", extra={"kind": kind, "why": str(error)})
+
+        self._spawn(keep(), kind)
+
+    async def _end(self, links: list[tuple[int, str]], why: str = _LOST) -> None:
         """Note that links have ended of which no gateway will tell."""
         now = self._clock.now()
         self._ended += [

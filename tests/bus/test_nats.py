@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from pydantic import SecretStr
 
+from csms import bus_setup
 from csms.bus import envelope
 from csms.bus.centre_end import CentreEnd
 from csms.bus.envelope import packed, unpacked
@@ -24,14 +28,19 @@ from csms.core.messages import (
     Noted,
     Notice,
     Report,
+    SecurityNoticed,
     StationSeen,
     VendorMessage,
     VendorReply,
 )
 from csms.core.model import OcppVersion
+from csms.service.authority import CSMS_ROOT, LocalAuthority
+from csms.settings import BusSettings, Settings
 from tests.brokers import Broker
+from tests.scenarios.test_kills import free_port
 from tests.scenarios.world import eventually
 
+R = TypeVar("R")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
@@ -51,6 +60,10 @@ class Centre:
         self.fails_with: Exception | None = None
         self.waits_for: asyncio.Event | None = None
         self._next = first_link_id
+
+    def of(self, kind: type[R]) -> list[R]:
+        """Return what it heard of a kind."""
+        return [report for report in self.heard if isinstance(report, kind)]
 
     async def handle(self, report: Report[Any]) -> Any:
         if self.waits_for is not None:
@@ -241,9 +254,9 @@ async def test_the_end_of_a_link_is_kept_whoever_granted_it(line_options: LineOp
 async def test_the_newest_link_is_commanded_and_the_older_one_ended(
     line_options: LineOptions,
 ) -> None:
-    one, two = Gateway(), Gateway()
+    centre, one, two = Centre(), Gateway(), Gateway()
     async with (
-        a_centre(line_options, Centre()) as centre_end,
+        a_centre(line_options, centre) as centre_end,
         a_gateway(line_options, one, name="g1") as end_one,
         a_gateway(line_options, two, name="g2") as end_two,
     ):
@@ -252,6 +265,9 @@ async def test_the_newest_link_is_commanded_and_the_older_one_ended(
         await eventually(lambda: one.told)
         result = await centre_end.command(Reset(station_id="CS-1"))
         stale = await centre_end.command(Reset(station_id="CS-1", link_id=older))
+    (event,) = centre.of(SecurityNoticed)
+    assert event.kind == "link taken over"
+    assert event.detail["older_link_id"] == older
     (order,) = one.told
     assert isinstance(order, EndLink)
     assert order.link_id == older
@@ -271,11 +287,11 @@ async def test_a_gateway_that_falls_silent_is_given_up_with_its_links(
             gateway.may.clear()
             order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
             await eventually(lambda: gateway.told)
-        await eventually(lambda: len(centre.heard) == 2)
+        await eventually(lambda: len(centre.heard) == 3)
         result = await order
         after = await centre_end.command(Reset(station_id="CS-1"))
-    closed = centre.heard[1]
-    assert isinstance(closed, LinkClosed)
+    (closed,) = centre.of(LinkClosed)
+    assert [event.kind for event in centre.of(SecurityNoticed)] == ["gateway lost"]
     assert (closed.link_id, closed.reason) == (link_id, "gateway lost")
     assert result.outcome is Outcome.NO_ANSWER
     assert (after.outcome, after.why_not_sent) == (Outcome.NOT_SENT, "offline")
@@ -439,6 +455,57 @@ async def test_no_credential_is_shown_to_a_server_without_tls(
         assert not line.is_up
     assert "not for everybody" not in caplog.text
     assert any("offers no TLS" in str(vars(r)) for r in caplog.records)
+
+
+@pytest.fixture
+async def guarded_server(tmp_path: Path) -> AsyncIterator[Settings]:
+    """Yield the settings for a server of our own with TLS and a password."""
+    if shutil.which("nats-server") is None:
+        pytest.skip("no nats-server on the path")
+    authority = LocalAuthority(folder=tmp_path / "ca", operator="Depot Operator")
+    now = datetime.now(UTC)
+    authority.create(now=now, days=30)
+    chain, key = authority.issue_server(["localhost"], kind="ec", now=now, days=9)
+    (tmp_path / "nats.pem").write_text(chain)
+    (tmp_path / "nats.key").write_text(key)
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *("nats-server", "-a", "127.0.0.1", "-p", str(port), "--user", "tasco", "--pass", "0123"),
+        *("--tls", "--tlscert", str(tmp_path / "nats.pem"), "--tlskey", str(tmp_path / "nats.key")),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    bus = BusSettings(
+        type="nats",
+        url=f"tls://localhost:{port}",
+        user="tasco",
+        password=SecretStr("0123"),
+        ca_file=tmp_path / "ca" / f"{CSMS_ROOT}.pem",
+    )
+    yield Settings(bus=bus)
+    process.terminate()
+    await process.wait()
+
+
+async def test_a_line_is_secured_and_shows_its_password(guarded_server: Settings) -> None:
+    line = Line(bus_setup.line_options(guarded_server), node="n1")
+    async with running(line.run), asyncio.timeout(20):
+        await line.wait_up()
+
+
+@pytest.mark.parametrize("wrong", [{"password": SecretStr("4567")}, {"ca_file": None}], ids=str)
+async def test_a_wrong_password_or_an_unknown_server_is_no_line(
+    guarded_server: Settings, wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = guarded_server.bus.model_copy(update=wrong)
+    line = Line(bus_setup.line_options(guarded_server.model_copy(update={"bus": bus})), node="n1")
+    async with running(line.run):
+        await eventually(
+            lambda: any(
+                word in str(vars(r)) for r in caplog.records for word in ("Authorization", "CERT")
+            )
+        )
+        assert not line.is_up
+    assert "4567" not in caplog.text
 
 
 def test_a_long_word_is_squeezed_and_a_bomb_is_not_opened() -> None:

@@ -141,7 +141,8 @@ async def test_a_centre_that_was_killed_is_replaced_and_stations_come_back(
             assert (await station.ended())[0] == 1013
             async with linked(url_of(node), "CS-1", "1.6") as again:
                 assert (await again.boot())["status"] == "Accepted"
-            assert await second.end(signal.SIGTERM) == 0
+            async with asyncio.timeout(10):
+                assert await second.end(signal.SIGTERM) == 0
 
 
 # --- a gateway -----------------------------------------------------------------------------------
@@ -160,6 +161,7 @@ async def test_a_gateway_that_is_killed_is_missed_and_its_station_goes_on_at_ano
             number = (await world.session()).transaction_id
             station.link.keeps_up = False
             await killed.end(signal.SIGKILL)
+        await eventually(lambda: world.events("gateway lost"), within_s=20.0)
         await eventually(lambda: _is_away(world), "the lost gateway is not noticed", within_s=20.0)
         move(station, url_of(other))
         await station.reconnect()
@@ -261,6 +263,10 @@ async def test_health_and_metrics_of_a_gateway(place: Place) -> None:
                 await station.boot()
                 text = (await client.get(f"{url}/metrics")).text
                 assert 'tasco_links{version="2.0.1"} 1.0' in text
+                async with world.operator() as operator:
+                    text = (await operator.get("/metrics")).text
+                assert "tasco_gateways 1.0" in text
+                assert "tasco_bus_connected 1.0" in text
         assert (await client.get(f"{url}/nothing")).status_code == 404
         assert (await client.post(f"{url}/metrics")).status_code == 405
 
