@@ -14,7 +14,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-header --quie
 WORKERS = $(shell $(PYTHON) -c "import os; print(min((os.cpu_count() or 1) * 3 // 2, 16))")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-memory bench-quick bench-planner bench-week wheel lock upgrade clean
+.PHONY: help demo test conformance chaos storm fuzz fuzz-planner lint bench bench-storm bench-memory bench-nodes bench-quick bench-planner bench-week wheel lock upgrade clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,9 @@ bench-storm: $(VENV)/dev.stamp  ## what it costs when 2,000 stations come back a
 
 bench-memory: $(VENV)/dev.stamp  ## what the process, an idle connection and a known station hold
 	@$(BIN)/python benchmarks/memory.py $(ARGS)
+
+bench-nodes: $(VENV)/dev.stamp  ## what a message costs through a gateway node, NATS and the centre
+	@$(BIN)/python benchmarks/nodes.py $(ARGS)
 
 bench-quick: $(VENV)/dev.stamp  ## the same in a minute, with generous limits
 	@$(BIN)/python benchmarks/bench.py --quick $(ARGS)

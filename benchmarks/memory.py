@@ -7,6 +7,9 @@ with other identities comes: that takes the room the first one gave back, so wha
 by once more is what is kept of a station that has left. A small fleet comes and goes before the
 first, so that nothing that is loaded or made once counts as a station's.
 
+A gateway node is measured in the same way with its centre beside it, where a nats-server is on the
+path; what the centre holds is that of one process without links.
+
 The process by itself is measured when its ports are open, after the first plan, which loads the
 planner's libraries, and with forecasts, which load pandas and scikit-learn.
 
@@ -27,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import bench
+import nodes
 
 from csms.core.model import Evse, Station
 from csms.opening import open_store
@@ -54,6 +58,7 @@ class Mode:
     limit_kib: float
     version: str = "1.6"
     is_secure: bool = False
+    is_node: bool = False
     options: tuple[str, ...] = ()
     """For the load generator."""
 
@@ -63,6 +68,7 @@ MODES = (
     Mode(name="plain, 2.0.1", limit_kib=24.0, version="2.0.1"),
     Mode(name="deflate, 1.6", limit_kib=28.0, options=("--websockets", "--deflate")),
     Mode(name="TLS, 1.6", limit_kib=60.0, is_secure=True),
+    Mode(name="gateway node, 1.6", limit_kib=24.0, is_node=True),
 )
 BARE = "websockets alone"
 BASE_LIMIT_MIB = 80.0
@@ -142,8 +148,13 @@ async def populate(settings: Settings, count: int) -> None:
 
 
 @contextmanager
-def tasco(folder: Path, count: int, *, is_secure: bool, forecast: bool) -> Iterator[bench.Server]:
-    """Run TASCO as an operator would, on a database that it has opened before."""
+def tasco(
+    folder: Path, count: int, *, is_secure: bool, forecast: bool, is_node: bool = False
+) -> Iterator[bench.Server]:
+    """Run TASCO as an operator would, on a database that it has opened before.
+
+    With `is_node` the server is a gateway node, whose centre runs as well.
+    """
     port, api_port, log = bench.free_port(), bench.free_port(), folder / "tasco.log"
     database, config = folder / "tasco.sqlite3", folder / "config.toml"
     sites = [f"site{i}" for i in range(max(count // PER_SITE, 1))]
@@ -162,6 +173,10 @@ def tasco(folder: Path, count: int, *, is_secure: bool, forecast: bool) -> Itera
         LocalAuthority(folder=ca, operator="benchmark").create(now=datetime.now(UTC), days=30)
         bench.command(config, "ca", "server", "127.0.0.1")
     asyncio.run(populate(load(config), count))
+    if is_node:
+        with nodes.serving(config, folder, port=port, api_port=api_port) as running_nodes:
+            yield running_nodes.gateway
+        return
     serve = [sys.executable, "-m", "csms", "serve", "--config", str(config)]
     with bench.process(serve, log) as running:
         bench.wait_until("tasco", running, log, lambda: bench.is_healthy(api_port))
@@ -174,7 +189,7 @@ def come(server: bench.Server, mode: Mode, folder: Path, prefix: str, count: int
     options = ["--url", f"{scheme}://127.0.0.1:{server.port}/ocpp/{{id}}", *mode.options]
     if mode.is_secure:
         options += ["--cafile", str(folder / "ca" / "csms-root.pem")]
-    if server.name == "tasco":
+    if server.name != "echo":
         options += ["--obliging", "--settle", "600"]
     phases = bench.load(
         server,
@@ -183,7 +198,7 @@ def come(server: bench.Server, mode: Mode, folder: Path, prefix: str, count: int
         *("-n", str(count), "-m", "0", "--no-transactions", "--connect-limit", "20"),
         *("--idle", str(SETTLED_S), "--timeout", "120", *options),
     )
-    last = phases["settle" if server.name == "tasco" else "idle"]
+    last = phases["settle" if server.name != "echo" else "idle"]
     if last["live"] != count:
         raise bench.NoMeasurement(f"{count - last['live']} of {count} stations were lost")
     return float(last["server"]["rss_mib"])
@@ -215,7 +230,9 @@ def run(count: int, modes: Sequence[Mode]) -> dict[str, Held]:
     for mode in modes:
         with tempfile.TemporaryDirectory(prefix="tasco-memory-") as name:
             folder = Path(name)
-            with tasco(folder, count, is_secure=mode.is_secure, forecast=False) as server:
+            with tasco(
+                folder, count, is_secure=mode.is_secure, forecast=False, is_node=mode.is_node
+            ) as server:
                 found[mode.name] = measure(server, mode, folder, count)
         held = found[mode.name]
         print(f"{mode.name}: {held.connection_kib:.1f} KiB a connection", file=sys.stderr)
@@ -232,7 +249,7 @@ def with_forecast() -> float:
 
 def targets(found: dict[str, Held], modes: Sequence[Mode]) -> list[bench.Target]:
     """Return the lines of target 6."""
-    return [
+    lines = [
         bench.Target(
             number=6,
             says=f"{mode.name}: KiB per idle connection",
@@ -240,14 +257,15 @@ def targets(found: dict[str, Held], modes: Sequence[Mode]) -> list[bench.Target]
             limit=mode.limit_kib,
         )
         for mode in modes
-    ] + [
-        bench.Target(
-            number=6,
-            says="process by itself, MiB",
-            measured=max(found[mode.name].base_mib for mode in modes),
-            limit=BASE_LIMIT_MIB,
-        )
     ]
+    for says, is_node in (("process", False), ("gateway node", True)):
+        bases = [found[mode.name].base_mib for mode in modes if mode.is_node is is_node]
+        if bases:
+            what = f"{says} by itself, MiB"
+            lines.append(
+                bench.Target(number=6, says=what, measured=max(bases), limit=BASE_LIMIT_MIB)
+            )
+    return lines
 
 
 def report(
@@ -278,6 +296,9 @@ def main() -> int:
         parser.error("memory is read from /proc, which this system does not have; run it on Linux")
     count = 300 if arguments.quick else arguments.stations
     modes = [m for m in MODES if not arguments.only or m.name in arguments.only]
+    if not nodes.has_nats() and any(m.is_node for m in modes):
+        print("nats-server is not on the path: no gateway node is measured", file=sys.stderr)
+        modes = [m for m in modes if not m.is_node]
     try:
         found = run(count, modes)
         forecast_mib = with_forecast()

@@ -12,8 +12,8 @@ from tests.scenarios.world import VERSIONS, card_of, eventually
 
 
 @pytest.fixture
-def place(sqlite_url: str, nats_server: str, prefix: str) -> Place:
-    return Place(sqlite_url, nats_server, prefix)
+def place(database_url: str, nats_server: str, prefix: str) -> Place:
+    return Place(database_url, nats_server, prefix)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

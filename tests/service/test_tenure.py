@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,6 +12,14 @@ from csms.store import leases
 from csms.store.database import Store
 
 LEASE_S = 1.0
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """Yield an open store on each database."""
+    store = await Store.open(database_url)
+    yield store
+    await store.close()
 
 
 def a_tenure(store: Store, holder: str) -> Tenure:
