@@ -257,6 +257,10 @@ class GatewayEnd:
                     self._line.subject(NODE), GREETINGS.dump_json(greeting)
                 )
             welcome = WELCOMES.validate_json(answer)
+        except NobodyThere as error:
+            # Whoever was to answer is gone.
+            self._line.give_up(str(error))
+            return False
         except (BusError, TimeoutError, ValueError) as error:
             log.debug("greeting not answered", extra={"why": str(error)})
             return False
@@ -269,6 +273,8 @@ class GatewayEnd:
             self._problem, self._centre = welcome.problem, ""
             return False
         if welcome.centre != self._centre:
+            # What another was asked has no answer any more.
+            self._line.give_up("the centre is another by now")
             log.info("centre is reached", extra={"centre": welcome.centre})
         self._problem = ""
         self._centre = welcome.centre

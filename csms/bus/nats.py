@@ -120,16 +120,23 @@ class Line:
         self._listeners.append((subject, queue, handler))
 
     async def hush(self) -> None:
-        """Listen to nothing any more but answers to what we asked."""
+        """Listen to nothing any more but answers to what we asked; what has come is still taken."""
         self._listeners.clear()
-        client = self._client
-        for subscription in self._heard:
-            with contextlib.suppress(Error, OSError):
-                await subscription.unsubscribe()
-        self._heard.clear()
-        if client is not None and not client.is_closed:
+        heard, self._heard = self._heard, []
+        for subscription in heard:
+            # Not `unsubscribe`, which drops what has come and nobody has taken yet.
             with contextlib.suppress(Error, OSError, TimeoutError):
-                await client.flush(int(_CLOSE_S))
+                async with asyncio.timeout(_CLOSE_S):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+
+    def give_up(self, why: str) -> None:
+        """End every question that waits: nobody will answer it any more."""
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(LineDown(why))
+                # Whoever was cancelled in the same moment does not look at it.
+                answer.exception()
+        self._asked.clear()
 
     # --- saying and asking -----------------------------------------------------------------------
 
@@ -286,12 +293,7 @@ class Line:
     def _down(self) -> None:
         self._client = None
         self._up.clear()
-        for answer in self._asked.values():
-            if not answer.done():
-                answer.set_exception(LineDown("the connection to NATS was lost"))
-                # Whoever was cancelled in the same moment does not look at it.
-                answer.exception()
-        self._asked.clear()
+        self.give_up("the connection to NATS was lost")
 
 
 def _heed_cancellation() -> None:

@@ -198,6 +198,43 @@ async def test_without_a_centre_a_report_is_given_up_and_nothing_decided(
         assert not end.is_reached
 
 
+async def test_what_a_centre_that_is_killed_was_asked_is_given_up_soon(
+    line_options: LineOptions,
+) -> None:
+    centre, gateway = Centre(), Gateway()
+    line = Line(line_options, node="killed")
+    centre_end = CentreEnd(line, Clock(), newest_link_id=0)
+    centre_end.attach_centre(centre)
+    async with a_gateway(line_options, gateway) as end:
+        async with running(line.run, centre_end.run):
+            link_id = await granted(end, gateway)
+            centre.waits_for = asyncio.Event()
+            asked = asyncio.create_task(end.ask(seen(link_id)))
+            await asyncio.wait([asked], timeout=0.3)
+        async with asyncio.timeout(5):
+            with pytest.raises(BusError):
+                await asked
+
+
+async def test_what_a_centre_that_stops_has_heard_is_still_answered(
+    line_options: LineOptions,
+) -> None:
+    centre, gateway = Centre(), Gateway()
+    line = Line(line_options, node="stopping")
+    centre_end = CentreEnd(line, Clock(), newest_link_id=0)
+    centre_end.attach_centre(centre)
+    async with a_gateway(line_options, gateway) as end, running(line.run, centre_end.run):
+        link_id = await granted(end, gateway)
+        asked = [asyncio.create_task(end.ask(seen(link_id))) for _ in range(200)]
+        await eventually(lambda: len(centre.heard) > 1)
+        await line.hush()
+        await centre_end.finish()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+    # What it had not heard was told so at once, by NATS.
+    assert all(reply == Noted() or isinstance(reply, BusError) for reply in done)
+    assert sum(reply == Noted() for reply in done) == len(centre.heard) - 1
+
+
 async def test_a_centre_without_its_lease_decides_nothing(line_options: LineOptions) -> None:
     centre, gateway, may = Centre(), Gateway(), [True]
     async with (

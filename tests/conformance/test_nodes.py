@@ -32,13 +32,13 @@ async def test_x05_a_station_that_moves_to_another_node_keeps_its_session_and_is
         async with world.operator() as operator:
             # The plan reaches it at the new node, and so does what an operator asks.
             await operator.patch("/api/v1/sites/main", json={"limit_kw": 6.0})
-            await station.wait_for_command("SetChargingProfile", after=sent)
+            await station.wait_for_command("SetChargingProfile", 30.0, after=sent)
             await eventually(lambda: station.power_w(1) <= 6000, "the new plan does not reach it")
             action = "TriggerMessage"
             body = {"action": action, "payload": {"requestedMessage": "Heartbeat"}, "wait_s": 10}
             told = await operator.post("/api/v1/stations/c1/commands", json=body)
         assert told.json()["outcome"] == "accepted", told.text
-        await station.wait_for_command(action, after=sent)
+        await station.wait_for_command(action, 30.0, after=sent)
         tx = await station.stop(1, token=card_of(1))
         await station.unplug(1)
         await station.drained()

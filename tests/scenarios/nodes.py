@@ -90,7 +90,6 @@ url = "{store}"
 
 [gateway]
 port = {ocpp}
-status_port = {status}
 
 [api]
 port = {api}
@@ -118,7 +117,6 @@ class NodeProcess:
     role: str
     ocpp: int = field(default_factory=free_port)
     api: int = field(default_factory=free_port)
-    status: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -134,7 +132,6 @@ class NodeProcess:
             store=self.place.store,
             ocpp=self.ocpp,
             api=self.api,
-            status=self.status,
         )
         config = self.folder / f"{self.role}.toml"
         config.write_text(text, encoding="utf-8")

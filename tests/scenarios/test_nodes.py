@@ -217,9 +217,7 @@ async def test_a_gateway_loads_neither_store_nor_planner_nor_api(
 ) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text(
-        CONFIG.format(
-            nats=place.nats, prefix=place.prefix, store=place.store, ocpp=0, status=0, api=0
-        )
+        CONFIG.format(nats=place.nats, prefix=place.prefix, store=place.store, ocpp=0, api=0)
     )
     code = f"""
 import os, signal, sys
