@@ -45,7 +45,7 @@ async def running_centre(
             line = Line(options, node=f"centre-{run}")
             bus = CentreEnd(line, clock, newest_link_id=newest, may_decide=tenure.holds)
             system = build(settings, store, clock, bus)
-            receive_frames(line, system.frames.take)
+            receive_frames(line, bus.run_id, system.frames.take)
             _measure(system, line, bus)
 
             async def finish() -> None:

@@ -53,7 +53,7 @@ def build(settings: Settings, clock: Clock) -> GatewayNode:
     metrics, name = Metrics(), node_name(settings)
     line = Line(line_options(settings), node=f"gateway-{uuid.uuid4().hex[:12]}")
     bus = GatewayEnd(line, clock, name=name)
-    frames = FrameSender(line, clock, lost=metrics.frames_lost.inc)
+    frames = FrameSender(line, clock, centre=lambda: bus.centre, lost=metrics.frames_lost.inc)
     keeps = settings.archive.enabled
     gateway = Gateway(
         gateway_options(settings),

@@ -49,13 +49,15 @@ def line_options(nats_server: str, prefix: str) -> LineOptions:
 
 
 class Broker:
-    """A proxy before the server, which can be cut."""
+    """A proxy before the server, which can be cut, or say nothing more as a dead network does."""
 
     def __init__(self, server: str) -> None:
         url = urlsplit(server)
         self._behind = (url.hostname or "127.0.0.1", url.port or 4222)
         self._listener: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._goes = asyncio.Event()
+        self._goes.set()
         self.port = 0
 
     @property
@@ -74,6 +76,11 @@ class Broker:
             self._listener.close()
         for writer in list(self._writers):
             writer.transport.abort()
+        self._goes.set()
+
+    def stall(self) -> None:
+        """Let nothing through any more, and tell neither side: what comes meanwhile is lost."""
+        self._goes.clear()
 
     async def _through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -81,21 +88,21 @@ class Broker:
             behind, beyond = await asyncio.open_connection(*self._behind)
             self._writers.add(beyond)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copied(reader, beyond))
-                group.create_task(_copied(behind, writer))
+                group.create_task(self._copied(reader, beyond))
+                group.create_task(self._copied(behind, writer))
             self._writers.discard(beyond)
         except OSError:
             writer.transport.abort()
         finally:
             self._writers.discard(writer)
 
-
-async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while part := await reader.read(1 << 16):
-            writer.write(part)
-            await writer.drain()
-    writer.transport.abort()
+    async def _copied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while part := await reader.read(1 << 16):
+                await self._goes.wait()
+                writer.write(part)
+                await writer.drain()
+        writer.transport.abort()
 
 
 @pytest.fixture

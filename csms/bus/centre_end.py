@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from csms.bus.envelope import (
-    CENTRAL,
     COMMAND,
     GREETINGS,
     LOST_S,
@@ -100,7 +99,8 @@ class CentreEnd:
         self._clock = clock
         self._codec = Codec()
         self._words = fingerprint()
-        self._run = uuid.uuid4().hex[:12]
+        self.run_id = uuid.uuid4().hex[:12]
+        """Names this run of the centre: what is said to it goes to no other."""
         self._may_decide = may_decide
         self._centre: ReportHandler | None = None
         self._watchers: list[NoticeHandler] = []
@@ -111,8 +111,9 @@ class CentreEnd:
         self._ended: list[LinkClosed] = []
         """Links of gateways that were lost, until that is on record."""
         self._tasks: set[asyncio.Task[None]] = set()
-        line.listen(line.subject(REPORT), self._take_report, queue=CENTRAL)
-        line.listen(line.subject(NODE), self._take_greeting, queue=CENTRAL)
+        line.listen(line.subject(REPORT, self.run_id), self._take_report)
+        # All centres hear it; the one that leads answers.
+        line.listen(line.subject(NODE), self._take_greeting)
         line.on_up.append(self._give_time)
 
     def attach_centre(self, handler: ReportHandler) -> None:
@@ -161,7 +162,7 @@ class CentreEnd:
         """Return the reply, None where nobody waits for one any more."""
         (run, node_id, until), word = unpacked(message, 3)
         node = self._nodes.get(node_id)
-        if run != self._run or node is None:
+        if run != self.run_id or node is None:
             raise OtherCentre("greet the centre first")
         if time.monotonic() > float(until):
             log.info("report came too late", extra={"node": node.name})
@@ -236,7 +237,7 @@ class CentreEnd:
         if node is None:
             return _OFFLINE
         subject = self._line.subject(COMMAND, node_id, token(command.station_id))
-        head = (self._run, f"{time.monotonic() + VALID_S:.3f}")
+        head = (self.run_id, f"{time.monotonic() + VALID_S:.3f}")
         try:
             number, answer = await self._line.asked(
                 subject, packed(head, self._codec.encode(command))
@@ -300,7 +301,7 @@ class CentreEnd:
         await self._line.say(answer_to, WELCOMES.dump_json(welcome))
 
     def _said(self, **given: Any) -> Welcome:
-        return Welcome(centre=self._run, now_s=time.monotonic(), **given)
+        return Welcome(centre=self.run_id, now_s=time.monotonic(), **given)
 
     def _welcome(self, greeting: Greeting) -> Welcome:
         if greeting.words != self._words:

@@ -19,8 +19,6 @@ from csms.bus.wire import Unreadable, classes
 from csms.core.errors import BusError
 
 REPORT, COMMAND, NOTICE, FRAMES, NODE = "report", "command", "notice", "frames", "node"
-CENTRAL = "central"
-"""The queue group of centres: each report is for one of them."""
 
 GREET_S = 2.0
 """Gateways greet the centre this often."""

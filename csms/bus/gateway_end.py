@@ -77,7 +77,6 @@ class GatewayEnd:
         self._name = name
         self._words = fingerprint()
         self._codec = Codec()
-        self._subject = line.subject(REPORT)
         self._gateway: LinkHolder | None = None
         self._link_ids: Callable[[], Collection[int]] = tuple
         self._centre = ""
@@ -101,6 +100,11 @@ class GatewayEnd:
         """Whether the centre has answered within the last greetings."""
         is_recent = time.monotonic() - self._reached_at < 3 * GREET_S + _ANSWER_WITHIN_S
         return bool(self._centre) and self._line.is_up and is_recent
+
+    @property
+    def centre(self) -> str:
+        """The run of the centre that is reached, "" while there is none."""
+        return self._centre if self.is_reached else ""
 
     @property
     def why_not(self) -> str:
@@ -136,7 +140,9 @@ class GatewayEnd:
         until_s = time.monotonic() + self._offset_s + VALID_S
         head = (self._centre, self._line.node, f"{until_s:.3f}")
         try:
-            answer = await self._line.ask(self._subject, packed(head, word), late=late)
+            answer = await self._line.ask(
+                self._line.subject(REPORT, self._centre), packed(head, word), late=late
+            )
         except TooLarge as error:
             log.error("report is too large for the bus", extra={"why": str(error)})
             raise TascoError(str(error)) from error

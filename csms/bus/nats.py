@@ -93,7 +93,7 @@ class Line:
         self._late: OrderedDict[int, Late] = OrderedDict()
         self._numbers = itertools.count(1)
         self._inbox = self.subject("reply", node)
-        self._listeners: list[tuple[str, str, Handler]] = []
+        self._listeners: list[tuple[str, Handler]] = []
         self._heard: list[Subscription] = []
         self._why = ""
         self.on_up: list[Callable[[], None]] = []
@@ -112,12 +112,13 @@ class Line:
         """Return once there is a connection."""
         await self._up.wait()
 
-    def listen(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+    def listen(self, subject: str, handler: Handler) -> None:
         """Hand what is said on `subject` to `handler`, on each connection from the next one on.
 
-        Of the listeners of a `queue` one gets each message.
+        Never as one of a queue group: a process that hangs, or a connection of ours that died
+        without a word, is in it for minutes and takes its share of the messages along.
         """
-        self._listeners.append((subject, queue, handler))
+        self._listeners.append((subject, handler))
 
     async def hush(self) -> None:
         """Listen to nothing any more but answers to what we asked; what has come is still taken."""
@@ -272,8 +273,8 @@ class Line:
         )
         await client.subscribe(f"{self._inbox}.*", cb=self._take_answer)
         self._heard = [
-            await client.subscribe(subject, queue=queue, cb=_taking(handler))
-            for subject, queue, handler in self._listeners
+            await client.subscribe(subject, cb=_taking(handler))
+            for subject, handler in self._listeners
         ]
         # Until the server has answered, it may not know yet what we listen to.
         await client.flush(_CONNECT_S)

@@ -251,6 +251,25 @@ async def test_a_centre_without_its_lease_decides_nothing(line_options: LineOpti
     assert gateway.told == []
 
 
+async def test_a_centre_that_hangs_takes_nothing_from_the_one_that_follows(
+    line_options: LineOptions, broker: Broker
+) -> None:
+    behind = replace(line_options, servers=(broker.url,))
+    second, gateway = Centre(first_link_id=2), Gateway()
+    async with a_centre(behind, Centre(), name="hung"):
+        # For NATS it is still there, for minutes.
+        broker.stall()
+        async with (
+            a_centre(line_options, second, newest_link_id=1, name="next"),
+            a_gateway(line_options, gateway) as end,
+        ):
+            async with asyncio.timeout(5.0):
+                link_id = await granted(end, gateway)
+                for _ in range(30):
+                    await end.ask(seen(link_id))
+    assert second.heard == [offered(), *[seen(link_id)] * 30]
+
+
 async def test_a_gateway_of_another_version_is_not_taken(line_options: LineOptions) -> None:
     centre = Centre()
     async with a_centre(line_options, centre), a_gateway(line_options, Gateway()) as end:
