@@ -47,6 +47,11 @@ class FrameSender:
         self._waiting: deque[FrameLine] = deque()
         self._characters = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many frames wait to be sent."""
+        return len(self._waiting)
+
     def show(self, station_id: str, direction: str, text: str) -> None:
         """Take a frame that came in or goes out; never waits."""
         self._waiting.append((self._clock.timestamp(), station_id, direction, text))

@@ -39,15 +39,18 @@ def masked(value: object) -> object:
 
 
 def masked_text(text: str) -> str:
-    """Return JSON `text` with its secrets masked; text without any stays as it is spelled."""
+    """Return JSON `text` with its secrets masked; text without any stays as it is spelled.
+
+    Text that is no JSON, or nested too deep to be looked through, is masked whole.
+    """
     if not _may_hold_secret(text):
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+        without = masked(value)
+        return text if without == value else json.dumps(without, separators=(",", ":"))
+    except (ValueError, RecursionError):
         return MASK
-    without = masked(value)
-    return text if without == value else json.dumps(without, separators=(",", ":"))
 
 
 def holds_secret(text: str) -> bool:
@@ -153,11 +156,10 @@ def _text_without_tokens(text: str, hint: Callable[[str], str]) -> str:
     if text.lstrip()[:1] in ("[", "{"):
         try:
             value = json.loads(text)
-        except ValueError:
-            pass
-        else:
             without = without_tokens(value, hint)
             return text if without == value else json.dumps(without, separators=(",", ":"))
+        except (ValueError, RecursionError):
+            pass
     # A frame that is broken may hold a token as well.
     folded = text.casefold()
     return MASK if '"idt' in folded or '"parentidt' in folded else text

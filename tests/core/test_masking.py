@@ -63,6 +63,14 @@ def test_what_is_no_secret_keeps_its_spelling() -> None:
     assert is_secret_setting("SecurityCtrlr.BasicAuthPassword")
 
 
+@pytest.mark.parametrize("depth", [300, 900, 5_000, 500_000])
+def test_a_text_nested_beyond_all_reason_is_masked_and_fails_nobody(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    assert SECRET not in masked_text(f'{{"password":"{SECRET}","a":{nested}}}')
+    shown = without_tokens(f'[{{"idTag":"{SECRET}"}},{nested}]', lambda token: "hint")
+    assert SECRET not in str(shown)
+
+
 def test_a_broken_text_that_may_hold_a_secret_is_masked_whole() -> None:
     assert masked_text('{"AuthorizationKey": "x') == MASK
 

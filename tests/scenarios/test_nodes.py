@@ -283,6 +283,17 @@ async def test_frames_that_pass_a_gateway_are_in_the_archive(place: Place) -> No
             await eventually(kept, "the frames are not kept")
 
 
+async def test_a_frame_that_nobody_can_look_through_ends_no_gateway(place: Place) -> None:
+    given = place.settings()
+    async with a_centre(given) as world, a_gateway(given) as node:
+        await world.register("CS-1")
+        async with linked(url_of(node), "CS-1", "2.0.1") as station:
+            await station.boot()
+            await station.socket.send('[2,"1","password",' + "[" * 100_000)
+            await eventually(lambda: not node.frames.waiting)
+            await station.call("Heartbeat", {})
+
+
 @contextlib.asynccontextmanager
 async def secure_node(place: Place, folder: Path) -> AsyncIterator[tuple[World, str, str]]:
     authority = LocalAuthority(folder=folder / "ca", operator="Depot Operator")
