@@ -20,6 +20,7 @@ from csms.bus.envelope import (
     LOST_S,
     NODE,
     NOTICE,
+    ORDER_LOST_S,
     REPORT,
     VALID_S,
     WELCOMES,
@@ -72,6 +73,15 @@ class _Held:
 
 
 @dataclass(slots=True)
+class _Order:
+    answer: "asyncio.Future[bytes]"
+    known_at: float
+    """When it was sent, or its gateway told of it last."""
+    is_missing: bool = False
+    """Whether the last greeting did not tell of it."""
+
+
+@dataclass(slots=True)
 class Node:
     """A gateway that greets."""
 
@@ -80,7 +90,7 @@ class Node:
     """All its links up to this id are none that we know."""
     heard_at: float
     links: dict[int, _Held] = field(default_factory=dict)
-    orders: set["asyncio.Future[bytes]"] = field(default_factory=set)
+    orders: dict[int, _Order] = field(default_factory=dict)
 
 
 class CentreEnd:
@@ -246,7 +256,7 @@ class CentreEnd:
             return CommandResult(outcome=Outcome.NOT_SENT, why_not_sent=f"not valid: {error}"[:200])
         except LineDown:
             return _OFFLINE
-        node.orders.add(answer)
+        node.orders[number] = _Order(answer, time.monotonic())
         try:
             async with asyncio.timeout(_LONGEST_S):
                 result = self._codec.decode(unpacked(await answer)[1])
@@ -258,7 +268,7 @@ class CentreEnd:
         except TascoError as error:
             return CommandResult(outcome=Outcome.INVALID_ANSWER, error_description=str(error)[:200])
         finally:
-            node.orders.discard(answer)
+            del node.orders[number]
             self._line.forget(number)
         assert isinstance(result, CommandResult)
         return result
@@ -312,6 +322,7 @@ class CentreEnd:
             self._nodes[greeting.node] = node
             log.info("gateway is here", extra={"node": node.name})
         node.heard_at = time.monotonic()
+        _give_up_lost_orders(node, frozenset(greeting.orders))
         unknown: tuple[int, ...] = ()
         if greeting.links is not None:
             unknown = self._compared(node, greeting)
@@ -362,9 +373,9 @@ class CentreEnd:
             log.info(why, extra={"node": node.name})
         for link_id, _ in lost:
             self._forget(node, link_id)
-        for order in node.orders:
-            if not order.done():
-                order.set_exception(LineDown(why))
+        for order in node.orders.values():
+            if not order.answer.done():
+                order.answer.set_exception(LineDown(why))
         self._spawn(self._end(lost, why), why)
 
     def _note(self, kind: str, station_id: str, **detail: object) -> None:
@@ -418,3 +429,19 @@ class CentreEnd:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
+
+
+def _give_up_lost_orders(node: Node, told: frozenset[int]) -> None:
+    """End the wait for orders that were lost on their way, or whose answers were.
+
+    Two greetings have to leave one out: the first may have been made just before it came.
+    """
+    now = time.monotonic()
+    for number, order in node.orders.items():
+        if number in told:
+            order.known_at, order.is_missing = now, False
+        elif not order.is_missing:
+            order.is_missing = True
+        elif now - order.known_at > ORDER_LOST_S and not order.answer.done():
+            log.warning("order lost on its way", extra={"node": node.name})
+            order.answer.set_exception(LineDown("its gateway does not know the order"))

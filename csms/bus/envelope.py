@@ -26,6 +26,8 @@ LOST_S = 10.0
 """A gateway that has not greeted for so long is given up, with its links."""
 VALID_S = 20.0
 """A question that is older is not answered, an order that is older not carried out."""
+ORDER_LOST_S = 5.0
+"""An order that its gateway has not told of for so long never came, or its answer did not."""
 LIST_EVERY = 15
 """Of so many greetings one lists all links of the gateway."""
 
@@ -40,13 +42,18 @@ class OtherCentre(BusError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """What a gateway tells of itself. `links` are the ids of all its links, None where not told."""
+    """What a gateway tells of itself.
+
+    `links` are the ids of all its links, None where not told; `orders` the numbers of the orders
+    that it has and has not answered.
+    """
 
     node: str
     name: str
     words: str
     """Fingerprint of the words that it knows."""
     links: tuple[int, ...] | None = None
+    orders: tuple[int, ...] = ()
     is_leaving: bool = False
 
 

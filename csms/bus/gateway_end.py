@@ -31,7 +31,7 @@ from csms.bus.envelope import (
     unpacked,
 )
 from csms.bus.nats import Line, LineDown, NobodyThere, TooLarge
-from csms.bus.wire import Codec, encode_error
+from csms.bus.wire import Codec, Unreadable, encode_error
 from csms.clock import Clock
 from csms.core.commands import Command, CommandResult, Outcome
 from csms.core.errors import BusError, TascoError
@@ -85,6 +85,8 @@ class GatewayEnd:
         self._reached_at = time.monotonic()
         self._greet_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._orders: set[int] = set()
+        """What we have been ordered and have not answered: the numbers of its answers."""
         self._problem = ""
         self._is_ending = False
         line.listen(line.subject(COMMAND, line.node, "*"), self._take_command)
@@ -180,22 +182,36 @@ class GatewayEnd:
 
     async def _take_command(self, subject: str, message: bytes, answer_to: str) -> None:
         (centre, until), word = unpacked(message, 2)
+        number = int(answer_to.rpartition(".")[2])
         if time.monotonic() + self._offset_s > float(until):
             log.warning("order came too late", extra={"subject": subject})
+            await self._answer(answer_to, _OFFLINE)
             return
         if centre != self._centre or self._gateway is None:
             self._greet_now.set()
             await self._answer(answer_to, _OFFLINE)
             return
         command: Command = self._codec.decode(word)
-        self._spawn(self._carry_out(command, self._gateway, answer_to), "command")
+        self._orders.add(number)
+        done = self._carry_out(command, self._gateway, answer_to)
+        self._spawn(done, "command").add_done_callback(lambda _: self._orders.discard(number))
 
     async def _carry_out(self, command: Command, gateway: LinkHolder, answer_to: str) -> None:
-        await self._answer(answer_to, await gateway.execute(command))
+        try:
+            result = await gateway.execute(command)
+        except Exception:
+            # The edge of the bus: the centre learns that nobody knows what came of it.
+            log.exception("command failed", extra={"station_id": command.station_id})
+            result = CommandResult(outcome=Outcome.NO_ANSWER)
+        await self._answer(answer_to, result)
 
     async def _answer(self, answer_to: str, result: CommandResult) -> None:
         """Tell the centre what came of a command, if need be once the line is up again."""
-        word = packed((), self._codec.encode(result))
+        try:
+            word = packed((), self._codec.encode(result))
+        except ValueError as error:
+            log.warning("result of a command cannot be told", extra={"why": str(error)[:200]})
+            word = packed((), encode_error(Unreadable("the answer is no plain JSON")))
         try:
             async with asyncio.timeout(_RESULT_KEPT_S):
                 while True:
@@ -254,6 +270,7 @@ class GatewayEnd:
             name=self._name,
             words=self._words,
             links=tuple(self._link_ids()) if with_list else None,
+            orders=tuple(self._orders),
             is_leaving=is_leaving,
         )
         asked_at = time.monotonic()
@@ -292,10 +309,11 @@ class GatewayEnd:
                 log.warning("links that the centre does not know are ended", extra={"links": ended})
         return True
 
-    def _spawn(self, work: Any, name: str) -> None:
+    def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -88,11 +88,17 @@ class Gateway:
         self.link_ids: set[int] = set()
         self.may = asyncio.Event()
         self.may.set()
+        self.fails_with: Exception | None = None
+        self.answer: dict[str, object] | None = None
 
     async def execute(self, command: Command) -> CommandResult:
         self.told.append(command)
         await self.may.wait()
-        return CommandResult(outcome=Outcome.ACCEPTED, status=command.station_id)
+        if self.fails_with is not None:
+            raise self.fails_with
+        return CommandResult(
+            outcome=Outcome.ACCEPTED, status=command.station_id, answer=self.answer
+        )
 
     def end_unknown(self, up_to: int, others: Collection[int] = ()) -> int:
         self.unknown.append((up_to, tuple(others)))
@@ -422,6 +428,64 @@ async def test_an_order_that_comes_too_late_is_not_carried_out(
         assert (await centre_end.command(Reset(station_id="CS-1", wait_s=1.0))).is_accepted
         order.cancel()
     assert [c.wait_s for c in gateway.told] == [1.0]
+
+
+async def test_an_order_that_was_lost_on_its_way_is_not_waited_for(
+    line_options: LineOptions, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csms.bus.gateway_end.GREET_S", 0.3)
+    behind = replace(line_options, servers=(broker.url,))
+    gateway = Gateway()
+    async with (
+        a_centre(line_options, Centre()) as centre_end,
+        a_gateway(behind, gateway) as end,
+    ):
+        await granted(end, gateway)
+        broker.stall()
+        order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
+        await asyncio.wait([order], timeout=0.3)
+        await broker.cut()
+        await broker.restore()
+        # Its link lives on, and the order never came.
+        async with asyncio.timeout(15.0):
+            assert (await order).outcome is Outcome.NO_ANSWER
+        assert (await centre_end.command(Reset(station_id="CS-1", wait_s=1.0))).is_accepted
+    assert [c.wait_s for c in gateway.told] == [1.0]
+
+
+async def test_an_order_that_takes_long_is_waited_for(
+    line_options: LineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("csms.bus.gateway_end.GREET_S", 0.1)
+    gateway = Gateway()
+    async with (
+        a_centre(line_options, Centre()) as centre_end,
+        a_gateway(line_options, gateway) as end,
+    ):
+        await granted(end, gateway)
+        gateway.may.clear()
+        order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
+        # As long as many greetings take.
+        done, _ = await asyncio.wait([order], timeout=5.0)
+        assert not done
+        gateway.may.set()
+        assert (await order).is_accepted
+
+
+async def test_an_order_on_which_the_gateway_fails_is_answered(line_options: LineOptions) -> None:
+    gateway = Gateway()
+    async with (
+        a_centre(line_options, Centre()) as centre_end,
+        a_gateway(line_options, gateway) as end,
+    ):
+        await granted(end, gateway)
+        gateway.fails_with = RuntimeError("a fault")
+        async with asyncio.timeout(5.0):
+            assert (await centre_end.command(Reset(station_id="CS-1"))).outcome is Outcome.NO_ANSWER
+        gateway.fails_with, gateway.answer = None, {"text": "\ud800"}
+        async with asyncio.timeout(5.0):
+            result = await centre_end.command(Reset(station_id="CS-1"))
+        assert result.outcome is Outcome.INVALID_ANSWER
 
 
 async def test_a_notice_goes_to_the_watchers_and_to_its_sites_subject(
