@@ -158,14 +158,17 @@ class Line:
     async def ask(self, subject: str, text: bytes, *, late: Late | None = None) -> bytes:
         """Return the answer to a question; raises LineDown, NobodyThere or TooLarge.
 
-        It waits as long as the line lasts. `late` is shown an answer that comes after whoever
-        asked was cancelled.
+        It waits as long as the line lasts. `late` is shown an answer that comes as whoever asked
+        is cancelled, or after that.
         """
         number, answer = await self.asked(subject, text)
         try:
             return await answer
         except asyncio.CancelledError:
-            if late is not None:
+            if late is not None and answer.done() and not answer.cancelled():
+                if answer.exception() is None:
+                    late(answer.result())
+            elif late is not None:
                 self._late[number] = late
                 while len(self._late) > _LATE_KEPT:
                     self._late.popitem(last=False)

@@ -374,6 +374,29 @@ async def test_a_gateway_that_was_given_up_and_lives_ends_its_links(
         await end.ask(seen(2))
 
 
+async def test_an_answer_that_comes_as_its_asker_is_cancelled_is_shown_as_late(
+    line_options: LineOptions,
+) -> None:
+    shown: list[bytes] = []
+    line, listener = Line(line_options, node="n1"), Line(line_options, node="n2")
+
+    async def hear(subject: str, text: bytes, answer_to: str) -> None:
+        return None
+
+    listener.listen(listener.subject("somewhere"), hear)
+    async with running(line.run, listener.run):
+        await line.wait_up()
+        await listener.wait_up()
+        asked = asyncio.create_task(line.ask(line.subject("somewhere"), b"", late=shown.append))
+        await eventually(lambda: line._asked)
+        (answer,) = line._asked.values()
+        answer.set_result(b"granted")
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert asked.cancelled()
+    assert shown == [b"granted"]
+
+
 async def test_a_link_that_was_granted_too_late_is_given_back(line_options: LineOptions) -> None:
     centre, gateway = Centre(), Gateway()
     centre.waits_for = asyncio.Event()
