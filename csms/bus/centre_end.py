@@ -163,7 +163,11 @@ class CentreEnd:
         if not word:
             return
         try:
-            await self._line.say(answer_to, packed((), word))
+            try:
+                await self._line.say(answer_to, packed((), word))
+            except TooLarge as error:
+                log.error("reply is too large for the bus", extra={"why": str(error)})
+                await self._line.say(answer_to, packed((), encode_error(TascoError(str(error)))))
         except BusError as error:
             # On record as it may be: whoever asked will ask again.
             log.info("reply not sent", extra={"why": str(error)})

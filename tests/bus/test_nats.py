@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
@@ -59,6 +60,7 @@ class Centre:
         self.heard: list[Report[Any]] = []
         self.fails_with: Exception | None = None
         self.waits_for: asyncio.Event | None = None
+        self.adds = ""
         self._next = first_link_id
 
     def of(self, kind: type[R]) -> list[R]:
@@ -75,7 +77,7 @@ class Centre:
             self._next += 1
             return LinkReply(station_id=report.station_id, link_id=self._next - 1)
         if isinstance(report, VendorMessage):
-            return VendorReply(status="Accepted", data=report.data)
+            return VendorReply(status="Accepted", data=(report.data or "") + self.adds)
         return Noted()
 
 
@@ -182,6 +184,21 @@ async def test_an_error_of_the_centre_reaches_who_asked(
     async with a_centre(line_options, centre), a_gateway(line_options, gateway) as end:
         with pytest.raises(type(error), match=str(error)):
             await end.ask(offered())
+
+
+async def test_a_reply_that_nats_does_not_take_is_an_error_at_once(
+    line_options: LineOptions,
+) -> None:
+    centre, gateway = Centre(), Gateway()
+    async with a_centre(line_options, centre), a_gateway(line_options, gateway) as end:
+        link_id = await granted(end, gateway)
+        centre.adds = random.Random(1).randbytes(1_500_000).hex()
+        message = VendorMessage(
+            station_id="CS-1", received_at=NOON, link_id=link_id, vendor_id="v", data="x"
+        )
+        async with asyncio.timeout(5.0):
+            with pytest.raises(TascoError, match="max_payload"):
+                await end.ask(message)
 
 
 async def test_a_report_waits_for_a_centre_that_comes_soon(line_options: LineOptions) -> None:
