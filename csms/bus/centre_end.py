@@ -184,8 +184,7 @@ class CentreEnd:
         if not self._may_decide():
             raise StoreUnavailable("this centre cannot renew its lease of the store")
         report: Report[Any] = self._codec.decode(word)
-        is_of_any = report.link_id == 0 or isinstance(report, _OF_ANY_LINK)
-        if not is_of_any and report.link_id not in node.links:
+        if not self._may_say(node, report):
             raise LinkUnknown(f"link {report.link_id} is not known here")
         reply = await self.ask(report)
         if isinstance(report, LinkClosed):
@@ -193,6 +192,16 @@ class CentreEnd:
         elif isinstance(report, LinkOffered) and reply.link_id:
             await self._granted(report, reply, node_id, node)
         return reply
+
+    def _may_say(self, node: Node, report: Report[Any]) -> bool:
+        """Return whether a report is about a link of its gateway and that link's station."""
+        if report.link_id == 0:
+            return True
+        held = node.links.get(report.link_id)
+        if held is not None:
+            return held.station_id.casefold() == report.station_id.casefold()
+        is_of_another = any(report.link_id in n.links for n in self._nodes.values())
+        return isinstance(report, _OF_ANY_LINK) and not is_of_another
 
     async def _granted(
         self, report: LinkOffered, reply: LinkReply, node_id: str, node: Node

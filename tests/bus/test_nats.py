@@ -330,6 +330,26 @@ async def test_the_end_of_a_link_is_kept_whoever_granted_it(line_options: LineOp
     assert centre.heard == [closed]
 
 
+async def test_a_gateway_speaks_for_its_own_links_and_their_stations_alone(
+    line_options: LineOptions,
+) -> None:
+    centre, one, two = Centre(), Gateway(), Gateway()
+    async with (
+        a_centre(line_options, centre) as centre_end,
+        a_gateway(line_options, one, name="g1") as end_one,
+        a_gateway(line_options, two, name="g2") as end_two,
+    ):
+        mine = await granted(end_one, one)
+        other = await granted(end_two, two, "CS-2")
+        closed = LinkClosed(station_id="CS-2", received_at=NOON, link_id=other)
+        for report in (seen(other, "CS-2"), seen(mine, "CS-2"), closed):
+            with pytest.raises(LinkUnknown):
+                await end_one.ask(report)
+        assert (await centre_end.command(Reset(station_id="CS-2"))).is_accepted
+        await end_two.ask(closed)
+    assert centre.heard == [offered(), offered("CS-2"), closed]
+
+
 async def test_the_newest_link_is_commanded_and_the_older_one_ended(
     line_options: LineOptions,
 ) -> None:
