@@ -274,12 +274,20 @@ class StationConnection(ServerConnection):
         if has_room and self.tls is None:
             super().connection_made(transport)
             return
-        if has_room and self.tls is not None:
-            self.spawn(self._secure(taken_from(bare), self.tls), "TLS handshake")
-        else:
+        if not has_room or self.tls is None or not self._is_taken(bare, self.tls):
             self.opened()
         bare.set_protocol(asyncio.Protocol())
         bare.abort()
+
+    def _is_taken(self, bare: asyncio.Transport, tls: ssl.SSLContext) -> bool:
+        """Begin the TLS handshake; return False where no file is left for its socket."""
+        try:
+            taken = taken_from(bare)
+        except OSError as error:
+            self.not_secured(error)
+            return False
+        self.spawn(self._secure(taken, tls), "TLS handshake")
+        return True
 
     async def _secure(self, bare: socket.socket, tls: ssl.SSLContext) -> None:
         """Do the TLS handshake; what it gives begins as a websocket."""

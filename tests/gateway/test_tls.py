@@ -1,9 +1,14 @@
 """TLS of the station port on both event loops: served, refused with its reason, and limited."""
 
 import asyncio
+import contextlib
 import gc
+import os
+import resource
+import socket
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +165,47 @@ def test_half_open_tls_handshakes_are_cut_and_count_for_their_address(
             await beat(world, trusting(authority))
 
     run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts files in /proc")
+@RUNNERS
+def test_a_connection_for_which_no_file_is_left_keeps_no_room(
+    run: Callable[[Any], None], authority: LocalAuthority, tmp_path: Path
+) -> None:
+    config = serving(authority, tmp_path, handshakes_open=1)
+
+    async def scenario() -> None:
+        async with running(config) as world:
+            with socket.socket() as station:
+                station.setblocking(False)
+                address = ("127.0.0.1", world.gateway.port)
+                with _one_file_left():
+                    await asyncio.get_running_loop().sock_connect(station, address)
+                    async with asyncio.timeout(5):
+                        with contextlib.suppress(ConnectionResetError):
+                            assert not await asyncio.get_running_loop().sock_recv(station, 1)
+            await beat(world, trusting(authority))
+
+    run(scenario())
+
+
+@contextlib.contextmanager
+def _one_file_left() -> Iterator[None]:
+    """Let the process open one more file than it has, and no other."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    held = [os.dup(0)]
+    while held[-1] <= highest:
+        held.append(os.dup(0))
+    free = held.pop()
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in held:
+            os.close(file)
 
 
 async def _ended(reader: asyncio.StreamReader) -> bool:
