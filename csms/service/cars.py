@@ -18,6 +18,14 @@ _FEWER_PHASES = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A moment at which schedules began to allow power, or ceased to."""
+
+    at: datetime
+    is_on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Car:
     """One open session with everything known about it."""
 
@@ -28,7 +36,7 @@ class Car:
     holder: Holder | None
     trip: Trip | None
     installed: InstalledSchedule | None
-    turned_at: datetime | None = None
+    turn: Turn | None = None
     """When its schedules last let it charge after a pause or paused it; None: not of late."""
     is_prioritised: bool = False
     """Its driver charges at full power, whatever the plan (2.1)."""
@@ -136,21 +144,21 @@ def _held_kw(
     return tuple(b if b < a * _FEWER_PHASES else a for a, b in zip(row, real, strict=True))
 
 
-def last_turn(followed: Sequence[InstalledSchedule], now: datetime) -> datetime | None:
+def last_turn(followed: Sequence[InstalledSchedule], now: datetime) -> Turn | None:
     """Return when schedules, accepted one after the other, last began or ceased to allow power.
 
     None if they never did, so far as they reach back.
     """
     ends = [*(later.sent_at for later in followed[1:]), now]
-    turned_at, was_on = None, None
+    turn, was_on = None, None
     for known, until in zip(followed, ends, strict=False):
         for (starts, end), kw in zip(pairwise(known.edges_at), known.row_kw, strict=False):
             if end <= known.sent_at or starts >= until:
                 continue
             if was_on is not None and was_on != (kw > 0):
-                turned_at = max(starts, known.sent_at)
+                turn = Turn(at=max(starts, known.sent_at), is_on=kw > 0)
             was_on = kw > 0
-    return turned_at
+    return turn
 
 
 def least_kw(car: Car, site: Site, edges_at: tuple[datetime, ...]) -> tuple[float, ...]:

@@ -175,7 +175,7 @@ def snapshot(
             holder=identities.holder_of_did(tx, session.holder_did),
             trip=_trip(tx, session.trip_id),
             installed=in_force,
-            turned_at=last_turn(followed, now) if in_force is not None else None,
+            turn=last_turn(followed, now) if in_force is not None else None,
             is_prioritised=session.session_id in prioritised,
             doubtful=unsure,
             refused=refused.get(session.session_id, ()),
@@ -402,7 +402,7 @@ def _planning_session(
         most_kw = max(min(most_kw, seen.cap_kw), least_kw)
     in_force = in_force_kw(car, site, edges_at)
     fixed = _fixed_kw(car, site, surroundings, in_force)
-    current_kw = None
+    current_kw, turn = None, car.turn
     if _counts_as_begun(car):
         current_kw = in_force_kw(car, site, (now - _JUST_NOW, now))[0]
     return PlanningSession(
@@ -423,8 +423,10 @@ def _planning_session(
             CARBON_EUR_PER_KG if holder is not None and holder.carbon_conscious else 0.0
         ),
         current_kw=current_kw,
-        since_on_at=car.turned_at if current_kw else None,
-        since_off_at=None if current_kw else car.turned_at,
+        # Where it was paused and may run still, by the edge of a slot that has just passed or by a
+        # schedule that may have come, it is bound to neither.
+        since_on_at=turn.at if turn and turn.is_on and current_kw else None,
+        since_off_at=turn.at if turn and not turn.is_on and not current_kw else None,
         fixed_kw=fixed,
         is_assumed=wanted.is_assumed,
         in_force_kw=() if fixed is not None else followed_kw(car, site, edges_at),

@@ -1,6 +1,7 @@
 """What the service tells the planner of when a car was last let charge or paused."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -61,7 +62,8 @@ def test_the_last_turn_is_when_schedules_in_force_began_or_ceased_to_allow_power
 ) -> None:
     now = NOW + timedelta(minutes=20)
     told = None if minute is None else NOW + timedelta(minutes=minute)
-    assert last_turn(followed, now) == told
+    turn = last_turn(followed, now)
+    assert (turn and turn.at) == told
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,30 @@ async def test_a_car_that_was_just_paused_waits_a_quarter_hour_before_it_goes_on
         if kw > 0
     )
     assert (first == now) == may_go_on
+
+
+UNSURE = (replace(accepted(16, 11.0, 11.0), outcome=Outcome.NO_ANSWER),)
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "after_s"),
+    [((), 0.5), (UNSURE, 120.0)],
+    ids=["an edge just passed", "a schedule that may have come"],
+)
+async def test_a_car_that_was_paused_is_not_taken_for_one_that_was_let_charge(
+    store: Store, doubtful: Sequence[InstalledSchedule], after_s: float
+) -> None:
+    place = Depot(store, Field(guards_kw={"c0": 0.0}), HandClock())
+    await place.build(limit_kw=30.0)
+    session = await place.arrive("c0")
+    for row in (accepted(0, 11.0, 0.0, 0.0, 0.0), *doubtful):
+        row = replace(row, session_id=session.session_id)
+        await store.write(lambda tx, row=row: plans.insert_installed(tx, row))
+    now = NOW + timedelta(minutes=15, seconds=after_s)
+    known = await store.read(lambda tx: snapshot(tx, SITE, now=now, horizon_h=6.0, carbon_id=""))
+    case = planning_case(known, Surroundings(), now=now, horizon_h=6.0, slot_s=SLOT_S)
+    (car,) = case.sessions
+    # It may run still, and nobody has to let it.
+    assert car.current_kw == 11.0
+    assert car.since_on_at is None
+    assert car.since_off_at is None
