@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from csms.core.errors import InvalidInput
+from csms.core.errors import InvalidInput, TascoError
 from csms.settings import Settings, load
 from csms.telemetry import set_up_logging
 
@@ -36,16 +36,31 @@ def settings_from(config: Path | None) -> Settings:
 
 
 def run(work: Awaitable[T]) -> T:
-    """Run `work` on uvloop where it is there."""
+    """Run `work` on uvloop where it is there.
+
+    Where nothing but errors of ours ended its tasks, the first of them is raised, which says why.
+    """
 
     async def awaited() -> T:
-        return await work
+        try:
+            return await work
+        except BaseExceptionGroup as group:
+            ours, others = group.split(TascoError)
+            if ours is None or others is not None:
+                raise
+            raise _first(ours) from None
 
     try:
         import uvloop
     except ImportError:
         return asyncio.run(awaited())
     return uvloop.run(awaited())
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def with_store(config: Path | None, work: Callable[[Any, Settings], Awaitable[T]]) -> T:

@@ -17,8 +17,11 @@ from websockets.exceptions import InvalidStatus
 from csms.core.errors import Conflict
 from csms.core.model import SessionState
 from csms.gateway_node import running_gateway
+from csms.opening import open_store
 from csms.service.authority import CSMS_ROOT, LocalAuthority
+from csms.service.tenure import CENTRE
 from csms.settings import GatewaySettings
+from csms.store import leases
 from tests.brokers import Broker
 from tests.conformance.raw import linked
 from tests.scenarios.nodes import (
@@ -120,6 +123,22 @@ async def test_a_second_centre_is_refused_and_the_first_goes_on(
             assert await second.exit_code() == 2
             assert "one leads at a time: stop it first" in second.said()
         await world.register("CS-1")
+
+
+async def test_a_centre_that_another_has_replaced_ends_and_says_why(
+    place: Place, tmp_path: Path
+) -> None:
+    async with node_process(tmp_path, place, "central") as slept:
+        await slept.open()
+        store = await open_store(place.settings())
+        try:
+            over = await store.read(lambda tx: leases.get_lease(tx, CENTRE))
+            assert await store.write(lambda tx: leases.take_lease(tx, CENTRE, "another", over=over))
+        finally:
+            await store.close()
+        assert await slept.exit_code() == 2
+        assert "another centre leads on this store by now" in slept.said()
+        assert "Traceback" not in slept.said()
 
 
 async def test_a_centre_that_was_killed_is_replaced_and_stations_come_back(
