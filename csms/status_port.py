@@ -21,6 +21,7 @@ class StatusPort:
         self._metrics = metrics
         self._why_not = why_not
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen; raises ConfigError if that cannot be."""
@@ -34,10 +35,17 @@ class StatusPort:
             ) from error
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, and wait for nobody who has not asked yet or does not read."""
         if self._server is not None:
             self._server.close()
+            for writer in list(self._writers):
+                writer.transport.abort()
             await self._server.wait_closed()
+
+    @property
+    def connections(self) -> int:
+        """How many are connected at this moment."""
+        return len(self._writers)
 
     @property
     def port(self) -> int:
@@ -47,6 +55,7 @@ class StatusPort:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             async with asyncio.timeout(_WITHIN_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -61,6 +70,7 @@ class StatusPort:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()
         finally:
+            self._writers.discard(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -21,7 +21,9 @@ from csms.opening import open_store
 from csms.service.authority import CSMS_ROOT, LocalAuthority
 from csms.service.tenure import CENTRE
 from csms.settings import GatewaySettings
+from csms.status_port import StatusPort
 from csms.store import leases
+from csms.telemetry import Metrics
 from tests.brokers import Broker
 from tests.conformance.raw import linked
 from tests.scenarios.nodes import (
@@ -286,6 +288,19 @@ async def test_health_and_metrics_of_a_gateway(place: Place) -> None:
                 assert "tasco_bus_connected 1.0" in text
         assert (await client.get(f"{url}/nothing")).status_code == 404
         assert (await client.post(f"{url}/metrics")).status_code == 405
+
+
+async def test_who_says_nothing_to_the_status_port_holds_up_no_stop() -> None:
+    status = StatusPort("127.0.0.1", 0, Metrics(), lambda: "")
+    await status.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", status.port)
+    writer.write(b"GET /health")
+    await eventually(lambda: status.connections)
+    async with asyncio.timeout(1.0):
+        await status.stop()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
 
 
 async def test_frames_that_pass_a_gateway_are_in_the_archive(place: Place) -> None:
