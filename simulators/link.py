@@ -251,6 +251,9 @@ class Link:
         responder = self._tasks.start(self._respond(socket), "responder")
         try:
             async for text in socket:
+                if self._socket is not socket:
+                    # It was cut: what had arrived by then, a station that vanished never reads.
+                    break
                 self._read(text)
         except ConnectionClosed as exc:
             log.info("%s: link closed: %s", self.options.station_id, exc)
