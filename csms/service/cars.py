@@ -1,10 +1,10 @@
 """One car on a site: what is known of it, what it can take, what its station lets it have now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 
 from csms.core.commands import Schedule
 from csms.core.model import Evse, Holder, Session, Site, Station, Trip, Vehicle
@@ -241,3 +241,32 @@ def max_kw(car: Car, voltage_v: float = 230.0) -> float:
     if car.wish is not None and car.wish.max_current_a:
         most_kw = min(most_kw, car.wish.max_current_a * phases * voltage_v / 1000.0)
     return most_kw
+
+
+def sound(car: Car, notes: list[str]) -> Car:
+    """Return `car` without a vehicle or trip whose numbers are none: one record stops no site."""
+    vehicle, trip = car.vehicle, car.trip
+    if vehicle is not None and not _is_sound(vehicle):
+        notes.append(f"vehicle of {car.session.session_id} has impossible figures: not used")
+        vehicle = None
+    told = (
+        (trip.distance_km, trip.energy_kwh, trip.reserve_share, trip.preferred_soc) if trip else ()
+    )
+    if not all(isfinite(number) for number in told if number is not None):
+        notes.append(f"trip of {car.session.session_id} has impossible figures: not used")
+        trip = None
+    return replace(car, vehicle=vehicle, trip=trip)
+
+
+def _is_sound(vehicle: Vehicle) -> bool:
+    positive = (
+        vehicle.battery_kwh,
+        vehicle.max_kw,
+        vehicle.max_dc_kw,
+        vehicle.phases,
+        vehicle.min_current_a,
+        vehicle.efficiency,
+        vehicle.max_soc,
+    )
+    others = (vehicle.consumption_wh_per_km, vehicle.soc or 0.0)
+    return all(0 < n < inf for n in positive) and all(0 <= n < inf for n in others)

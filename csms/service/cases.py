@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from math import inf, isfinite
 
 from csms.core.circuit import Cap, Wiring
 from csms.core.errors import NotFound
@@ -16,13 +15,14 @@ from csms.core.model import (
     Site,
     Station,
     Trip,
-    Vehicle,
 )
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A, slot_start
 from csms.planning.demand import held_kwh, need
 from csms.planning.dwell import MIN_DWELL
+from csms.planning.in_flight import TOLERANCE_KW
 from csms.planning.learning import Observed
+from csms.planning.loads import loads_of
 from csms.planning.slots import (
     carbon_series,
     days_left,
@@ -43,6 +43,7 @@ from csms.service.cars import (
     max_kw,
     on_phases_kw,
     own_guard_kw,
+    sound,
     usable_phases,
 )
 from csms.service.following import car_of
@@ -184,7 +185,7 @@ def snapshot(
             counts_phases=counts_phases,
         )
         car = replace(car, cap_kw=cap_kw(car, caps, site, now=now, cars=present))
-        cars.append(_sound(car, notes))
+        cars.append(sound(car, notes))
     start, until = slot_start(now), now + timedelta(hours=horizon_h + 2)
     return Snapshot(
         site=site,
@@ -251,8 +252,40 @@ def planning_case(
     horizon_h: float,
     slot_s: int,
 ) -> PlanningCase:
-    """Return the whole input of the planner for one site."""
+    """Return the whole input of the planner for one site.
+
+    In the last minute of a slot it begins with the next one, unless a limit is passed as it is.
+    """
     edges_at = edges(now, horizon_h=horizon_h, slot_s=slot_s)
+    if edges_at[0] > now:
+        at_once = _case_over((now, *edges_at[:-1]), known, surroundings, now=now)
+        if _is_passed_now(at_once, known):
+            return at_once
+    return _case_over(edges_at, known, surroundings, now=now)
+
+
+def _is_passed_now(case: PlanningCase, known: Snapshot) -> bool:
+    """Return whether the first slot passes a limit with all cars at what they may draw in it."""
+    now_kw = [
+        (
+            max(
+                in_force_kw(car, known.site, case.edges_at[:2])[0],
+                own_guard_kw(car),
+                session.fixed_kw[0] if session.fixed_kw else 0.0,
+            ),
+        )
+        * case.slots
+        for car, session in zip(known.cars, case.sessions, strict=True)
+    ]
+    return any(
+        row.taken[0] > 0 and row.load[0] + row.taken[0] > row.most[0] + TOLERANCE_KW
+        for row in loads_of(case, now_kw)
+    )
+
+
+def _case_over(
+    edges_at: tuple[datetime, ...], known: Snapshot, surroundings: Surroundings, *, now: datetime
+) -> PlanningCase:
     starts = edges_at[:-1]
     notes = list(known.notes)
     prices = price_series(known.prices, edges_at, notes)
@@ -333,35 +366,6 @@ def _idle_kw(known: Snapshot, *, now: datetime) -> dict[tuple[str, int], float]:
                 draws_kw = max(draws_kw, most.get(place, 0.0))
             idle[place] = max(idle.get(place, 0.0), draws_kw)
     return idle
-
-
-def _sound(car: Car, notes: list[str]) -> Car:
-    """Return `car` without a vehicle or trip whose numbers are none: one record stops no site."""
-    vehicle, trip = car.vehicle, car.trip
-    if vehicle is not None and not _is_sound(vehicle):
-        notes.append(f"vehicle of {car.session.session_id} has impossible figures: not used")
-        vehicle = None
-    told = (
-        (trip.distance_km, trip.energy_kwh, trip.reserve_share, trip.preferred_soc) if trip else ()
-    )
-    if not all(isfinite(number) for number in told if number is not None):
-        notes.append(f"trip of {car.session.session_id} has impossible figures: not used")
-        trip = None
-    return replace(car, vehicle=vehicle, trip=trip)
-
-
-def _is_sound(vehicle: Vehicle) -> bool:
-    positive = (
-        vehicle.battery_kwh,
-        vehicle.max_kw,
-        vehicle.max_dc_kw,
-        vehicle.phases,
-        vehicle.min_current_a,
-        vehicle.efficiency,
-        vehicle.max_soc,
-    )
-    others = (vehicle.consumption_wh_per_km, vehicle.soc or 0.0)
-    return all(0 < n < inf for n in positive) and all(0 <= n < inf for n in others)
 
 
 def _planning_session(
