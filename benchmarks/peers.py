@@ -295,6 +295,10 @@ def offline(month: Month, *, cap_kw: float, is_cost: bool = False) -> Offline:
     )
 
 
+_ALONE = {"solver": "ipm", "threads": 1, "output_flag": False}
+"""HiGHS keeps the number of threads it was first given, and the planner gives it one."""
+
+
 def _maximise(
     objective: Any,
     rates: Any,
@@ -320,7 +324,7 @@ def _maximise(
         cuts += [(np.cos(turn) * cos + np.sin(turn) * sin) @ rates <= m for cos, sin, m in circles]
     while True:
         cp.Problem(cp.Maximize(objective), bounds + cuts).solve(
-            solver="HIGHS", highs_options={"solver": "ipm", "output_flag": False}
+            solver="HIGHS", highs_options=_ALONE
         )
         found = len(cuts)
         for cos, sin, most in circles:
