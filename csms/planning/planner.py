@@ -17,8 +17,9 @@ from csms.planning.blocks import blocks_of
 from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Flags, Floats, Grid, grid_of
+from csms.planning.room import ENERGY_KWH
 from csms.planning.rounding import rows_of
-from csms.planning.rules import by_rule
+from csms.planning.rules import by_rule, missed_kwh
 from csms.planning.runs import in_few_runs
 from csms.planning.solver import ITERATION_LIMIT, Solver, solve
 from csms.planning.steady import steadied, unless_in_force
@@ -57,8 +58,7 @@ def plan(
         # A solver is a part that may be exchanged; what it does must not leave cars without plan.
         optimal, why = None, f"the solver failed: {error!r}"[:200]
     if optimal is None:
-        power = _by_rule(grid, Strategy.LEAST_LAXITY)
-        found = told(grid, power, value, status="fallback")
+        found = told(grid, _fallen_back(grid), value, status="fallback")
         return replace(found, notes=(*found.notes, why)) if why else found
     rows, best = optimal
     made = told(grid, rows, best.value, status="optimal")
@@ -109,8 +109,9 @@ def fallback(case: PlanningCase, *, why: str) -> Plan:
 
     Raises InvalidInput like `plan`.
     """
-    made = plan(replace(case, strategy=Strategy.LEAST_LAXITY))
-    return replace(made, strategy=case.strategy, status="fallback", notes=(*made.notes, why[:200]))
+    grid = with_dwell(grid_of(case))
+    made = explained(grid, _fallen_back(grid), np.zeros(grid.room.shape), status="fallback")
+    return replace(made, notes=(*made.notes, why[:200]))
 
 
 def faults_of(case: PlanningCase, made: Plan) -> str:
@@ -249,6 +250,22 @@ def _weighs(grid: Grid, weights: Weights, power: Floats) -> float:
     """Return what rows weigh by the solver's own objective, EUR."""
     used = np.maximum(grid.taken(power)[0] - (grid.room[0] - grid.reserved_kw), 0.0)
     return objective(grid, weights, power, reserve_kw=used)
+
+
+def _fallen_back(grid: Grid) -> Floats:
+    """Return rows by least laxity, below the peak that is reached anyhow where that suffices.
+
+    A demand charge is for the month's highest quarter hour: one plan that does not know of it could
+    cost more than all that were good.
+    """
+    power = _by_rule(grid, Strategy.LEAST_LAXITY)
+    if grid.demand_weight <= 0:
+        return power
+    limit_kw = tuple(min(most, grid.first_peak_kw) for most in grid.case.limit_kw)
+    careful = with_dwell(grid_of(replace(grid.case, limit_kw=limit_kw)))
+    below = _by_rule(careful, Strategy.LEAST_LAXITY)
+    misses = missed_kwh(grid, below).sum() > missed_kwh(grid, power).sum() + ENERGY_KWH
+    return power if misses or faults(grid, below) else below
 
 
 def _by_rule(grid: Grid, strategy: Strategy) -> Floats:

@@ -12,7 +12,7 @@ from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.blocks import Blocks
 from csms.planning.grid import Grid
-from csms.planning.planner import plan
+from csms.planning.planner import fallback, plan
 from csms.planning.solver import Solution, solve
 from tests.planning.cases import NOW, at, broken_laws, car, case
 
@@ -245,6 +245,32 @@ def test_a_solver_that_gives_up_is_replaced_by_least_laxity() -> None:
     assert result.shortfall_kwh == 0.0
 
 
+@pytest.mark.parametrize("way", ["the solver gave up", "the planner failed"])
+def test_the_fallback_stays_below_a_peak_that_is_paid_already_if_no_need_asks_for_more(
+    way: str,
+) -> None:
+    cars = [car(n, required_kwh=20.0, preferred_kwh=40.0, min_kw=4.14) for n in "abcd"]
+
+    def peak_kw(billed_peak_kw: float) -> float:
+        site = case(
+            *cars,
+            limit_kw=44.0,
+            base_kw=2.0,
+            demand_charge_eur_per_kw=15.0,
+            billed_peak_kw=billed_peak_kw,
+        )
+        is_ours = way == "the solver gave up"
+        made = plan(site, iteration_limit=1) if is_ours else fallback(site, why="it failed")
+        assert made.status == "fallback"
+        assert broken_laws(site, made) == []
+        assert made.shortfall_kwh == 0.0
+        return max(sum(s.power_kw[k] for s in made.sessions) for k in range(site.slots)) + 2.0
+
+    assert peak_kw(20.0) <= 20.0 + 1e-6
+    # Below 12.1 kW the 80 kWh do not fit: a need comes before the peak.
+    assert peak_kw(10.0) > 12.0
+
+
 @pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), -5.0, 1e6])
 def test_a_solver_that_returns_rubbish_never_passes_the_limit(rubbish: float) -> None:
     def wrong(grid: Grid, blocks: Blocks, *, iteration_limit: int) -> Solution:
@@ -262,9 +288,9 @@ def test_the_fallback_delivers_almost_what_the_solver_does() -> None:
         for i in range(20)
     ]
     calm = case(*cars, limit_kw=90.0)
-    best, fallback = plan(calm), plan(calm, iteration_limit=1)
+    best, other = plan(calm), plan(calm, iteration_limit=1)
     needed = sum(s.required_kwh for s in calm.sessions)
-    assert (fallback.shortfall_kwh - best.shortfall_kwh) / needed <= 0.05
+    assert (other.shortfall_kwh - best.shortfall_kwh) / needed <= 0.05
 
 
 def test_binding_slots_are_those_in_which_the_limit_held_a_car_back() -> None:
