@@ -6,6 +6,7 @@ as the larger of old and new.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from csms.core.model import Site
 from csms.core.plan import PlanningCase
@@ -45,12 +46,19 @@ def counted(car: Car, site: Site, case: PlanningCase) -> Row:
 
     A car that draws more than its station allows is counted at what it draws.
     """
-    floor = own_guard_kw(car)
-    row = tuple(max(kw, floor) for kw in in_force_kw(car, site, case.edges_at))
     fixed = next(
         (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
     )
-    return row if fixed is None else larger(row, fixed)
+    return counted_over(case.edges_at, car, site, fixed_kw=fixed)
+
+
+def counted_over(
+    edges_at: tuple[datetime, ...], car: Car, site: Site, *, fixed_kw: Row | None
+) -> Row:
+    """Return the same for any slots; `fixed_kw` is what a car draws that cannot be controlled."""
+    floor = own_guard_kw(car)
+    row = tuple(max(kw, floor) for kw in in_force_kw(car, site, edges_at))
+    return row if fixed_kw is None else larger(row, fixed_kw)
 
 
 def fitting(

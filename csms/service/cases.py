@@ -31,6 +31,7 @@ from csms.planning.slots import (
     reserve_series,
 )
 from csms.planning.taper import ready_by
+from csms.service.batches import counted_over
 from csms.service.cars import (
     Car,
     drawn_kw,
@@ -266,16 +267,11 @@ def planning_case(
 
 def _is_passed_now(case: PlanningCase, known: Snapshot) -> bool:
     """Return whether the first slot passes a limit with all cars at what they may draw in it."""
+    slot, site = case.edges_at[:2], known.site
+    fixed = [None if s.fixed_kw is None else s.fixed_kw[:1] for s in case.sessions]
     now_kw = [
-        (
-            max(
-                in_force_kw(car, known.site, case.edges_at[:2])[0],
-                own_guard_kw(car),
-                session.fixed_kw[0] if session.fixed_kw else 0.0,
-            ),
-        )
-        * case.slots
-        for car, session in zip(known.cars, case.sessions, strict=True)
+        counted_over(slot, car, site, fixed_kw=kw) * case.slots
+        for car, kw in zip(known.cars, fixed, strict=True)
     ]
     return any(
         row.taken[0] > 0 and row.load[0] + row.taken[0] > row.most[0] + TOLERANCE_KW
