@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 ANYTHING = frozenset({"*"})
 PURE = {"core", "identity", "planning"}
-LEAVES = {"clock", "settings", "settings_sites", "telemetry"}
+LEAVES = {"clock", "settings", "settings_sites", "tasks", "telemetry"}
 
 OWN: dict[str, frozenset[str]] = {
     "core": frozenset(),
@@ -24,6 +24,7 @@ OWN: dict[str, frozenset[str]] = {
     "service": frozenset({"core", "identity", "planning", "store", "bus"}),
     "api": frozenset({"core", "store", "service"}),
     "clock": frozenset(),
+    "tasks": frozenset(),
     "settings": frozenset({"core"}),
     "settings_sites": frozenset({"core"}),
     "telemetry": frozenset({"core"}),
@@ -64,6 +65,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "service": frozenset({"apscheduler", "argon2", "structlog"}),
     "api": frozenset({"fastapi", "pydantic", "starlette", "structlog"}),
     "clock": frozenset(),
+    "tasks": frozenset(),
     "settings": frozenset({"pydantic", "pydantic_settings"}),
     "settings_sites": frozenset({"pydantic"}),
     "telemetry": frozenset({"structlog", "prometheus_client"}),

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -48,6 +48,7 @@ from csms.core.messages import (
     ReportHandler,
     SecurityNoticed,
 )
+from csms.tasks import Tasks
 
 R = TypeVar("R")
 
@@ -120,7 +121,7 @@ class CentreEnd:
         self._newest_link_id = newest_link_id
         self._ended: list[LinkClosed] = []
         """Links of gateways that were lost, until that is on record."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         line.listen(line.subject(REPORT, self.run_id), self._take_report)
         # All centres hear it; the one that leads answers.
         line.listen(line.subject(NODE), self._take_greeting)
@@ -148,7 +149,7 @@ class CentreEnd:
         return await self._centre.handle(report)
 
     async def _take_report(self, subject: str, message: bytes, answer_to: str) -> None:
-        self._spawn(self._answer(message, answer_to), "report")
+        self._tasks.start(self._answer(message, answer_to), "report")
 
     async def _answer(self, message: bytes, answer_to: str) -> None:
         try:
@@ -229,7 +230,7 @@ class CentreEnd:
             order = EndLink(
                 station_id=station_id, link_id=older[0], reason="a newer link exists elsewhere"
             )
-            self._spawn(self._end_older(order, older[1]), f"end older link of {station_id}")
+            self._tasks.start(self._end_older(order, older[1]), f"end older link of {station_id}")
 
     async def _end_older(self, order: EndLink, node_id: str) -> None:
         # What comes of it does not matter: the list of its links tells the gateway again.
@@ -300,7 +301,7 @@ class CentreEnd:
     def show(self, notice: Notice) -> None:
         """Publish `notice`, for services that do not wait; it may be dropped."""
         if self._line.is_up:
-            self._spawn(self._publish(notice), "notice")
+            self._tasks.start(self._publish(notice), "notice")
 
     async def _publish(self, notice: Notice) -> None:
         subject = self._line.subject(NOTICE, token(notice.site_id))
@@ -353,7 +354,7 @@ class CentreEnd:
             self._forget(node, link_id)
         if gone:
             log.warning("links that their gateway has no longer", extra={"links": len(gone)})
-            self._spawn(self._end(gone), "links that are gone")
+            self._tasks.start(self._end(gone), "links that are gone")
         return tuple(k for k in told if not self._is_newest(node, k))
 
     def _is_newest(self, node: Node, link_id: int) -> bool:
@@ -389,7 +390,7 @@ class CentreEnd:
         for order in node.orders.values():
             if not order.answer.done():
                 order.answer.set_exception(LineDown(why))
-        self._spawn(self._end(lost, why), why)
+        self._tasks.start(self._end(lost, why), why)
 
     def _note(self, kind: str, station_id: str, **detail: object) -> None:
         """Keep what an operator has to know, as a gateway would report it."""
@@ -403,7 +404,7 @@ class CentreEnd:
             except TascoError as error:
                 log.warning("event not recorded", extra={"kind": kind, "why": str(error)})
 
-        self._spawn(keep(), kind)
+        self._tasks.start(keep(), kind)
 
     async def _end(self, links: list[tuple[int, str]], why: str = _LOST) -> None:
         """Note that links have ended of which no gateway will tell."""
@@ -427,21 +428,7 @@ class CentreEnd:
 
     async def finish(self) -> None:
         """Let the reports that are being answered come to their end for a moment, then stop."""
-        if self._tasks:
-            _, pending = await asyncio.wait(self._tasks, timeout=2.0)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
+        await self._tasks.finish(within_s=2.0)
 
 
 def _give_up_lost_orders(node: Node, told: frozenset[int]) -> None:

@@ -44,6 +44,7 @@ from csms.core.messages import (
     Notice,
     Report,
 )
+from csms.tasks import Tasks
 
 R = TypeVar("R")
 
@@ -84,7 +85,7 @@ class GatewayEnd:
         """What the centre's clock shows beyond ours."""
         self._reached_at = time.monotonic()
         self._greet_now = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._orders: set[int] = set()
         """What we have been ordered and have not answered: the numbers of its answers."""
         self._problem = ""
@@ -165,7 +166,7 @@ class GatewayEnd:
                 received_at=self._clock.now(),
                 reason="handshake not finished",
             )
-            self._spawn(self._give_back(report), "give back link")
+            self._tasks.start(self._give_back(report), "give back link")
 
     async def _give_back(self, report: Report[Noted]) -> None:
         try:
@@ -194,7 +195,7 @@ class GatewayEnd:
         command: Command = self._codec.decode(word)
         self._orders.add(number)
         done = self._carry_out(command, self._gateway, answer_to)
-        self._spawn(done, "command").add_done_callback(lambda _: self._orders.discard(number))
+        self._tasks.start(done, "command").add_done_callback(lambda _: self._orders.discard(number))
 
     async def _carry_out(self, command: Command, gateway: LinkHolder, answer_to: str) -> None:
         try:
@@ -260,9 +261,7 @@ class GatewayEnd:
         """Tell the centre that this gateway ends, and finish what is under way."""
         if self._line.is_up:
             await self._greet(with_list=True, is_leaving=True)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.finish(within_s=0.0)
 
     async def _greet(self, *, with_list: bool, is_leaving: bool = False) -> bool:
         greeting = Greeting(
@@ -308,17 +307,6 @@ class GatewayEnd:
             if ended:
                 log.warning("links that the centre does not know are ended", extra={"links": ended})
         return True
-
-    def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
 
 
 class _NotSent(BusError):

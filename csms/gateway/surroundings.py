@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from csms.bus import Bus
@@ -11,6 +11,7 @@ from csms.core.errors import BusError, LinkUnknown, StoreUnavailable
 from csms.core.messages import Report
 from csms.gateway.config import GatewayConfig
 from csms.gateway.counters import Counters
+from csms.tasks import Tasks
 
 R = TypeVar("R")
 Tap = Callable[[str, str, str], None]
@@ -78,7 +79,8 @@ class Surroundings:
         self.counters = counters
         self.tap = tap
         self._bus = bus
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self.spawn = self._tasks.start
         self._failed_at: float | None = None
         self._patience: _Patience | None = None
 
@@ -135,23 +137,6 @@ class Surroundings:
         self._failed_at = asyncio.get_running_loop().time()
         return CentreOut(str(error))
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run `work` as a task that is kept and whose failure is logged."""
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task failed", extra={"task": task.get_name()}, exc_info=error)
-
     async def finish(self) -> None:
         """Wait for the tasks that are left, cancelling what does not end by itself."""
-        tasks = list(self._tasks)
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=self.config.close_s)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+        await self._tasks.finish(within_s=self.config.close_s)
