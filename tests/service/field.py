@@ -17,6 +17,7 @@ from csms.core.commands import (
     Outcome,
     ReadLimits,
     Schedule,
+    SchedulePeriod,
     SetGuard,
     SetSchedule,
 )
@@ -30,6 +31,7 @@ from csms.core.model import (
     Station,
     StationLimits,
 )
+from csms.core.units import SLOT_S
 from csms.planning.learning import Observed
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
@@ -49,6 +51,41 @@ def accepted(tx: Tx, session_ids: list[str]) -> dict[str, InstalledSchedule]:
     """Return the schedule last accepted for each of the sessions that has one."""
     ever = datetime(9000, 1, 1, tzinfo=UTC)
     return {i: those[-1] for i, those in plans.schedules_since(tx, session_ids, ever).items()}
+
+
+def taken(
+    session_id: str,
+    *row_kw: float,
+    sent_at: datetime = NOW,
+    begins_at: datetime | None = None,
+    duration_s: int | None = None,
+) -> InstalledSchedule:
+    """Return a schedule that a station took at `sent_at`: a quarter hour for each of `row_kw`.
+
+    The first of them begins at `begins_at`, `sent_at` unless told otherwise. The schedule on the
+    station covers them all unless it ends after `duration_s`.
+    """
+    begins_at = begins_at or sent_at
+    limits_a = [kw * 1000 / (3 * VOLTAGE_V) for kw in row_kw]
+    return InstalledSchedule(
+        session_id=session_id,
+        profile_id=1,
+        schedule=Schedule(
+            profile_id=1,
+            stack_level=1,
+            unit="A",
+            starts_at=begins_at,
+            duration_s=duration_s or SLOT_S * len(row_kw),
+            periods=tuple(
+                SchedulePeriod(start_s=SLOT_S * k, limit=limit_a)
+                for k, limit_a in enumerate(limits_a)
+            ),
+        ),
+        edges_at=tuple(begins_at + timedelta(seconds=SLOT_S * k) for k in range(len(row_kw) + 1)),
+        row_kw=row_kw,
+        sent_at=sent_at,
+        outcome=Outcome.ACCEPTED,
+    )
 
 
 class HandClock(Clock):
@@ -264,7 +301,7 @@ class Depot:
             Surroundings(held=frozenset(self.held), observed=self.observed),
             now=now,
             horizon_h=horizon_h,
-            slot_s=900,
+            slot_s=SLOT_S,
         )
         made = plan(case)
         self.clock.advance(seconds=takes_s)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from csms.core.commands import Outcome, Schedule, SchedulePeriod
+from csms.core.commands import Outcome
 from csms.core.units import SLOT_S
 from csms.planning.planner import plan
 from csms.service.cars import last_turn
@@ -14,30 +14,13 @@ from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.store import plans
 from csms.store.database import Store
 from csms.store.plans import InstalledSchedule
-from tests.service.field import NOW, SITE, Depot, Field, HandClock
+from tests.service.field import NOW, SITE, Depot, Field, HandClock, taken
 
 
 def accepted(minute: float, *row_kw: float, session_id: str = "s") -> InstalledSchedule:
     """Return a schedule accepted `minute`s after NOW, a quarter hour for each of `row_kw`."""
-    sent_at = NOW + timedelta(minutes=minute)
-    edges = [NOW - timedelta(minutes=15) + timedelta(minutes=15 * k) for k in range(9)]
-    first = max(k for k in range(8) if edges[k] <= sent_at)
-    return InstalledSchedule(
-        session_id=session_id,
-        profile_id=1,
-        schedule=Schedule(
-            profile_id=1,
-            stack_level=1,
-            unit="A",
-            starts_at=sent_at,
-            duration_s=7200,
-            periods=(SchedulePeriod(start_s=0, limit=6.0),),
-        ),
-        edges_at=tuple(edges[first : first + len(row_kw) + 1]),
-        row_kw=row_kw,
-        sent_at=sent_at,
-        outcome=Outcome.ACCEPTED,
-    )
+    begins_at = NOW + timedelta(minutes=minute // 15 * 15)
+    return taken(session_id, *row_kw, sent_at=NOW + timedelta(minutes=minute), begins_at=begins_at)
 
 
 @pytest.mark.parametrize(

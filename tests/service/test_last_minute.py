@@ -5,15 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from csms.core.commands import Outcome, Schedule, SchedulePeriod
 from csms.core.plan import PlanningCase
 from csms.core.units import SLOT_S, slot_start
 from csms.planning.planner import plan
 from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.store import plans, stations
 from csms.store.database import Store
-from csms.store.plans import InstalledSchedule
-from tests.service.field import NOW, SITE, Depot, Field, HandClock
+from tests.service.field import NOW, SITE, Depot, Field, HandClock, taken
 
 BOUNDARY = slot_start(NOW) + timedelta(seconds=2 * SLOT_S)
 HALF_A_MINUTE_BEFORE = BOUNDARY - timedelta(seconds=30)
@@ -24,25 +22,8 @@ async def case_of(store: Store, *, now: datetime, limit_kw: float) -> PlanningCa
     place = Depot(store, Field(guards_kw={"c0": 0.0}), HandClock())
     await place.build(limit_kw=30.0)
     session = await place.arrive("c0")
-    starts_at = slot_start(NOW)
-    edges = tuple(starts_at + timedelta(seconds=SLOT_S * k) for k in range(9))
-    taken = InstalledSchedule(
-        session_id=session.session_id,
-        profile_id=1,
-        schedule=Schedule(
-            profile_id=1,
-            stack_level=1,
-            unit="A",
-            starts_at=starts_at,
-            duration_s=8 * SLOT_S,
-            periods=(SchedulePeriod(start_s=0, limit=16.0),),
-        ),
-        edges_at=edges,
-        row_kw=(11.0,) * 8,
-        sent_at=NOW,
-        outcome=Outcome.ACCEPTED,
-    )
-    await store.write(lambda tx: plans.insert_installed(tx, taken))
+    row = taken(session.session_id, *(11.0,) * 8, begins_at=slot_start(NOW))
+    await store.write(lambda tx: plans.insert_installed(tx, row))
     await store.write(
         lambda tx: stations.upsert_site(tx, replace(stations.get_site(tx, SITE), limit_kw=limit_kw))
     )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from csms.core.commands import Outcome, Schedule, SchedulePeriod
+from csms.core.commands import Outcome
 from csms.core.plan import Plan, PlanningCase
 from csms.core.session import InForce, closed_administratively
 from csms.planning.learning import Observed
@@ -19,9 +19,8 @@ from csms.service.push import in_force_row
 from csms.service.replanner import PlanningOptions, Replanner
 from csms.store import sessions
 from csms.store.database import Store
-from csms.store.plans import InstalledSchedule
 from csms.telemetry import Metrics
-from tests.service.field import NOW, SITE, Depot, Field, HandClock
+from tests.service.field import NOW, SITE, Depot, Field, HandClock, taken
 
 Planner = Callable[[PlanningCase], Plan]
 
@@ -190,24 +189,7 @@ async def test_what_follows_the_end_of_a_short_schedule_is_the_guard(store: Stor
     session = await place.arrive("c0")
     known = await store.read(lambda tx: snapshot(tx, SITE, now=NOW, horizon_h=2.0, carbon_id=""))
     (car,) = known.cars
-    edges = tuple(NOW + timedelta(minutes=15 * k) for k in range(5))
-    held = InstalledSchedule(
-        session_id=session.session_id,
-        profile_id=1_000_001,
-        schedule=Schedule(
-            profile_id=1_000_001,
-            stack_level=1,
-            unit="A",
-            starts_at=NOW,
-            duration_s=900,
-            periods=(SchedulePeriod(start_s=0, limit=16.0),),
-        ),
-        edges_at=edges,
-        row_kw=(11.04, 0.0, 0.0, 0.0),
-        sent_at=NOW,
-        outcome=Outcome.ACCEPTED,
-        plan_id=1,
-    )
+    held = taken(session.session_id, 11.04, 0.0, 0.0, 0.0, duration_s=900)
     row = in_force_row(replace(car, evse=replace(car.evse, guard_kw=2.07)), held, known.site)
     assert [round(kw, 2) for kw in row.power_kw] == [11.04, 2.07, 2.07, 2.07]
 
