@@ -6,7 +6,6 @@ as the larger of old and new.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from csms.core.model import Site
 from csms.core.plan import PlanningCase
@@ -41,24 +40,18 @@ def larger(a: Row, b: Row) -> Row:
     return tuple(max(x, y) for x, y in zip(a, b, strict=True))
 
 
-def counted(car: Car, site: Site, case: PlanningCase) -> Row:
-    """Return what the site has to count for a car now: its schedule, and never less than its guard.
+def counted_rows(cars: Sequence[Car], site: Site, case: PlanningCase) -> list[Row]:
+    """Return what the site has to count for each of the cars of `case`, in its order, (slots,).
 
-    A car that draws more than its station allows is counted at what it draws.
+    That is its schedule, and never less than its guard; a car that cannot be controlled counts with
+    what it draws where its station allows less.
     """
-    fixed = next(
-        (s.fixed_kw for s in case.sessions if s.session_id == car.session.session_id), None
-    )
-    return counted_over(case.edges_at, car, site, fixed_kw=fixed)
-
-
-def counted_over(
-    edges_at: tuple[datetime, ...], car: Car, site: Site, *, fixed_kw: Row | None
-) -> Row:
-    """Return the same for any slots; `fixed_kw` is what a car draws that cannot be controlled."""
-    floor = own_guard_kw(car)
-    row = tuple(max(kw, floor) for kw in in_force_kw(car, site, edges_at))
-    return row if fixed_kw is None else larger(row, fixed_kw)
+    rows = []
+    for car, session in zip(cars, case.sessions, strict=True):
+        floor_kw = own_guard_kw(car)
+        row = tuple(max(kw, floor_kw) for kw in in_force_kw(car, site, case.edges_at))
+        rows.append(row if session.fixed_kw is None else larger(row, session.fixed_kw))
+    return rows
 
 
 def fitting(

@@ -31,7 +31,7 @@ from csms.planning.slots import (
     reserve_series,
 )
 from csms.planning.taper import ready_by
-from csms.service.batches import counted_over
+from csms.service.batches import counted_rows
 from csms.service.cars import (
     Car,
     drawn_kw,
@@ -267,12 +267,7 @@ def planning_case(
 
 def _is_passed_now(case: PlanningCase, known: Snapshot) -> bool:
     """Return whether the first slot passes a limit with all cars at what they may draw in it."""
-    slot, site = case.edges_at[:2], known.site
-    fixed = [None if s.fixed_kw is None else s.fixed_kw[:1] for s in case.sessions]
-    now_kw = [
-        counted_over(slot, car, site, fixed_kw=kw) * case.slots
-        for car, kw in zip(known.cars, fixed, strict=True)
-    ]
+    now_kw = counted_rows(known.cars, known.site, case)
     return any(
         row.taken[0] > 0 and row.load[0] + row.taken[0] > row.most[0] + TOLERANCE_KW
         for row in loads_of(case, now_kw)

@@ -11,7 +11,7 @@ from datetime import datetime
 from csms.core.plan import PlanningCase
 from csms.planning.guard import GuardLoad, guard_loads, guards
 from csms.planning.loads import LimitLoad, loads_of
-from csms.service.batches import counted_over
+from csms.service.batches import counted_rows
 from csms.service.cars import guard_kw
 from csms.service.cases import Snapshot
 
@@ -89,13 +89,7 @@ def _limits(known: Snapshot, case: PlanningCase) -> tuple[SafeLimit, ...]:
     }
     # A cap for a time is not kept by stations that nobody can tell.
     case = replace(case, caps=())
-    rows = loads_of(
-        case,
-        [
-            counted_over(case.edges_at, car, site, fixed_kw=session.fixed_kw)
-            for car, session in zip(known.cars, case.sessions, strict=True)
-        ],
-    )
+    rows = loads_of(case, counted_rows(known.cars, site, case))
     return tuple(_limit(row, cut.get((row.circuit_id, row.limit)), case) for row in rows)
 
 

@@ -35,7 +35,7 @@ from csms.service.batches import (
     Change,
     Row,
     as_far_as_it_fits,
-    counted,
+    counted_rows,
     fitting,
     larger,
     reduction,
@@ -107,12 +107,14 @@ class Pusher:
         stations may take minutes.
         """
         pushed = Pushed()
-        in_force = {c.session.session_id: counted(c, known.site, case) for c in known.cars}
+        rows = counted_rows(known.cars, known.site, case)
+        in_force = {s.session_id: row for s, row in zip(case.sessions, rows, strict=True)}
         changes = self._changes(known, case, plan, in_force, pushed, wakes)
         while changes:
             batch, step_id = fitting(changes, in_force, case), ""
             if batch:
-                changes = [c for c in changes if c not in batch]
+                going = {c.car.session.session_id for c in batch}
+                changes = [c for c in changes if c.car.session.session_id not in going]
             else:
                 step = reduction(changes)
                 if step is not None:
@@ -189,9 +191,10 @@ class Pusher:
         pushed: Pushed,
         wakes: frozenset[str],
     ) -> list[Change]:
+        rows = {row.session_id: row for row in plan.sessions}
         found = []
         for car, session in zip(known.cars, case.sessions, strict=True):
-            planned = plan.row(session.session_id)
+            planned = rows.get(session.session_id)
             if planned is None or session.fixed_kw is not None:
                 continue
             row_kw = held(planned.power_kw) if _every_s(car) else planned.power_kw
