@@ -259,18 +259,18 @@ def planning_case(
     """
     edges_at = edges(now, horizon_h=horizon_h, slot_s=slot_s)
     if edges_at[0] > now:
-        at_once = _case_over((now, *edges_at[:-1]), known, surroundings, now=now)
-        if _is_passed_now(at_once, known):
-            return at_once
+        # What is left of the slot is looked at alone: that costs a fraction of a whole case.
+        rest = _case_over((now, edges_at[0]), known, surroundings, now=now)
+        if _is_passed(rest, known):
+            edges_at = (now, *edges_at[:-1])
     return _case_over(edges_at, known, surroundings, now=now)
 
 
-def _is_passed_now(case: PlanningCase, known: Snapshot) -> bool:
+def _is_passed(case: PlanningCase, known: Snapshot) -> bool:
     """Return whether the first slot passes a limit with all cars at what they may draw in it."""
-    now_kw = counted_rows(known.cars, known.site, case)
     return any(
         row.taken[0] > 0 and row.load[0] + row.taken[0] > row.most[0] + TOLERANCE_KW
-        for row in loads_of(case, now_kw)
+        for row in loads_of(case, counted_rows(known.cars, known.site, case))
     )
 
 
