@@ -35,11 +35,11 @@ from csms.core.messages import (
     VendorReply,
 )
 from csms.core.model import OcppVersion
-from csms.service.authority import CSMS_ROOT, LocalAuthority
+from csms.service.authority import CSMS_ROOT
 from csms.settings import BusSettings, Settings
+from tests.authorities import an_authority, server_files
 from tests.brokers import Broker
-from tests.scenarios.test_kills import free_port
-from tests.scenarios.world import eventually
+from tests.scenarios.world import eventually, free_port
 
 R = TypeVar("R")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -154,6 +154,17 @@ async def granted(end: GatewayEnd, gateway: Gateway, station_id: str = "CS-1") -
     reply = await end.ask(offered(station_id))
     gateway.link_ids.add(reply.link_id)
     return reply.link_id
+
+
+@contextlib.asynccontextmanager
+async def a_link(options: LineOptions, gateway: Gateway, **at: Any) -> AsyncIterator[CentreEnd]:
+    """Yield a centre's end that has a station behind `gateway`, whose line goes by `at`."""
+    async with (
+        a_centre(options, Centre()) as centre_end,
+        a_gateway(replace(options, **at), gateway) as end,
+    ):
+        await granted(end, gateway)
+        yield centre_end
 
 
 # --- reports -------------------------------------------------------------------------------------
@@ -476,11 +487,7 @@ async def test_an_order_that_comes_too_late_is_not_carried_out(
     line_options: LineOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = Gateway()
-    async with (
-        a_centre(line_options, Centre()) as centre_end,
-        a_gateway(line_options, gateway) as end,
-    ):
-        await granted(end, gateway)
+    async with a_link(line_options, gateway) as centre_end:
         monkeypatch.setattr("csms.bus.centre_end.VALID_S", -5.0)
         order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
         await asyncio.wait([order], timeout=0.5)
@@ -494,13 +501,8 @@ async def test_an_order_that_was_lost_on_its_way_is_not_waited_for(
     line_options: LineOptions, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("csms.bus.gateway_end.GREET_S", 0.3)
-    behind = replace(line_options, servers=(broker.url,))
     gateway = Gateway()
-    async with (
-        a_centre(line_options, Centre()) as centre_end,
-        a_gateway(behind, gateway) as end,
-    ):
-        await granted(end, gateway)
+    async with a_link(line_options, gateway, servers=(broker.url,)) as centre_end:
         broker.stall()
         order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
         await asyncio.wait([order], timeout=0.3)
@@ -518,11 +520,7 @@ async def test_an_order_that_takes_long_is_waited_for(
 ) -> None:
     monkeypatch.setattr("csms.bus.gateway_end.GREET_S", 0.1)
     gateway = Gateway()
-    async with (
-        a_centre(line_options, Centre()) as centre_end,
-        a_gateway(line_options, gateway) as end,
-    ):
-        await granted(end, gateway)
+    async with a_link(line_options, gateway) as centre_end:
         gateway.may.clear()
         order = asyncio.create_task(centre_end.command(Reset(station_id="CS-1")))
         # As long as many greetings take.
@@ -534,11 +532,7 @@ async def test_an_order_that_takes_long_is_waited_for(
 
 async def test_an_order_on_which_the_gateway_fails_is_answered(line_options: LineOptions) -> None:
     gateway = Gateway()
-    async with (
-        a_centre(line_options, Centre()) as centre_end,
-        a_gateway(line_options, gateway) as end,
-    ):
-        await granted(end, gateway)
+    async with a_link(line_options, gateway) as centre_end:
         gateway.fails_with = RuntimeError("a fault")
         async with asyncio.timeout(5.0):
             assert (await centre_end.command(Reset(station_id="CS-1"))).outcome is Outcome.NO_ANSWER
@@ -642,16 +636,11 @@ async def guarded_server(tmp_path: Path) -> AsyncIterator[Settings]:
     """Yield the settings for a server of our own with TLS and a password."""
     if shutil.which("nats-server") is None:
         pytest.skip("no nats-server on the path")
-    authority = LocalAuthority(folder=tmp_path / "ca", operator="Depot Operator")
-    now = datetime.now(UTC)
-    authority.create(now=now, days=30)
-    chain, key = authority.issue_server(["localhost"], kind="ec", now=now, days=9)
-    (tmp_path / "nats.pem").write_text(chain)
-    (tmp_path / "nats.key").write_text(key)
+    chain, key = server_files(an_authority(tmp_path), tmp_path)
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         *("nats-server", "-a", "127.0.0.1", "-p", str(port), "--user", "tasco", "--pass", "0123"),
-        *("--tls", "--tlscert", str(tmp_path / "nats.pem"), "--tlskey", str(tmp_path / "nats.key")),
+        *("--tls", "--tlscert", str(chain), "--tlskey", str(key)),
         stderr=asyncio.subprocess.DEVNULL,
     )
     bus = BusSettings(

@@ -17,11 +17,11 @@ from websockets.exceptions import InvalidHandshake, InvalidStatus
 from csms.identity import ca
 from csms.service.authority import CSMS_ROOT, STATION_ROOT, LocalAuthority
 from csms.settings import GatewaySettings, SecuritySettings
+from tests.authorities import OPERATOR, an_authority, server_files
 from tests.conformance.conftest import Lab
 from tests.conformance.raw import RawStation, linked
 from tests.scenarios.world import World, living, settings
 
-OPERATOR = "Depot Operator"
 PASSWORD = "a:colon and 16 more"
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -128,25 +128,17 @@ class SecureLab(Lab):
 @contextlib.asynccontextmanager
 async def secure_lab(sqlite_url: str, folder: Path, **security: Any) -> AsyncIterator[SecureLab]:
     """Run a system with ws and wss, an EC and an RSA chain, and its own authority."""
-    authority = LocalAuthority(folder=folder / "ca", operator=OPERATOR)
-    now = datetime.now(UTC)
-    authority.create(now=now, days=365)
-    files: dict[str, Path] = {}
-    for kind in ("ec", "rsa"):
-        chain, key = authority.issue_server(["localhost", "127.0.0.1"], kind=kind, now=now, days=90)
-        files[kind], files[f"{kind}-key"] = folder / f"{kind}.pem", folder / f"{kind}.key"
-        files[kind].write_text(chain)
-        files[f"{kind}-key"].write_text(key)
-        files[f"{kind}-key"].chmod(0o600)
+    authority = an_authority(folder, days=365)
+    ec_files, rsa_files = (server_files(authority, folder, k, days=90) for k in ("ec", "rsa"))
     given = settings(
         sqlite_url,
         gateway=GatewaySettings(
             port=0,
             tls_port=0,
-            tls_certificate_file=files["ec"],
-            tls_key_file=files["ec-key"],
-            tls_rsa_certificate_file=files["rsa"],
-            tls_rsa_key_file=files["rsa-key"],
+            tls_certificate_file=ec_files[0],
+            tls_key_file=ec_files[1],
+            tls_rsa_certificate_file=rsa_files[0],
+            tls_rsa_key_file=rsa_files[1],
         ),
         security=SecuritySettings(operator=OPERATOR, ca_folder=folder / "ca", **security),
     )

@@ -24,7 +24,8 @@ from csms.gateway.config import GatewayConfig
 from csms.gateway.handshake import StationConnection
 from csms.gateway.tls import Seldom, server_context
 from csms.identity import ca
-from csms.service.authority import CSMS_ROOT, STATION_ROOT, LocalAuthority, write_secret
+from csms.service.authority import CSMS_ROOT, STATION_ROOT, LocalAuthority
+from tests.authorities import an_authority, server_files
 from tests.gateway.conftest import FAST, World, running
 
 RUNNERS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
@@ -32,18 +33,13 @@ RUNNERS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 
 @pytest.fixture
 def authority(tmp_path: Path) -> LocalAuthority:
-    made = LocalAuthority(folder=tmp_path / "ca", operator="Operator")
-    made.create(now=datetime.now(UTC), days=30)
-    return made
+    return an_authority(tmp_path)
 
 
 def serving(authority: LocalAuthority, folder: Path, **given: Any) -> GatewayConfig:
     """Return a gateway's numbers with TLS, its certificate made by `authority`."""
-    chain, key = authority.issue_server(["localhost"], kind="ec", now=datetime.now(UTC), days=1)
-    (folder / "server.pem").write_text(chain)
-    write_secret(folder / "server.key", key)
     context = server_context(
-        [(folder / "server.pem", folder / "server.key")],
+        [server_files(authority, folder)],
         station_ca_files=[authority.folder / f"{STATION_ROOT}.pem"],
     )
     return replace(FAST, tls=context, **given)

@@ -14,8 +14,7 @@ from csms.clock import Clock
 from csms.gateway_node import GatewayNode, running_gateway
 from csms.settings import BusSettings, Settings
 from simulators.simulated import SimulatedStation
-from tests.scenarios.test_kills import free_port
-from tests.scenarios.world import World, closed, eventually, settings
+from tests.scenarios.world import World, closed, eventually, free_port, settings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -37,6 +36,7 @@ from tests.scenarios.world import (
     closed,
     event_rows,
     eventually,
+    free_port,
     living,
     session_row,
     settings,
@@ -68,11 +68,6 @@ enabled = false
 [identity]
 tenant_key = "an example key of the tests"
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,18 +16,20 @@ from websockets.exceptions import InvalidStatus
 
 from csms.core.errors import Conflict
 from csms.core.model import SessionState
-from csms.gateway_node import running_gateway
+from csms.gateway_node import GatewayNode, running_gateway
 from csms.opening import open_store
-from csms.service.authority import CSMS_ROOT, LocalAuthority
+from csms.service.authority import CSMS_ROOT
 from csms.service.tenure import CENTRE
-from csms.settings import GatewaySettings
+from csms.settings import GatewaySettings, Settings
 from csms.status_port import StatusPort
 from csms.store import leases
 from csms.telemetry import Metrics
+from tests.authorities import an_authority, server_files
 from tests.brokers import Broker
-from tests.conformance.raw import linked
+from tests.conformance.raw import RawStation, linked
 from tests.scenarios.nodes import (
     CONFIG,
+    NodeProcess,
     Place,
     a_centre,
     a_gateway,
@@ -44,6 +46,25 @@ HEAVY = ("sqlalchemy", "alembic", "numpy", "pandas", "sklearn", "highspy", "fast
 @pytest.fixture
 def place(sqlite_url: str, nats_server: str, prefix: str) -> Place:
     return Place(sqlite_url, nats_server, prefix)
+
+
+@contextlib.asynccontextmanager
+async def booted(world: World, url: str, **given: Any) -> AsyncIterator[RawStation]:
+    """Yield a station of this world that is linked at `url` and was accepted."""
+    await world.register("CS-1")
+    async with linked(url, "CS-1", "2.0.1", **given) as station:
+        await station.boot()
+        yield station
+
+
+@contextlib.asynccontextmanager
+async def left_alone(given: Settings) -> AsyncIterator[tuple[GatewayNode, RawStation]]:
+    """Yield a gateway with a station whose centre has gone."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with a_centre(given) as world:
+            node = await stack.enter_async_context(a_gateway(given))
+            station = await stack.enter_async_context(booted(world, url_of(node)))
+        yield node, station
 
 
 # --- the centre ----------------------------------------------------------------------------------
@@ -79,27 +100,15 @@ async def test_a_link_that_a_new_centre_does_not_know_is_ended_though_nothing_is
     place: Place,
 ) -> None:
     given = place.settings()
-    async with contextlib.AsyncExitStack() as stack:
-        async with a_centre(given) as world:
-            node = await stack.enter_async_context(a_gateway(given))
-            await world.register("CS-1")
-            station = await stack.enter_async_context(linked(url_of(node), "CS-1", "2.0.1"))
-            await station.boot()
-        async with a_centre(given):
-            assert (await station.ended())[0] == 1013
+    async with left_alone(given) as (_, station), a_centre(given):
+        assert (await station.ended())[0] == 1013
 
 
 async def test_without_a_centre_nobody_is_let_in_or_answered(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("csms.bus.gateway_end._HOLD_S", 0.5)
-    given = place.settings()
-    async with contextlib.AsyncExitStack() as stack:
-        async with a_centre(given) as world:
-            node = await stack.enter_async_context(a_gateway(given))
-            await world.register("CS-1")
-            station = await stack.enter_async_context(linked(url_of(node), "CS-1", "2.0.1"))
-            await station.boot()
+    async with left_alone(place.settings()) as (node, station):
         await eventually(lambda: not node.bus.is_reached)
         asked = asyncio.create_task(
             station.call("Authorize", {"idToken": {"idToken": card_of(1), "type": "ISO14443"}})
@@ -200,19 +209,31 @@ async def _is_away(world: World) -> bool:
     return not await online(world)
 
 
+@contextlib.asynccontextmanager
+async def station_of_a_process(
+    world: World, place: Place, folder: Path
+) -> AsyncIterator[tuple[NodeProcess, RawStation]]:
+    """Yield a gateway that is a process of its own, and a station that is linked to it."""
+    async with node_process(folder, place, "gateway") as node:
+        await node.open()
+        async with booted(world, node.url, open_timeout=30) as station:
+            yield node, station
+
+
+async def ends_well(node: NodeProcess, station: RawStation) -> None:
+    """Stop a gateway: it must end within ten seconds, and send its station away."""
+    async with asyncio.timeout(10):
+        assert await node.end(signal.SIGTERM) == 0
+    assert (await station.ended())[0] == 1001
+
+
 async def test_a_gateway_stops_within_ten_seconds_and_sends_its_stations_away(
     place: Place, tmp_path: Path
 ) -> None:
     async with a_centre(place.settings()) as world:
-        await world.register("CS-1")
-        async with node_process(tmp_path, place, "gateway") as node:
-            await node.open()
-            async with linked(node.url, "CS-1", "2.0.1", open_timeout=30) as station:
-                await station.boot()
-                await eventually(lambda: online(world, "CS-1"))
-                async with asyncio.timeout(10):
-                    assert await node.end(signal.SIGTERM) == 0
-                assert (await station.ended())[0] == 1001
+        async with station_of_a_process(world, place, tmp_path) as (node, station):
+            await eventually(lambda: online(world, "CS-1"))
+            await ends_well(node, station)
         assert not await online(world, "CS-1")
 
 
@@ -221,15 +242,9 @@ async def test_a_gateway_stops_within_ten_seconds_though_nats_is_away(
 ) -> None:
     away = replace(place, nats=broker.url)
     async with a_centre(place.settings()) as world:
-        await world.register("CS-1")
-        async with node_process(tmp_path, away, "gateway") as node:
-            await node.open()
-            async with linked(node.url, "CS-1", "2.0.1", open_timeout=30) as station:
-                await station.boot()
-                await broker.cut()
-                async with asyncio.timeout(10):
-                    assert await node.end(signal.SIGTERM) == 0
-                assert (await station.ended())[0] == 1001
+        async with station_of_a_process(world, away, tmp_path) as (node, station):
+            await broker.cut()
+            await ends_well(node, station)
         await eventually(lambda: _is_away(world), "the gateway is not missed", within_s=20.0)
 
 
@@ -277,9 +292,7 @@ async def test_health_and_metrics_of_a_gateway(place: Place) -> None:
         async with a_centre(place.settings()) as world:
             await eventually(lambda: node.bus.is_reached)
             assert (await client.get(f"{url}/health")).json() == {"status": "ready"}
-            await world.register("CS-1")
-            async with linked(url_of(node), "CS-1", "2.0.1") as station:
-                await station.boot()
+            async with booted(world, url_of(node)):
                 text = (await client.get(f"{url}/metrics")).text
                 assert 'tasco_links{version="2.0.1"} 1.0' in text
                 async with world.operator() as operator:
@@ -306,23 +319,19 @@ async def test_who_says_nothing_to_the_status_port_holds_up_no_stop() -> None:
 async def test_frames_that_pass_a_gateway_are_in_the_archive(place: Place) -> None:
     given = place.settings()
     async with a_centre(given) as world, a_gateway(given) as node, world.operator() as operator:
-        await world.register("CS-1")
 
         async def kept() -> bool:
             found = await operator.get("/api/v1/stations/CS-1/frames")
             return "BootNotification" in found.text and "Accepted" in found.text
 
-        async with linked(url_of(node), "CS-1", "2.0.1") as station:
-            await station.boot()
+        async with booted(world, url_of(node)):
             await eventually(kept, "the frames are not kept")
 
 
 async def test_a_frame_that_nobody_can_look_through_ends_no_gateway(place: Place) -> None:
     given = place.settings()
     async with a_centre(given) as world, a_gateway(given) as node:
-        await world.register("CS-1")
-        async with linked(url_of(node), "CS-1", "2.0.1") as station:
-            await station.boot()
+        async with booted(world, url_of(node)) as station:
             await station.socket.send('[2,"1","password",' + "[" * 100_000)
             await eventually(lambda: not node.frames.waiting)
             await station.call("Heartbeat", {})
@@ -330,16 +339,9 @@ async def test_a_frame_that_nobody_can_look_through_ends_no_gateway(place: Place
 
 @contextlib.asynccontextmanager
 async def secure_node(place: Place, folder: Path) -> AsyncIterator[tuple[World, str, str]]:
-    authority = LocalAuthority(folder=folder / "ca", operator="Depot Operator")
-    now = datetime.now(UTC)
-    authority.create(now=now, days=30)
-    chain, key = authority.issue_server(["localhost"], kind="ec", now=now, days=9)
-    (folder / "ec.pem").write_text(chain)
-    (folder / "ec.key").write_text(key)
-    files = {
-        "tls_certificate_file": folder / "ec.pem",
-        "tls_key_file": folder / "ec.key",
-    }
+    authority = an_authority(folder)
+    chain, key = server_files(authority, folder)
+    files = {"tls_certificate_file": chain, "tls_key_file": key}
     given = place.settings(gateway=GatewaySettings(port=0, tls_port=0, **files))
     async with a_centre(place.settings()) as world, a_gateway(given) as node:
         url = f"wss://localhost:{node.gateway.tls_port}/ocpp"
