@@ -36,20 +36,22 @@ def carried(
     running = np.array([bool(s.current_kw) for s in grid.case.sessions], dtype=np.bool_)
     # Where no slot is dearer than another, whoever runs may as well have its energy sooner.
     is_flat = bool(np.ptp(grid.price) < 1e-9) and grid.demand_weight <= 0
-    is_there = ((grid.cap_kw > 0) & (grid.inside_h > 0)).T
-    hours = np.where(is_there, grid.inside_h.T, 0.0)
+    # Slot after slot lies together in memory: one is read from end to end, then the next.
+    cap, floors = np.ascontiguousarray(grid.cap_kw.T), np.ascontiguousarray(grid.floor_kw.T)
+    free, is_bound = np.ascontiguousarray(limit.T), np.ascontiguousarray(is_bound.T)
+    inside = np.ascontiguousarray(grid.inside_h.T)
+    is_there = (cap > 0) & (inside > 0)
+    hours = np.where(is_there, inside, 0.0)
     per_h = np.where(is_there, 1.0 / np.where(is_there, hours, 1.0), 0.0)
-    cap = np.ascontiguousarray(grid.cap_kw.T)
-    asked = np.cumsum(aimed_kw.T * hours, axis=0)
-    total = asked[-1] if len(hours) else np.zeros(len(wanted))
+    asked = np.cumsum(np.ascontiguousarray(aimed_kw.T) * hours, axis=0)
+    total = asked[-1]
     full_kwh = cap * hours
     ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
     may_hold = is_there & grid.case.avoids_pauses
     held_from = np.where(may_hold, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
     tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
-    least, is_bound = grid.least_kw, np.ascontiguousarray(is_bound.T)
-    cars, given, free = _Cars(grid), np.zeros(len(wanted)), np.ascontiguousarray(limit.T)
+    least, cars, given = grid.least_kw, _Cars(grid), np.zeros(len(wanted))
     peak = (peak_kw - grid.base_kw).tolist()
     is_empty: list[bool] = (~np.any(is_there, axis=1)).tolist()
     binds: list[bool] = np.any(is_bound, axis=1).tolist()
@@ -62,22 +64,23 @@ def carried(
         left = total - given
         # Who runs has later energy now rather than a pause. Products with flags take a third of
         # the time of a choice by them.
-        is_held = running & (left > held_from[k])
-        want = np.minimum((asked[k] - given) * per_h[k], most)
-        want = np.maximum(want, np.minimum(least * is_held, most))
+        goes_on = least * (running & (left > held_from[k]))
+        want = np.minimum(np.maximum((asked[k] - given) * per_h[k], goes_on), most)
         if not (cars.has_floor or is_flat or np.maximum.reduce(want) > EPSILON_KW):
             running = nobody
             continue
-        slot = _Slot(cars, k, free[k], peak[k])
-        most = np.maximum(most, least) * (most > tiny[k])
-        slot.lower(want, most, running, left > must_from[k])
-        slot.raise_to_next(want, most)
-        if is_flat:
-            slot.fill(most, running)
-        elif binds[k] and slot.has_any():
-            # What is left over where a limit binds is lost: energy of later slots goes there.
-            later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
-            slot.fill(later * is_bound[k], running)
+        is_worth_it = most > tiny[k]
+        slot = _Slot(cars, free[k], peak[k], floors[k] * is_worth_it if cars.has_floor else None)
+        slot.lower(want, running, left > must_from[k])
+        if slot.may_any_rise(is_worth_it):
+            most = np.maximum(most, least) * is_worth_it
+            has_room = not slot.raise_to_next(want, most) or slot.may_any_rise(is_worth_it)
+            if has_room and is_flat:
+                slot.fill(most, running)
+            elif has_room and binds[k]:
+                # What is left over where a limit binds is lost: energy of later slots goes there.
+                later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
+                slot.fill(later * is_bound[k], running)
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
@@ -94,19 +97,25 @@ class _Cars:
         self.grid = grid
         self.has_floor = bool(grid.floor_kw.any())
         self.is_coarse = bool(grid.levels.is_coarse.any())
-        self.has_classes = bool(grid.rank.any())
         self.has_guard = bool(grid.guard_kw.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
         self.smallest_kw = grid.levels.smallest_kw
         self.half_step_kw = 0.5 * self.smallest_kw
+        # Below its guard a car takes nothing from anybody: where nothing is left it may still rise.
+        self.by_guard = grid.guard_kw >= self.enough_kw
+        self.below_guard_kw = grid.guard_kw - self.half_step_kw
+        self.guard_level_kw = grid.guard_kw
+        if self.is_coarse:
+            self.guard_level_kw = grid.levels.floor_each(grid.guard_kw)
         count = len(grid.laxity_h)
         self.by_urgency = np.empty(count, dtype=np.int64)
         self.by_urgency[np.argsort(grid.laxity_h, kind="stable")] = np.arange(count)
         # Higher classes of priority come first, and within one there is room to put some last.
         self.turn = self.by_urgency - 2 * count * grid.rank
-        self.first = self.by_urgency - 4 * count * grid.rank
-        self.coarse = grid.levels.is_coarse
+        self.first = self.by_urgency - 4.0 * count * grid.rank
         # A number beside an array takes as long again as the sum itself.
+        self.count, self.twice = np.full(count, 1.0 * count), np.full(count, 2.0 * count)
+        self.coarse = grid.levels.is_coarse
         self.epsilon_kw = np.full(count, EPSILON_KW)
         self.steps: list[float] = grid.levels.step_kw.tolist()
         # A list that holds nothing but 0 says that any power, or a multiple of a step, will do.
@@ -130,8 +139,8 @@ class _Cars:
 
     def by_need(self, at: NDArray[np.int64], running: Flags, must: Flags) -> NDArray[np.int64]:
         """Return cars `at` by class, who can wait no more first, then who runs."""
-        later = self.first[at] - len(self.turn) * (running[at] + 2 * must[at])
-        return np.asarray(at[later.argsort()])
+        later = self.first - self.count * running - self.twice * must
+        return np.asarray(at[later[at].argsort()])
 
     def floor(self, car: int, kw: float) -> float:
         """Return the highest level of `car` that is at most `kw`."""
@@ -144,23 +153,25 @@ class _Cars:
 class _Slot:
     """One slot: the cars' powers `row` (N,) and what they leave of each limit and of the peak."""
 
-    def __init__(self, cars: _Cars, k: int, limit: Floats, below_peak_kw: float) -> None:
-        self.cars, self.grid, self.limit = cars, cars.grid, limit
+    def __init__(
+        self, cars: _Cars, limit: Floats, below_peak_kw: float, floor: Floats | None
+    ) -> None:
+        self.cars, self.grid, self.limit, self.floor = cars, cars.grid, limit, floor
         self.row = np.zeros(len(cars.least))
-        self.floor = cars.grid.floor_kw[:, k] if cars.has_floor else None
+        self.may_rise = cars.by_guard
         self.free: list[float] = []
         self.changes = 0
         self.spares, self.seen = [np.inf] * len(cars.parts), [-1] * len(cars.parts)
         self.below_peak_kw = below_peak_kw
 
-    def lower(self, want: Floats, most: Floats, running: Flags, must: Flags) -> None:
+    def lower(self, want: Floats, running: Flags, must: Flags) -> None:
         """Give cars the level below what they want, who runs or can wait no more the minimum."""
         grid, cars = self.grid, self.cars
         low = grid.levels.floor_each(want) if cars.is_coarse else want
         is_on = want >= np.where(running | must, cars.epsilon_kw, cars.enough_kw)
         low = np.maximum(low, grid.least_kw) * is_on
         if self.floor is not None:
-            low = np.maximum(low, np.minimum(self.floor, most))
+            low = np.maximum(low, self.floor)
         shared = np.maximum(low, grid.guard_kw) - grid.guard_kw if cars.has_guard else low
         free = (self.limit - grid.use @ shared).tolist()
         has_peak = self.below_peak_kw < np.inf
@@ -171,20 +182,40 @@ class _Slot:
             return
         self.free = self.limit.tolist()
         if self.floor is not None:
-            held = (self.floor > 0).nonzero()[0]
-            self._set_all(held, np.minimum(self.floor, most))
+            self._set_all(self.floor.nonzero()[0], self.floor)
         at = (low > self.row + cars.epsilon_kw).nonzero()[0]
-        self._set_all(cars.by_need(at, running, must), low)
+        order = cars.by_need(at, running, must)
+        if cars.is_single and self.floor is None and not has_peak:
+            order = self._begin(order, low, shared)
+        self._set_all(order, low)
 
-    def raise_to_next(self, want: Floats, most: Floats) -> None:
-        """Give cars that lost most by going down the next level up, as far as there is room."""
+    def may_any_rise(self, is_worth_it: Flags) -> bool:
+        """Find out whether the limits leave anybody enough for a level above theirs.
+
+        Cars to whom power is not `is_worth_it` (N,) do not count.
+        """
+        if self.below_peak_kw <= EPSILON_KW:
+            return False
+        cars = self.cars
+        if self.free[0] <= EPSILON_KW:
+            self.may_rise = cars.by_guard & is_worth_it & (self.row < cars.below_guard_kw)
+        else:
+            spare = self.free[0] if cars.is_single else self._spare_kw()[self.grid.kind]
+            most = np.maximum(self.row, self.grid.guard_kw) + spare
+            self.may_rise = (most > self.row + cars.half_step_kw) & (most >= cars.enough_kw)
+            self.may_rise &= is_worth_it
+        return bool(np.count_nonzero(self.may_rise))
+
+    def raise_to_next(self, want: Floats, most: Floats) -> bool:
+        """Give cars that lost most by going down the next level up, as far as there is room.
+
+        Return whether any may have got it. Only cars that `may_any_rise` found do.
+        """
         grid, cars = self.grid, self.cars
-        if not self.has_any():
-            return
         lost = want - self.row
-        at = self._that_may_rise((lost > cars.epsilon_kw).nonzero()[0])
+        at = (self.may_rise & (lost > cars.epsilon_kw)).nonzero()[0]
         if not len(at):
-            return
+            return False
         # Cars that take any power have no next level: they go up to what they want.
         above = np.maximum(want, grid.least_kw)
         if cars.is_coarse:
@@ -194,43 +225,32 @@ class _Slot:
         if len(at) > 1:
             at = at[np.lexsort((cars.by_urgency[at], -lost[at], -grid.rank[at]))]
         self._set_all(at, above)
+        return True
 
     def fill(self, most: Floats, running: Flags) -> None:
-        """Give what is left to cars that charge, then to others, the most urgent first."""
-        if not self.has_any():
-            return
+        """Give what is left to cars that charge, then to others, the most urgent first.
+
+        Only cars that `may_any_rise` found get any.
+        """
         cars = self.cars
         most = self.grid.levels.floor_each(most) if cars.is_coarse else most
-        wants = (most > self.row + cars.epsilon_kw) & (most >= cars.enough_kw)
-        at = self._that_may_rise(wants.nonzero()[0])
+        wants = self.may_rise & (most > self.row + cars.epsilon_kw) & (most >= cars.enough_kw)
+        at = wants.nonzero()[0]
         if not len(at):
+            return
+        if self.free[0] <= EPSILON_KW and self.below_peak_kw == np.inf:
+            # Nobody stands in another's way below the guards.
+            level = np.minimum(most[at], cars.guard_level_kw[at])
+            self.row[at] = np.maximum(self.row[at], level * (level >= cars.enough_kw[at]))
             return
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(cars.in_turn(at, is_last=is_off), most)
-
-    def _that_may_rise(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of cars `at` to whom the limits leave enough for a level above theirs."""
-        if not len(at):
-            return at
-        cars, now = self.cars, self.row[at]
-        # Below its guard a car takes nothing from anybody.
-        most = np.maximum(now, self.grid.guard_kw[at])
-        if self.free[0] > EPSILON_KW:
-            most += self.free[0] if cars.is_single else self._spare_kw()[self.grid.kind[at]]
-        is_more = most > now + cars.half_step_kw[at]
-        return np.asarray(at[is_more & (most >= cars.enough_kw[at])])
 
     def _spare_kw(self) -> Floats:
         """Return what the limits leave to a car of each kind, (M,)."""
         left = np.array(self.free)[:, None] / self.cars.per_kw
         left[self.cars.is_free] = np.inf
         return np.asarray(np.maximum(left.min(axis=0), 0.0), dtype=np.float64)
-
-    def has_any(self) -> bool:
-        """Return whether the site's limit and the peak leave something to anybody."""
-        return self.below_peak_kw > EPSILON_KW and (
-            self.free[0] > EPSILON_KW or self.cars.has_guard
-        )
 
     def _set_all(self, order: NDArray[np.int64], kw: Floats) -> None:
         """Raise cars to `kw` in this order, or to the highest level for which there is room."""
@@ -283,6 +303,19 @@ class _Slot:
             below_peak_kw -= most - now
             row[car] = most
         self.below_peak_kw, self.changes = below_peak_kw, changes
+
+    def _begin(self, order: NDArray[np.int64], kw: Floats, shared: Floats) -> NDArray[np.int64]:
+        """Give `kw` to the first cars, who have nothing yet, as far as all of them fit.
+
+        They take `shared` (N,) beyond their guards of the only limit. Return the others.
+        """
+        taken = np.cumsum(shared[order])
+        count = np.count_nonzero(taken <= self.limit[0])
+        if count:
+            first = order[:count]
+            self.row[first] = kw[first]
+            self.free = [float(self.limit[0] - taken[count - 1])]
+        return order[count:]
 
     def _set_first(self, order: NDArray[np.int64], kw: Floats) -> NDArray[np.int64]:
         """Raise the first cars that all fit at once; return those after them that still may."""
