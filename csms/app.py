@@ -145,7 +145,7 @@ async def _begin(system: System) -> None:
     system.background.start("prices", system.market.fetch)
     if system.settings.forecast.enabled:
         # pandas and scikit-learn take a second to load: after the ports are open.
-        system.background.start("load forecast", system.forecasting.load)
+        system.background.start("first forecast", system.forecasting.train_all)
 
 
 def _name_uploads(system: System) -> None:

@@ -56,11 +56,6 @@ class Forecasting:
         self._reserved: dict[str, dict[datetime, float]] = {}
         self._made: dict[str, Any] = {}
 
-    async def load(self) -> None:
-        """Load the forecaster, train it on what is stored and make the first forecasts."""
-        await self._imported()
-        await self.train_all()
-
     async def _imported(self) -> None:
         if self._site is None:
             self._series, self._site = await asyncio.to_thread(
@@ -71,13 +66,16 @@ class Forecasting:
             )
 
     async def train_all(self) -> None:
-        """Fit every site anew; a model that scores worse than the old one is not taken."""
+        """Fit every site to what is stored and make the next forecasts.
+
+        A model that scores worse than the old one is not taken.
+        """
+        await self._imported()
         await self._train()
         await self.refresh()
 
     async def train(self, site_id: str | None) -> dict[str, object]:
         """Fit all sites and return how `site_id` (None: each) scores beside seasonal naive."""
-        await self._imported()
         if site_id is not None and site_id not in self.time_zones:
             raise InvalidInput(
                 f"site {site_id!r} is not known; known: {', '.join(sorted(self.time_zones))}"
