@@ -27,27 +27,26 @@ def that_bind(
     """
     if len(room) == 1:
         return np.zeros(1, dtype=np.int64)
+    if (room == room[:, :1]).all():
+        room = room[:, :1]
     reached = np.any(use @ most_kw > room + TOLERANCE_KW, axis=1)
     can = np.any(use > 0, axis=1) & reached
-    found: dict[bytes, int] = {}
-    for row in [0, *(np.flatnonzero(can[1:]) + 1).tolist()]:
-        # Three-phase cars alone make the rows of three phases the same.
-        found.setdefault(use[row].tobytes() + room[row].tobytes(), row)
-    rows = np.array(sorted(found.values()), dtype=np.int64)
+    can[0] = True
+    rows = np.flatnonzero(can)
+    # Three-phase cars alone make the rows of three phases the same.
+    rows = rows[_firsts(np.hstack([use[rows], room[rows]]))[1]]
     # A limit of the site that cars cannot reach has a row, but keeps no other.
-    first, rest = (rows[:0], rows) if reached[0] else (rows[:1], rows[1:])
+    rest = rows if reached[0] else rows[1:]
     rest = rest[_binds(use[rest], np.maximum(room[rest], 0.0), is_lasting=is_lasting)]
-    return np.union1d(rows[:1], np.concatenate([first, rest]))
+    return np.concatenate([rows[:1], rest[rest > 0]])
 
 
 def _binds(use: Floats, room: Floats, *, is_lasting: bool) -> Flags:
-    """Return which rows of `use` (R, N) and `room` (R, K) no others keep as well, (R,).
+    """Return which rows of `use` (R, N) and `room` (R, K or 1) no others keep as well, (R,).
 
     Sides of a polygon often lie outside those of another network's, and a fuse behind a smaller
     one never blows. Of equal ones the first is kept.
     """
-    if (room == room[:, :1]).all():
-        room = room[:, :1]
     count, slots = room.shape
     if count < 2 or count * count * slots > MOST_COMPARED:
         return np.ones(count, dtype=np.bool_)
@@ -81,15 +80,17 @@ def _binding_of(use_bytes: bytes, room_bytes: bytes, count: int, is_close: bool)
 
 def kinds_of(use: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each car's kind by its column of `use` (R, N), and a car of each kind."""
-    number: dict[bytes, int] = {}
-    columns = np.ascontiguousarray(use.T)
     if len(use) == 1:
-        return np.zeros(len(columns), dtype=np.int64), np.zeros(1, dtype=np.int64)
-    kind, first = [], []
-    for at, column in enumerate(columns):
-        key = column.tobytes()
-        if key not in number:
-            number[key] = len(number)
-            first.append(at)
-        kind.append(number[key])
-    return np.array(kind, dtype=np.int64), np.array(first, dtype=np.int64)
+        return np.zeros(use.shape[1], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    return _firsts(use.T)
+
+
+def _firsts(rows: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the different ones of `rows` (R, M) each is, (R,), and the first of each."""
+    whole = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+    keys = np.ascontiguousarray(rows).view(whole).ravel().tolist()
+    # Of equal keys the last one said stays, so they are said from the end on.
+    first = sorted(dict(zip(keys[::-1], range(len(keys) - 1, -1, -1), strict=True)).values())
+    number = {keys[at]: kind for kind, at in enumerate(first)}
+    kinds = np.array(list(map(number.__getitem__, keys)), dtype=np.int64)
+    return kinds, np.array(first, dtype=np.int64)

@@ -54,7 +54,8 @@ def blocks_of(grid: Grid) -> Blocks:
     may_part[1:] |= (np.abs(price[1:] - price[:-1]) > 1e-9) | (is_sunny[1:] != is_sunny[:-1])
     ends_h = np.cumsum(grid.hours)
     starts_h = ends_h - grid.hours
-    longest = np.select([starts_h < until for until, _ in REACH_H], [most for _, most in REACH_H])
+    until_reach_h, longest_h = np.array(REACH_H).T
+    longest = longest_h[until_reach_h.searchsorted(starts_h, side="right")]
     # Slots are a whole number of seconds, and a sum of them is so to the last digits.
     until_h = (starts_h + longest + SECOND_H).tolist()
     ends = ends_h.tolist()

@@ -136,10 +136,14 @@ def grid_of(case: PlanningCase) -> Grid:
     cars_h = _windows(case, starts_h, hours)
     inside = cars_h.inside
     limits = limits_of(case, limit, base, notes)
-    base = base + fixed.sum(axis=0)
-    surely = np.where(cars.is_fixed[:, None], np.maximum(cars.guard[:, None], fixed), 0.0)
-    free_guards = np.where(cars.is_fixed, 0.0, cars.guard)
-    room = limits.left(surely) - (limits.use @ free_guards)[:, None]
+    left, guards = limits.limit - limits.load, cars.guard
+    if cars.is_fixed.any():
+        base = base + fixed.sum(axis=0)
+        left = left - limits.use @ np.where(
+            cars.is_fixed[:, None], np.maximum(guards[:, None], fixed), 0.0
+        )
+        guards = np.where(cars.is_fixed, 0.0, guards)
+    room = left - (limits.use @ guards)[:, None]
     row_blocked = room < -TOLERANCE_KW
     is_blocked = np.zeros(inside.shape, dtype=np.bool_)
     if row_blocked.any():
@@ -151,15 +155,16 @@ def grid_of(case: PlanningCase) -> Grid:
     is_turn[1:] = (row_blocked[:, 1:] != row_blocked[:, :-1]).any(axis=0)
     can_draw = (inside > 0) & ~is_blocked & ~cars.is_fixed[:, None] & cars.is_usable[:, None]
     cap = np.where(can_draw, cars.most[:, None], 0.0)
-    rows = that_bind(
-        limits.use,
-        room,
-        np.maximum(cap - cars.guard[:, None], 0.0),
-        is_lasting=bool((room == limits.limit).all()),
-    )
+    rows = np.zeros(1, dtype=np.int64)
+    if len(room) > 1:
+        most = np.maximum(cap - cars.guard[:, None], 0.0)
+        is_lasting = bool((room == limits.limit).all())
+        rows = that_bind(limits.use, room, most, is_lasting=is_lasting)
     use, room = limits.use[rows], np.maximum(room[rows], 0.0)
     # Where there is no limit, one that cannot be reached does as well, and is a number.
-    room = np.where(np.isfinite(room), room, (use @ cap).max(initial=0.0) + 1.0)
+    has_limit = np.isfinite(room)
+    if not has_limit.all():
+        room = np.where(has_limit, room, (use @ cap).max(initial=0.0) + 1.0)
     kind, kind_first = kinds_of(use)
     later = np.where(
         cars_h.is_overdue,
@@ -169,11 +174,12 @@ def grid_of(case: PlanningCase) -> Grid:
     surplus = np.maximum(solar - np.maximum(base, 0.0), 0.0)
     own_price = np.where(surplus > 0, export_price, price)
     cost, value = _costs(case, cars_h, own_price, co2, starts_h)
-    cost = cost - STAY_EUR_PER_KWH * _is_followed(case)
+    if any([s.in_force_kw for s in case.sessions]):
+        cost = cost - STAY_EUR_PER_KWH * _is_followed(case)
     billed = max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0)))
     charge = _number(case.demand_charge_eur_per_kw, 0.0)
     due = cars.required - later
-    laxity = inside.sum(axis=1) - due / np.maximum(cars.most, TOLERANCE_KW)
+    laxity = cars_h.stay_h - due / np.maximum(cars.most, TOLERANCE_KW)
     return Grid(
         case=case,
         hours=hours,
@@ -296,9 +302,10 @@ class _Cars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Windows:
-    """When cars are there: hours per slot (N, K), and what lies beyond the horizon (N,)."""
+    """When cars are there: hours per slot (N, K), in all and beyond the horizon (N,)."""
 
     inside: Floats
+    stay_h: Floats
     leaves_h: Floats
     is_overdue: Flags
     beyond_h: Floats
@@ -308,11 +315,12 @@ def _slots(case: PlanningCase) -> tuple[Floats, Floats]:
     """Return the length of each slot and its start after now, hours."""
     if len(case.edges_at) < 2:
         raise InvalidInput(f"edges_at has {len(case.edges_at)} entries; it needs at least 2")
-    for name, at in [("now_at", case.now_at), *(("edges_at", at) for at in case.edges_at)]:
+    for at in (case.now_at, *case.edges_at):
         if at.tzinfo is None:
+            name = "now_at" if at is case.now_at else "edges_at"
             raise InvalidInput(f"{name} {at.isoformat()} has no offset; it must be an instant")
     edges_h = _hours_after(case.now_at, case.edges_at)
-    hours = np.diff(edges_h)
+    hours = edges_h[1:] - edges_h[:-1]
     if (hours <= 0).any():
         k = int(np.argmax(hours <= 0))
         raise InvalidInput(f"edges_at[{k + 1}] is not after edges_at[{k}]; edges must increase")
@@ -321,8 +329,8 @@ def _slots(case: PlanningCase) -> tuple[Floats, Floats]:
 
 def _hours_after(zero: datetime, instants: tuple[datetime, ...] | list[datetime]) -> Floats:
     # Whole seconds divided once keep equal slots equal to the last bit.
-    zero_s = zero.timestamp()
-    return (np.array([at.timestamp() for at in instants], dtype=np.float64) - zero_s) / 3600.0
+    at_s = np.array(list(map(datetime.timestamp, instants)), dtype=np.float64)
+    return (at_s - zero.timestamp()) / 3600.0
 
 
 def _number(value: float, careful: float) -> float:
@@ -392,12 +400,13 @@ def _windows(case: PlanningCase, starts_h: Floats, hours: Floats) -> _Windows:
     is_overdue = leaves <= arrives
     leaves = np.where(is_overdue, until, leaves)
     inside = np.minimum(ends_h, leaves[:, None]) - np.maximum(starts_h, arrives[:, None])
-    inside = np.clip(inside, 0.0, hours)
+    inside = np.minimum(np.maximum(inside, 0.0), hours)
     # A sliver shorter than a second is an artefact of subtracting instants.
     inside = np.where(inside < 1.0 / 3600.0, 0.0, inside)
-    whole = np.abs(inside - hours) < 1e-9
+    inside = np.where(inside > hours - 1e-9, hours, inside)
     return _Windows(
-        inside=np.where(whole, hours, inside),
+        inside=inside,
+        stay_h=inside.sum(axis=1),
         leaves_h=leaves,
         is_overdue=is_overdue,
         beyond_h=np.where(is_overdue, 0.0, np.maximum(leaves - np.maximum(until, arrives), 0.0)),
@@ -415,31 +424,35 @@ def _costs(
     """
     carbon = np.array([s.carbon_weight_eur_per_kg for s in case.sessions], dtype=np.float64)
     carbon = np.where(np.isfinite(carbon), np.maximum(carbon, 0.0), 0.0)
-    eur = price + carbon[:, None] * co2
-    inside = windows.inside
+    # Where nobody weighs carbon, energy costs all the same.
+    eur = price + carbon[:, None] * co2 if carbon.any() else price[None]
+    inside, is_there = windows.inside, windows.inside > 0
     early = front_load(price) * starts_h / max(float(starts_h[-1]), 1.0)
     ready_h = windows.leaves_h - READY_BEFORE / timedelta(hours=1)
-    is_last = starts_h + np.diff(np.append(starts_h, np.inf)) > ready_h[:, None] + 1e-9
+    ends_h = np.append(starts_h[1:], np.inf)
+    is_last = ends_h > ready_h[:, None] + 1e-9
     is_last &= ((windows.beyond_h == 0) & ~windows.is_overdue)[:, None]
-    cost = eur + early + np.where(is_last, LATE_EUR_PER_KWH, 0.0)
-    # The driver of an overdue car may come any moment: as early as the others leave room for.
-    hurry = float(price.min()) + 0.01 * np.maximum(starts_h, 0.0)
-    cost = np.where(windows.is_overdue[:, None], hurry, cost)
+    cost = eur + early + LATE_EUR_PER_KWH * is_last
+    if windows.is_overdue.any():
+        # The driver of an overdue car may come any moment: as early as the others leave room for.
+        hurry = float(price.min()) + 0.01 * np.maximum(starts_h, 0.0)
+        cost = np.where(windows.is_overdue[:, None], hurry, cost)
     asked = np.array(
         [np.nan if s.max_price_per_kwh is None else s.max_price_per_kwh for s in case.sessions],
         dtype=np.float64,
     )
-    mean = (eur * inside).sum(axis=1) / np.maximum(inside.sum(axis=1), TOLERANCE_KW)
+    mean = (eur * inside).sum(axis=1) / np.maximum(windows.stay_h, TOLERANCE_KW)
     worth = np.where(np.isfinite(asked), asked, mean)[:, None] + 1e-9
-    fits = (eur <= worth) & (inside > 0)
+    fits = (eur <= worth) & is_there
     dearest = np.where(fits, cost, -np.inf).max(axis=1, initial=-np.inf)
-    refused = np.where((eur > worth) & (inside > 0), cost, np.inf).min(axis=1, initial=np.inf)
+    refused = np.where(is_there & ~fits, cost, np.inf).min(axis=1, initial=np.inf)
     return cost, np.minimum(dearest + 1e-7, refused - 1e-7)
 
 
 def front_load(price: Floats) -> float:
     """Return what a whole horizon's delay costs, EUR per kWh: less than any price step."""
-    steps = np.diff(np.sort(np.round(price, 9)))
+    prices = np.sort(np.round(price, 9))
+    steps = prices[1:] - prices[:-1]
     smallest = float(np.where(steps > 0, steps, 1.0).min(initial=1.0))
     return min(1e-4, 0.25 * smallest)
 

@@ -23,6 +23,12 @@ class Levels:
     step_kw: Floats
     listed: Floats
     has_list: NDArray[np.bool_]
+    is_coarse: NDArray[np.bool_]
+    """Which cars cannot be told just any power, (N,)."""
+    smallest_kw: Floats
+    """How far at least two levels of each car are apart, (N,); 0 where it takes any power."""
+    highest: NDArray[np.int64]
+    """Where each car's highest level is in all of `listed`, (N,)."""
     shift_kw: Floats
     """What is added to each car's powers, (N,), so that one search finds the levels of all."""
     shifted: Floats
@@ -58,28 +64,22 @@ class Levels:
 
     @classmethod
     def _of(cls, step_kw: Floats, listed: Floats, has_list: NDArray[np.bool_]) -> "Levels":
-        shift_kw = np.arange(len(listed), dtype=np.float64) * (listed.max(initial=0.0) + 1.0)
+        cars, most = listed.shape
+        shift_kw = np.arange(cars, dtype=np.float64) * (listed.max(initial=0.0) + 1.0)
+        gaps = listed[:, 1:] - listed[:, :-1]
+        gaps = np.where(gaps > _EPSILON, gaps, np.inf).min(axis=1, initial=np.inf)
         return cls(
             step_kw=step_kw,
             listed=listed,
             has_list=has_list,
+            is_coarse=has_list | (step_kw > 0),
+            smallest_kw=np.where(has_list, gaps, step_kw),
+            highest=np.arange(most - 1, cars * most, most),
             shift_kw=shift_kw,
             shifted=(listed + shift_kw[:, None]).ravel(),
             has_steps=bool(step_kw.any()),
             is_listed=bool(has_list.all()) and listed.shape[1] > 1,
         )
-
-    @property
-    def smallest_kw(self) -> Floats:
-        """How far at least two levels of each car are apart, (N,); 0 where it takes any power."""
-        gaps = np.diff(self.listed, axis=1)
-        gaps = np.where(gaps > _EPSILON, gaps, np.inf).min(axis=1, initial=np.inf)
-        return np.where(self.has_list, gaps, self.step_kw)
-
-    @property
-    def is_coarse(self) -> NDArray[np.bool_]:
-        """Which cars cannot be told just any power, (N,)."""
-        return self.has_list | (self.step_kw > 0)
 
     def floor(self, car: int, kw: Floats) -> Floats:
         """Return the highest levels of `car` that are at most `kw`."""
@@ -111,12 +111,11 @@ class Levels:
 
     def above_each(self, kw: Floats) -> Floats:
         """Return for each car the next of its levels above its `kw`, (N,); the highest stays."""
-        found = kw if self.is_listed else self.floor_each(kw) + self.step_kw
-        if self.listed.shape[1] > 1:
-            cars, most = self.listed.shape
-            last = np.arange(most - 1, cars * most, most)
-            at = np.minimum(self._at_most(kw) + 1, last)
-            found = np.where(self.has_list, self.listed.ravel()[at], found)
+        if self.listed.shape[1] == 1:
+            return np.asarray(self.floor_each(kw) + self.step_kw, dtype=np.float64)
+        found = self.listed.ravel()[np.minimum(self._at_most(kw) + 1, self.highest)]
+        if not self.is_listed:
+            found = np.where(self.has_list, found, self.floor_each(kw) + self.step_kw)
         return np.asarray(found, dtype=np.float64)
 
     def _at_most(self, kw: Floats) -> NDArray[np.int64]:

@@ -305,27 +305,25 @@ def _loads(case: PlanningCase, circuit: Circuit, rows: _Rows) -> tuple[Floats, l
 
 def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Floats) -> None:
     """Add the sides of a polygon inside the circle that bounds a sum of phasors."""
-    if not row.terms:
-        return
-    ids, parts, turned = zip(*map(_TERM, row.terms), strict=True)
-    cars = np.array([index.get(name, -1) for name in ids])
-    factors, angles = np.array(parts, dtype=np.float64), np.array(turned, dtype=np.float64)
-    counts = (factors != 0) & (cars >= 0)
-    cars, factors, angles = cars[counts], factors[counts], angles[counts]
-    if not len(cars):
+    terms = [
+        (index[name], abs(factor), angle + 180.0 if factor < 0 else angle)
+        for name, factor, angle in map(_TERM, row.terms)
+        if factor != 0 and name in index
+    ]
+    if not terms:
         return
     # A current that is subtracted is one that flows at the opposite angle.
-    each = np.where(factors < 0, angles + 180.0, angles).tolist()
-    place = {angle: at for at, angle in enumerate(dict.fromkeys(each))}
+    cars, factors, angles = zip(*terms, strict=True)
+    place = {angle: at for at, angle in enumerate(dict.fromkeys(angles))}
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
     shares, reach = _polygon(tuple(place))
-    along = reach[:, list(map(place.__getitem__, each))] * np.abs(factors)
-    use = np.zeros((len(shares), len(per_a)))
-    if len(set(cars.tolist())) == len(cars):
-        use[:, cars] = along
+    along = reach[:, list(map(place.__getitem__, angles))] * np.array(factors, dtype=np.float64)
+    use, at = np.zeros((len(shares), len(per_a))), list(cars)
+    if len(set(at)) == len(at):
+        use[:, at] = along
     else:
-        np.add.at(use.T, cars, along.T)
+        np.add.at(use.T, at, along.T)
     rows.add_sides(row.row_id, shares * limit, shares * load, use * per_a)
 
 

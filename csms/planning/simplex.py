@@ -85,7 +85,9 @@ class LinearProgram:
         if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = highs.getSolution()
-        return np.asarray(solution.col_value), np.asarray(solution.row_dual)
+        # They are lists of as many numbers as the program has columns and rows.
+        values = np.fromiter(solution.col_value, np.float64, columns)
+        return values, np.fromiter(solution.row_dual, np.float64, len(self.row_upper))
 
 
 def needed(rows: Floats, upper: Floats) -> Flags:
