@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,22 @@ from csms.core.model import (
     Vehicle,
 )
 from csms.demo_result import result
+from csms.demo_site import (
+    AS_DATE,
+    BUILDING_KW,
+    DATA,
+    HEARTBEAT_S,
+    LIMIT_KW,
+    REAL_DAY,
+    SHIFT_H,
+    SITE,
+    scenario_text,
+    settings,
+)
 from csms.opening import open_store, tenant_keys
 from csms.service.enrolment import Enrolment, StationRegistration
 from csms.service.ids import new_id
-from csms.settings import (
-    ApiSettings,
-    ForecastSettings,
-    GatewaySettings,
-    Settings,
-    StoreSettings,
-    TelemetrySettings,
-)
-from csms.settings_sites import SiteSettings
+from csms.settings import Settings
 from csms.store import sessions
 from csms.store.statements import Tx
 from csms.telemetry import set_up_logging
@@ -57,78 +61,12 @@ from csms.tools import add_api_token
 from simulators import realday
 from simulators.scenario import Scenario, load
 
-SITE = "depot"
-DATA = "workplace_us"
-REAL_DAY = date(2015, 10, 1)
-AS_DATE = date(2024, 9, 19)
-SHIFT_H = -6
-"""From US Eastern to Danish time: cars arrive at the same time of the clock, not of the world."""
 MOVED = timedelta(days=(AS_DATE - REAL_DAY).days, hours=SHIFT_H)
 HISTORY = timedelta(weeks=8)
-LIMIT_KW = 44.0
-BUILDING_KW = 4.0
 ONCE_SPEED = 300.0
 LIVE_SPEED = 60.0
 BEFORE_REAL_S = 4.0
 """Machine seconds between the start and the first arrival: the stations connect and boot."""
-SAMPLE_S = 300
-HEARTBEAT_S = 1800
-"""Stations are told so too: by a shorter interval they would be taken for silent."""
-
-
-def scenario_text(*, password: str, speed: float, limit_kw: float) -> str:
-    """Return the scenario: twelve stations of three makes, half of each version, 24 EVSEs."""
-    return f"""
-[run]
-name = "depot demo"
-seed = 1
-speed = {speed}
-sample_interval_s = {SAMPLE_S}
-heartbeat_s = {HEARTBEAT_S}
-
-[site]
-limit_kw = {limit_kw - BUILDING_KW}
-
-[dialects.watts]
-rate_units = ["W"]
-max_periods = 12
-
-[dialects.coarse]
-whole_amperes = true
-max_periods = 16
-
-[[stations]]
-id = "DEPOT-{{n:02}}"
-count = 8
-version = "mixed"
-evses = 2
-max_kw = 22.08
-password = "{password}"
-
-[[stations]]
-id = "COARSE-{{n:02}}"
-count = 2
-version = "mixed"
-evses = 2
-max_kw = 11.04
-dialect = "coarse"
-password = "{password}"
-
-[[stations]]
-id = "WATTS-{{n:02}}"
-count = 2
-version = "mixed"
-evses = 2
-max_kw = 22.08
-dialect = "watts"
-password = "{password}"
-
-[real_day]
-file = "{DATA}"
-date = {REAL_DAY}
-as_date = {AS_DATE}
-shift_h = {SHIFT_H}
-"""
 
 
 @dataclass(slots=True)
@@ -151,36 +89,6 @@ class Demo:
     def stays(self) -> Path:
         """Where the simulators write what each car got."""
         return self.folder / "stays.json"
-
-
-def _settings(folder: Path, *, port: int, ocpp_port: int, limit_kw: float) -> Settings:
-    return Settings(
-        site={
-            SITE: SiteSettings(
-                name="Demo depot",
-                time_zone="Europe/Copenhagen",
-                limit_kw=limit_kw,
-                base_load_kw=BUILDING_KW,
-                tariff="dk1",
-                carbon="dk1",
-            )
-        },
-        tariff={
-            "dk1": {
-                "type": "file",
-                "dataset": "dk1_prices_2024",
-                # What an end customer pays on top of the market: grid tariff and levies, flat.
-                "add_eur_per_kwh": 0.12,
-                "vat_share": 0.0,
-            }
-        },
-        carbon={"dk1": {"type": "file", "dataset": "dk1_co2_2024"}},
-        store=StoreSettings(url=f"sqlite:///{folder / 'tasco.sqlite3'}"),
-        gateway=GatewaySettings(port=ocpp_port),
-        api=ApiSettings(port=port, demo=True),
-        forecast=ForecastSettings(),
-        telemetry=TelemetrySettings(level="warning"),
-    )
 
 
 async def run_demo(
@@ -236,7 +144,7 @@ def _prepared(folder: Path, *, speed: float, port: int, ocpp_port: int, limit_kw
         folder=folder,
         scenario=scenario,
         scenario_path=path,
-        settings=_settings(folder, port=port, ocpp_port=ocpp_port, limit_kw=limit_kw),
+        settings=settings(folder, port=port, ocpp_port=ocpp_port, limit_kw=limit_kw),
         password=password,
     )
 
@@ -246,12 +154,11 @@ def _prepared(folder: Path, *, speed: float, port: int, ocpp_port: int, limit_kw
 
 async def _enrol(demo: Demo) -> None:
     """Register stations, drivers and cars, and import the weeks before as history."""
-    settings = demo.settings
-    store = await open_store(settings)
+    store = await open_store(demo.settings)
     try:
         enrolment = Enrolment(
             store=store,
-            keys=tenant_keys(settings.identity, settings.store.url),
+            keys=tenant_keys(demo.settings.identity, demo.settings.store.url),
             clock=Clock(start=demo.scenario.start),
         )
         await _enrol_stations(demo, enrolment)

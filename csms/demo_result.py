@@ -13,7 +13,8 @@ from csms.assembly import System
 from csms.core.commands import Outcome
 from csms.core.model import CarbonIntensity, Price, Session
 from csms.core.plan import PlanningCase, PlanningSession
-from csms.core.units import slot_start
+from csms.core.units import each_phase, slot_start
+from csms.core.wiring import CircuitSetup
 from csms.planning.planner import plan
 from csms.store import commands, energy, plans, series, sessions
 from csms.store.sessions import StoredEvent, events_of
@@ -65,7 +66,8 @@ async def result(
             for s in found.sessions
         ],
     )
-    limit_kw = system.settings.site[site_id].limit_kw
+    site = system.settings.site[site_id]
+    limit_kw = site.limit_kw
     return {
         "sessions": len(found.sessions),
         "by_version": dict(Counter(str(s.version) for s in found.sessions)),
@@ -79,6 +81,11 @@ async def result(
         "limit_kw": limit_kw,
         "limit_violations_s": summary.get("limit_violations_s"),
         "limit_violations": summary.get("limit_violations"),
+        "circuit_limits_a": {c.circuit_id: list(each_phase(c.limit_a)) for c in site.setups()},
+        "circuit_peaks_a": {
+            c.circuit_id: _peaks_a(c, summary.get("circuit_peaks_a", {})) for c in site.setups()
+        },
+        "circuit_violations_s": summary.get("circuit_violations_s"),
         "cost_eur": round(_valued(by_quarter, found.prices), 2),
         "cost_uncontrolled_eur": round(_valued(at_once, found.prices), 2),
         "peak_uncontrolled_kw": round(max(at_once.values(), default=0.0) * 4 + building_kw, 3),
@@ -96,6 +103,13 @@ async def result(
         "records_changed": len(verdict.changed),
         "errors": summary.get("errors"),
     }
+
+
+def _peaks_a(setup: CircuitSetup, metered: Mapping[str, Sequence[float]]) -> list[float]:
+    """Return the highest currents of a circuit in L1 to L3, what draws beside stations included."""
+    cars_a = metered.get(setup.circuit_id, (0.0,) * 3)
+    loads_a = each_phase(setup.load_a or (0.0,))
+    return [round(a + load_a, 3) for a, load_a in zip(cars_a, loads_a, strict=True)]
 
 
 class _Stored:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -316,11 +316,17 @@ class Fleet:
 
 
 def _judged(found: list[CircuitCourse]) -> dict[str, Any]:
+    """Return each circuit's highest currents in L1, L2 and L3, and the seconds above its limits."""
     if not found:
         return {}
+    peaks_a: defaultdict[str, list[float]] = defaultdict(list)
+    above_s: defaultdict[str, float] = defaultdict(float)
+    for course in found:
+        peaks_a[course.circuit_id].append(round(course.peak_a, 3))
+        above_s[course.circuit_id] += course.seconds_above
     return {
-        "circuit_violations_s": round(sum(c.seconds_above for c in found), 3),
-        "circuit_peaks_a": {f"{c.circuit_id} {c.phase}": round(c.peak_a, 3) for c in found},
+        "circuit_peaks_a": dict(peaks_a),
+        "circuit_violations_s": {name: round(s, 3) for name, s in above_s.items()},
     }
 
 

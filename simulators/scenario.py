@@ -8,8 +8,9 @@
     [[circuits]]      id, parent, limit_a (one or three; judged like the site's limit), evses (ids
                       or patterns of stations, "TWIN-1/2")
     [[stations]]      id ("CP{n:02}" with count), count, version ("1.6", "2.0.1", "2.1" or "mixed"),
-                      evses, max_kw, phases, rotation ("RST": the site's phases behind its own),
-                      current_type ("AC", "DC"), dialect, faults, password
+                      evses, max_kw, phases, rotation ("RST": the site's phases behind its own;
+                      or a list, for one station after the other), current_type ("AC", "DC"),
+                      dialect, faults, password
     [[vehicles]]      id and fields of simulators.battery.Vehicle
     [[drivers]]       token, kind, vehicle, trips = [{at, distance_km}]
     [[arrivals]]      driver, at, until, soc, energy_kwh, station, evse. Without `until` the stay
@@ -279,25 +280,17 @@ def _stations(
         if count > 1 and "{" not in pattern:
             raise section.error("id", 'a pattern with {n}, such as "CP{n:02}"')
         wanted = version or section.choice("version", "1.6", VERSIONS)
-        evses = tuple(
-            section.built(
-                EvseSpec,
-                {
-                    k: section.table[k]
-                    for k in ("max_kw", "phases", "rotation", "current_type")
-                    if k in section.table
-                },
-                evse_id=i + 1,
-                voltage_v=voltage_v,
-            )
-            for i in range(int(section.number("evses", 1, least=1)))
-        )
+        rotations = section.table.get("rotation", "RST")
+        if not isinstance(rotations, list):
+            rotations = [rotations]
+        elif not rotations:
+            raise section.error("rotation", 'text such as "RST", or a list of such')
         for i in range(count):
             found.append(
                 StationSpec(
                     station_id=_numbered(section, pattern, i + 1),
                     version=("1.6", "2.0.1")[i % 2] if wanted == "mixed" else wanted,
-                    evses=evses,
+                    evses=_evses(section, rotations[i % len(rotations)], voltage_v),
                     dialect=dialects[section.choice("dialect", "", list(dialects))],
                     faults=faults[section.choice("faults", "", list(faults))],
                     password=section.text("password") if "password" in section.table else None,
@@ -310,6 +303,14 @@ def _stations(
         if ids.count(station_id) > 1:
             raise ScenarioError(f"[stations] id is {station_id!r} twice; ids must differ")
     return found
+
+
+def _evses(section: _Section, rotation: Any, voltage_v: float) -> tuple[EvseSpec, ...]:
+    told = {k: section.table[k] for k in ("max_kw", "phases", "current_type") if k in section.table}
+    return tuple(
+        section.built(EvseSpec, told, evse_id=i + 1, rotation=rotation, voltage_v=voltage_v)
+        for i in range(int(section.number("evses", 1, least=1)))
+    )
 
 
 def _circuits(tables: Mapping[str, Any]) -> tuple[JudgedCircuit, ...]:

@@ -34,6 +34,14 @@ speed = 6000
 sample_interval_s = 300
 [site]
 limit_kw = 20
+[[circuits]]
+id = "low"
+limit_a = 8
+evses = ["S1", "S2"]
+[[circuits]]
+id = "high"
+limit_a = 63
+evses = ["S[34]"]
 [[stations]]
 id = "S{n}"
 count = 4
@@ -139,6 +147,8 @@ def test_a_packaged_scenario_can_be_loaded(name: str) -> None:
         ('driver = "ANNA"', 'driver = "X"', r"driver is 'X'; it must be one of ANNA"),
         ("stay_hours = [1, 2]", "stay_hours = 3", r"stay_hours is 3; it must be two numbers"),
         ("[site]", "[sight]", r"sight is unknown; permitted: arrivals"),
+        ("count = 4", "rotation = []", r"rotation is \[\]; it must be text such as"),
+        ("count = 4", 'rotation = ["RSX"]', r"rotation is 'RSX'; it must be R, S, T or all three"),
         ('id = "S{n}"', 'id = "S{x}"', r"id is 'S\{x\}'; it must be"),
         ('id = "S{n}"', 'id = "S"', r"id is 'S'; it must be a pattern with \{n\}"),
     ],
@@ -148,6 +158,12 @@ def test_a_bad_scenario_names_key_value_and_what_is_permitted(
 ) -> None:
     with pytest.raises(ScenarioError, match=message):
         small(SMALL.replace(old, new, 1))
+
+
+def test_rotations_are_given_to_one_station_after_the_other() -> None:
+    listed = SMALL.replace("count = 4", 'count = 4\nrotation = ["RST", "STR", "TRS"]')
+    found = [s.evses[0].rotation for s in small(listed).stations]
+    assert found == ["RST", "STR", "TRS", "RST"]
 
 
 def test_a_need_is_the_trip_with_a_fifth_more_less_what_is_held() -> None:
@@ -178,6 +194,13 @@ async def test_a_scenario_runs_whole_and_its_figures_agree(tmp_path: Path) -> No
     course = fleet.course()
     assert energy_wh(course) / 1000 == pytest.approx(summary["energy_kwh"], abs=0.01)
     assert summary["limit_violations_s"] == pytest.approx(seconds_above(course, 20_000), abs=0.01)
+    above_s = sum(c.seconds_above for c in fleet.currents())
+    assert summary["circuit_violations_s"]["low"] == pytest.approx(above_s, abs=0.01)
+    assert above_s > 60
+    assert summary["circuit_violations_s"]["high"] == 0
+    # Each of two cars takes at most the 7 kW that it was told, evenly from three phases.
+    assert 8 < max(summary["circuit_peaks_a"]["low"]) < 21
+    assert len(summary["circuit_peaks_a"]["high"]) == 3
     assert all(s["status"] == "Accepted" for s in fleet.stays())
     assert len(os.listdir(tmp_path)) == 4
     assert any("charging" in line for line in lines)
