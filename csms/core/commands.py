@@ -1,9 +1,11 @@
 """What we ask of stations, and what comes of it: plain values, whatever the version."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from csms.core.device import Fact
 from csms.core.model import (
@@ -261,3 +263,11 @@ class RawCall(Command):
     action: str
     payload_json: str
     version: OcppVersion | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """Return what it says; nothing where it is no JSON object, which no station is sent."""
+        try:
+            found = json.loads(self.payload_json)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}

@@ -28,7 +28,7 @@ class DisplayMessages:
     def asked(self, tx: Tx, command: Command, *, at: datetime) -> None:
         """Remember a request for all messages: its report replaces what is known."""
         if isinstance(command, RawCall) and command.action == "GetDisplayMessages":
-            payload = json.loads(command.payload_json)
+            payload = command.payload()
             if not any(name in payload for name in _FILTERS) and "requestId" in payload:
                 self._whole[command.station_id, payload["requestId"]] = False
 
@@ -36,7 +36,7 @@ class DisplayMessages:
         """Keep what the station made of a message."""
         if not isinstance(command, RawCall):
             return
-        payload = json.loads(command.payload_json)
+        payload = command.payload()
         if command.action == "SetDisplayMessage" and result.is_accepted:
             _keep(tx, command.station_id, payload["message"], at)
         elif command.action == "ClearDisplayMessage" and result.status in ("Accepted", "Unknown"):

@@ -10,7 +10,6 @@ it either one works; once the station has accepted it, the old one is dead.
 
 import asyncio
 import hmac
-import json
 import os
 import re
 import secrets
@@ -147,11 +146,7 @@ def password_in(command: Command) -> str | None:
         return given.get(_KEY_16) or given.get(_VARIABLE)
     if not isinstance(command, RawCall) or command.action not in _CARRIERS:
         return None
-    try:
-        payload = json.loads(command.payload_json)
-    except ValueError:
-        return None
-    found = _CARRIERS[command.action](payload) if isinstance(payload, dict) else None
+    found = _CARRIERS[command.action](command.payload())
     return found if isinstance(found, str) and found != MASK else None
 
 
@@ -200,14 +195,14 @@ def profile_in(command: Command) -> int | None:
         "ChangeConfiguration",
         "SetNetworkProfile",
     ):
+        payload = command.payload()
         try:
-            payload = json.loads(command.payload_json)
             value = (
                 payload["connectionData"]["securityProfile"]
                 if command.action == "SetNetworkProfile"
                 else payload["value"] * (payload["key"].casefold() == "securityprofile")
             )
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError):
             return None
     else:
         return None

@@ -5,7 +5,6 @@ K22). Were the others lowered only when it says so, the site would exceed its li
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -61,7 +60,7 @@ class Priority:
     async def _mark(self, command: Command, *, is_on: bool) -> Session | None:
         """Keep whether a transaction has priority; None where the command is not about that."""
         assert isinstance(command, RawCall)
-        payload = json.loads(command.payload_json)
+        payload = command.payload()
         if payload.get("activate") is not True or not self.devices.automation:
             return None
 

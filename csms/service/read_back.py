@@ -9,7 +9,6 @@ whether a car is controlled (csms.planning.learning), so mending ends after two 
 
 import asyncio
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -425,10 +424,7 @@ def _cleared_id(command: Command) -> int | None:
     if isinstance(command, ClearSchedule):
         return command.profile_id
     if isinstance(command, RawCall) and command.action == "ClearChargingProfile":
-        try:
-            payload = json.loads(command.payload_json)
-        except ValueError:
-            return None
+        payload = command.payload()
         return integer(payload.get("id", payload.get("chargingProfileId")))
     return None
 

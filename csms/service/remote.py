@@ -1,8 +1,6 @@
 """Remote starts: on record with the command, tied to the session that answers it."""
 
-import json
 from datetime import datetime
-from typing import Any
 
 from csms.clock import Clock
 from csms.core.commands import (
@@ -61,10 +59,7 @@ class RemoteStarts:
 
 
 def _add_raw(tx: Tx, command: RawCall, *, at: datetime) -> None:
-    try:
-        payload: dict[str, Any] = json.loads(command.payload_json)
-    except ValueError:
-        return
+    payload = command.payload()
     token = payload.get("idTag", payload.get("idToken"))
     value = token.get("idToken") if isinstance(token, dict) else token
     evse_id = integer(payload.get("connectorId", payload.get("evseId", 0)))

@@ -4,7 +4,6 @@ Statuses come late, twice, out of order and for ids nobody gave; a job only ever
 end. A status without an id (1.6 has none) belongs to the newest open job of its kind.
 """
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -71,7 +70,7 @@ def _named(command: RawCall) -> tuple[Kind, int | None] | None:
     kind = _KIND_OF.get(command.action)
     if kind is None:
         return None
-    payload = json.loads(command.payload_json)
+    payload = command.payload()
     wire_id = integer(payload.get("requestId"))
     if wire_id is not None:
         return kind, wire_id

@@ -124,7 +124,7 @@ class Reservations:
         """Keep a reservation that is about to be asked for."""
         if not isinstance(command, RawCall) or command.action != "ReserveNow":
             return
-        found = _asked_for(command.station_id, json.loads(command.payload_json), at)
+        found = _asked_for(command.station_id, command.payload(), at)
         if found is not None:
             reservations.keep(tx, found)
 
@@ -134,7 +134,7 @@ class Reservations:
             return
         if command.action not in ("ReserveNow", "CancelReservation"):
             return
-        payload = json.loads(command.payload_json)
+        payload = command.payload()
         number = integer(payload.get("reservationId", payload.get("id")))
         found = None if number is None else reservations.find(tx, command.station_id, number)
         if found is None or result.outcome is Outcome.SENT:

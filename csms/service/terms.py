@@ -194,7 +194,7 @@ class TermsDesk:
         if not isinstance(command, RawCall):
             return
         if command.action in ("SetDefaultTariff", "ChangeTransactionTariff"):
-            given = _object(json.loads(command.payload_json).get("tariff"))
+            given = _object(command.payload().get("tariff"))
             if isinstance(given.get("tariffId"), str):
                 stored.keep_tariff(tx, given, at=at)
 
@@ -206,7 +206,7 @@ class TermsDesk:
             return
         if command.action not in ("NotifyAllowedEnergyTransfer", "ChangeTransactionTariff"):
             return
-        payload = json.loads(command.payload_json)
+        payload = command.payload()
         session = sessions.by_transaction(tx, command.station_id, str(payload["transactionId"]))
         if session is None:
             return

@@ -5,7 +5,6 @@ asked, unless its time is over or it was taken back. A charging profile never wa
 the station is back the plan behind it is old (architecture.md 4).
 """
 
-import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -146,7 +145,7 @@ def check_wait(command: RawCall, wait: timedelta) -> None:
             f"expires_s is {wait.total_seconds():g}; it must be above 0 and at most "
             f"{MAX_WAIT.total_seconds():g}"
         )
-    payload = json.loads(command.payload_json)
+    payload = command.payload()
     if holds_secret(command.payload_json):
         raise InvalidInput(
             f"{command.action} with a password cannot wait: it would have to be kept in clear"
