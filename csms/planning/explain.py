@@ -4,8 +4,9 @@ The cost of a plan is the cars' energy plus what they add to the demand charge; 
 building alone would reach is not theirs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,17 @@ WORTH_EUR = 1e-4
 """A limit that is worth less than this to the cars does not count as binding."""
 
 
+class _Shortfall(NamedTuple):
+    """Why a car misses some of its need, which limit binds, and what would help."""
+
+    reason: str = ""
+    limit: str = ""
+    ways_out: tuple[str, ...] = ()
+
+
+_NOTHING_MISSED = _Shortfall()
+
+
 def explained(
     grid: Grid,
     power_kw: Floats,
@@ -35,7 +47,9 @@ def explained(
     Without `with_reasons`, slots have none, shortfalls no way out, and no limit is said to bind.
     """
     case = grid.case
-    rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
+    rows = power_kw
+    if grid.is_fixed.any():
+        rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
     none = np.zeros(grid.room.shape, dtype=np.bool_)
     energy = rows * grid.inside_h
     given_kwh = np.cumsum(energy, axis=1)
@@ -46,20 +60,27 @@ def explained(
     costs, emitted = energy @ price, energy @ co2
     bound = np.zeros(len(rows), dtype=np.bool_)
     if is_bound.any():
-        touched = (grid.use > 0).T.astype(np.float64) @ held
-        bound = np.any((touched > 0) & (grid.inside_h > 0), axis=1)
+        held_h = grid.inside_h @ held.T.astype(np.float64)
+        bound = np.any((held_h > 0) & (grid.use.T > 0), axis=1)
     hours = _Hours.of(grid, rows)
-    missing = _missing(grid, energy)
+    done = energy.sum(axis=1)
+    missing = _missing(grid, done).tolist()
     finishes = _finishes(grid, rows, energy, given_kwh)
     word = _Words(grid, hours)
+    shortfalls = [
+        _Shortfall(word.why_short(i)) if kwh else _NOTHING_MISSED for i, kwh in enumerate(missing)
+    ]
+    if with_reasons and any(missing):
+        _add_ways_out(shortfalls, missing, Scarcity(grid, power_kw, held, limit_value))
     given = zip(
         case.sessions,
         rows.tolist(),
-        energy.sum(axis=1).tolist(),
+        done.tolist(),
         costs.tolist(),
         emitted.tolist(),
         bound.tolist(),
-        missing.tolist(),
+        missing,
+        shortfalls,
         finishes,
         why,
         strict=True,
@@ -69,18 +90,20 @@ def explained(
             session_id=session.session_id,
             power_kw=tuple(row),
             shortfall_kwh=short,
-            shortfall_reason=word.why_short(i) if short else "",
+            shortfall_reason=lack.reason,
+            shortfall_limit=lack.limit,
+            ways_out=lack.ways_out,
             finishes_at=ready_at,
-            energy_kwh=done,
+            energy_kwh=kwh,
             cost_eur=cost,
             co2_kg=kg,
-            reason=word.of(i, is_on=done > 0, missing=short, bound=is_held),
+            reason=word.of(i, is_on=kwh > 0, missing=short, bound=is_held),
             why=own,
         )
-        for i, (session, row, done, cost, kg, is_held, short, ready_at, own) in enumerate(given)
+        for i, (session, row, kwh, cost, kg, is_held, short, lack, ready_at, own) in enumerate(
+            given
+        )
     )
-    if with_reasons:
-        sessions = _with_ways_out(grid, sessions, power_kw, held, limit_value)
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
     added = max(peak - grid.billed_peak_kw, 0.0) * grid.demand_charge
     return Plan(
@@ -118,30 +141,20 @@ def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     return tuple(found)
 
 
-def _with_ways_out(
-    grid: Grid, rows: tuple[PlannedSession, ...], power: Floats, held: Flags, value: Floats
-) -> tuple[PlannedSession, ...]:
-    """Return the rows, those with a shortfall saying which limit binds and what would help."""
-    missing = np.array([row.shortfall_kwh for row in rows])
-    if not missing.any():
-        return rows
-    found = list(rows)
-    scarcity = Scarcity(grid, power, held, value)
-    for n, i in enumerate(np.argsort(-missing, kind="stable").tolist()):
-        if not missing[i] or n >= MOST_CARS:
+def _add_ways_out(found: list[_Shortfall], missing: list[float], scarcity: Scarcity) -> None:
+    """Say of the largest shortfalls, in place, which limit binds and what would help."""
+    limits, rows = scarcity.grid.limits, scarcity.grid.rows.tolist()
+    worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)
+    for i in worst[:MOST_CARS]:
+        if not missing[i]:
             break
-        row, reason, limit = None, rows[i].shortfall_reason, ""
+        row, reason, limit = None, found[i].reason, ""
         if reason == "site limit":
             row = scarcity.binding_row(i)
-            limit = grid.limits.label(int(grid.rows[row or 0]))
-            reason = "circuit limit" if row and grid.limits.circuit[grid.rows[row]] else reason
-        found[i] = replace(
-            rows[i],
-            shortfall_reason=reason,
-            shortfall_limit=limit,
-            ways_out=ways_out(scarcity, i, missing_kwh=float(missing[i]), row=row),
-        )
-    return tuple(found)
+            limit = limits.label(rows[row or 0])
+            reason = "circuit limit" if row and limits.circuit[rows[row]] else reason
+        ways = ways_out(scarcity, i, missing_kwh=missing[i], row=row)
+        found[i] = _Shortfall(reason, limit, ways)
 
 
 def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
@@ -212,9 +225,9 @@ class _Hours:
         )
 
 
-def _missing(grid: Grid, energy: Floats) -> Floats:
-    """Return what each car will lack at its departure, (N,) kWh."""
-    missing = np.maximum(grid.required_kwh - energy.sum(axis=1), 0.0)
+def _missing(grid: Grid, given_kwh: Floats) -> Floats:
+    """Return what each car will lack at its departure, (N,) kWh, `given_kwh` (N,) being planned."""
+    missing = np.maximum(grid.required_kwh - given_kwh, 0.0)
     # What a car can still get after the horizon is not missed yet.
     missing = np.maximum(missing - grid.later_kwh, 0.0)
     missing = np.where(grid.is_overdue, grid.required_kwh, missing)

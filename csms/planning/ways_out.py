@@ -1,7 +1,7 @@
 """What a need that cannot be met fails by, and what would help: the cheapest way first."""
 
 from bisect import bisect_right
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 
 import numpy as np
@@ -13,6 +13,7 @@ MOST_CARS = 20
 """For so many cars of a plan ways are worked out, the largest shortfalls first."""
 LATER = timedelta(hours=12)
 STEP = timedelta(minutes=5)
+_LATER_S, _STEP_S = LATER.total_seconds(), STEP.total_seconds()
 
 
 class Scarcity:
@@ -27,6 +28,7 @@ class Scarcity:
         self._room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
         self._worth: dict[int, Floats] = {}
         self._spare: dict[int, Floats] = {}
+        self.edges_s = list(map(datetime.timestamp, grid.case.edges_at))
 
     def spare(self, i: int) -> Floats:
         """Return what the limits leave to car `i`, (K,)."""
@@ -44,8 +46,9 @@ class Scarcity:
             worth = (self._value * use + 1e-6) * grid.hours
             self._worth[kind] = np.where((use > 0) & self._held, worth, 0.0)
         could = (grid.inside_h[i] > 0) & (grid.cap_kw[i] - self.power[i] > 1e-6)
-        worth = self._worth[kind] @ could
-        return int(np.argmax(worth)) if worth.any() else None
+        sums: list[float] = (self._worth[kind] @ could.astype(np.float64)).tolist()
+        most = max(sums)
+        return sums.index(most) if most else None
 
 
 def ways_out(scarcity: Scarcity, i: int, *, missing_kwh: float, row: int | None) -> tuple[str, ...]:
@@ -55,9 +58,9 @@ def ways_out(scarcity: Scarcity, i: int, *, missing_kwh: float, row: int | None)
     if grid.is_fixed[i] or session.max_kw <= 0 or session.max_kw < session.min_kw:
         return (f"need {missing_kwh:.1f} kWh less",)
     found = []
-    later = _later(grid, i, missing_kwh, scarcity.spare(i))
-    if later is not None:
-        found.append(f"leave {_minutes(later)} later")
+    later_s = _later_s(scarcity, i, missing_kwh)
+    if later_s is not None:
+        found.append(f"leave {_minutes(later_s)} later")
     if row is not None:
         more_kw = _more(grid, i, power[i], missing_kwh)
         if more_kw is not None:
@@ -73,33 +76,32 @@ def _up(value: float) -> str:
     return f"{ceil(value * 10 - 1e-9) / 10:g}"
 
 
-def _minutes(later: timedelta) -> str:
-    minutes = int(later / timedelta(minutes=1))
+def _minutes(later_s: int) -> str:
+    minutes = later_s // 60
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
-def _later(grid: Grid, i: int, missing_kwh: float, spare: Floats) -> timedelta | None:
-    """Return how much longer the car would have to stay for what is free then, None if too long.
-
-    `spare` (K,) is what the limits leave to it.
-    """
+def _later_s(scarcity: Scarcity, i: int, missing_kwh: float) -> int | None:
+    """Return how much longer the car would have to stay for what is free then, None if too long."""
+    grid, edges_s = scarcity.grid, scarcity.edges_s
     session, case = grid.case.sessions[i], grid.case
-    departs = max(session.departs_at, case.now_at)
-    guard, least = float(grid.guard_kw[i]), float(grid.least_kw[i])
+    departs_s = max(session.departs_at, case.now_at).timestamp()
+    first = max(bisect_right(edges_s, departs_s) - 1, 0)
+    spare, guard = scarcity.spare(i)[first:], float(grid.guard_kw[i])
     free: list[float] = np.minimum(spare + guard, session.max_kw).tolist()
-    edges, left, enough = case.edges_at, missing_kwh, max(least, 1e-6)
-    for k in range(max(bisect_right(edges, departs) - 1, 0), case.slots):
-        start = max(edges[k], departs)
-        if start - departs > LATER:
+    left, enough = missing_kwh, max(float(grid.least_kw[i]), 1e-6)
+    for start_s, end_s, kw in zip(edges_s[first:], edges_s[first + 1 :], free, strict=False):
+        start_s = max(start_s, departs_s)
+        if start_s - departs_s > _LATER_S:
             return None
-        if free[k] < enough:
+        if kw < enough:
             continue
-        hours = (edges[k + 1] - start) / timedelta(hours=1)
-        if free[k] * hours >= left - 1e-9:
-            until = start + timedelta(hours=left / free[k])
-            later = ceil((until - departs) / STEP - 1e-6) * STEP
-            return later if later <= LATER else None
-        left -= free[k] * hours
+        kwh = kw * (end_s - start_s) / 3600.0
+        if kwh >= left - 1e-9:
+            until_s = start_s + left / kw * 3600.0
+            later_s = ceil((until_s - departs_s) / _STEP_S - 1e-6) * int(_STEP_S)
+            return later_s if later_s <= _LATER_S else None
+        left -= kwh
     return None
 
 
@@ -112,13 +114,13 @@ def _more(grid: Grid, i: int, row: Floats, missing_kwh: float) -> float | None:
     headroom = np.where(hours > 0, np.maximum(grid.cap_kw[i] - row, 0.0), 0.0)
     if float((headroom * hours).sum()) < missing_kwh - 1e-6:
         return None
+    has_any = headroom > 0
+    headroom, hours = headroom[has_any], hours[has_any]
     order = np.argsort(headroom)
-    below, rest_h = 0.0, float(hours[headroom > 0].sum())
-    for k in order.tolist():
-        if headroom[k] <= 0:
-            continue
-        if below + float(headroom[k]) * rest_h >= missing_kwh - 1e-9:
+    below, rest_h = 0.0, float(hours.sum())
+    for kw, length_h in zip(headroom[order].tolist(), hours[order].tolist(), strict=True):
+        if below + kw * rest_h >= missing_kwh - 1e-9:
             return (missing_kwh - below) / rest_h
-        below += float(headroom[k] * hours[k])
-        rest_h -= float(hours[k])
+        below += kw * length_h
+        rest_h -= length_h
     return float(headroom.max())
