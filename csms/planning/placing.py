@@ -25,17 +25,14 @@ class Places:
         self.enough = np.where(is_there, grid.least_kw[cars, None] - EPSILON_KW, np.inf)
         useful = np.maximum(self.enough, self.rows + EPSILON_KW)
         # What has to be free before a car can have that.
-        needs = np.where(self.cap > useful, useful - self.from_kw, np.inf)
-        self.needs: list[list[float]] = needs.tolist()
+        self.needs = np.where(self.cap > useful, useful - self.from_kw, np.inf)
         self.cost = grid.cost[cars]
-        # No two slots of a car cost the same (`front_load`); those while it is away come last.
-        order = np.where(is_there, self.cost, np.inf).argsort(axis=1)
-        stays = np.count_nonzero(is_there, axis=1).tolist()
-        self.order = [own[:count].tolist() for own, count in zip(order, stays, strict=True)]
-        # Under one limit what is free is the same for every car, and is kept as plain numbers.
-        self.spare: list[float] | None = None
+        # No two slots of a car cost the same (`front_load`).
+        self.order = self.cost.argsort(axis=1)
+        # Under one limit what is free is the same for every car.
+        self.spare: Floats | None = None
         if len(room.free) == 1 and not room.has_peak:
-            self.spare = np.maximum(room.free[0], 0.0).tolist()
+            self.spare = np.maximum(room.free[0], 0.0)
 
     def place(
         self, at: int, energy_kwh: float, *, dearest: float = np.inf, may_overshoot: bool = False
@@ -54,14 +51,13 @@ class Places:
         if changed:
             self._book(at, row, changed)
 
-    def _spare(self, at: int) -> list[float]:
+    def _spare(self, at: int) -> Floats:
         """Return how much more than its guard or its row the car may have in each slot, (K,)."""
         spare = self.room.spare(self.cars[at])
         if self.room.has_peak:
             below_kw = self.rows[at] + np.maximum(self.room.below_peak_kw, 0.0)
             spare = np.minimum(spare, below_kw - self.from_kw[at])
-        found: list[float] = spare.tolist()
-        return found
+        return spare
 
     def _book(self, at: int, row: Floats, changed: list[int]) -> None:
         """Make `row` that of the car at `at`, which had other power in the slots `changed`."""
@@ -77,23 +73,22 @@ class Places:
             free[k], spare[k] = rest, max(rest, 0.0)
 
     def _raised(
-        self, at: int, row: Floats, spare: list[float], energy_kwh: float, dearest: float
+        self, at: int, row: Floats, spare: Floats, energy_kwh: float, dearest: float
     ) -> tuple[list[int], float]:
         """Put `energy_kwh` more into the cheapest slots of `row`, in place.
 
         Return which slots changed, and what did not fit.
         """
-        least, needs, cost = self.least[at], self.needs[at], self.cost[at]
+        least, order, cost = self.least[at], self.order[at], self.cost[at]
         hours, cap, from_kw = self.hours[at], self.cap[at], self.from_kw[at]
         changed: list[int] = []
         left = energy_kwh
-        for k in self.order[at]:
-            if spare[k] <= needs[k]:
-                continue
+        for k in order[(spare > self.needs[at])[order]].tolist():
             if left <= ENERGY_KWH or cost[k] > dearest:
                 break
             now, length_h = float(row[k]), float(hours[k])
-            level = min(float(cap[k]), float(from_kw[k]) + spare[k], now + left / length_h)
+            most = float(from_kw[k]) + float(spare[k])
+            level = min(float(cap[k]), most, now + left / length_h)
             if level < least - EPSILON_KW:
                 missing = (least - now) * length_h - left
                 given = _borrowed(row, hours, least, missing, keep=k)
@@ -106,13 +101,13 @@ class Places:
             changed.append(k)
         return changed, max(left, 0.0)
 
-    def _overshot(self, at: int, row: Floats, spare: list[float], left_kwh: float) -> list[int]:
+    def _overshot(self, at: int, row: Floats, spare: Floats, left_kwh: float) -> list[int]:
         """Switch one more slot of `row` on at minimum power if the rest of a need is less.
 
         Return the slot.
         """
         least, hours = self.least[at], self.hours[at]
-        upper = np.minimum(self.from_kw[at] + np.array(spare), self.cap[at])
+        upper = np.minimum(self.from_kw[at] + spare, self.cap[at])
         is_off = (row == 0) & (self.rows[at] == 0) & (upper >= self.enough[at])
         fits = np.flatnonzero(is_off & (least * hours >= left_kwh))
         if not len(fits):

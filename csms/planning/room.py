@@ -26,7 +26,9 @@ class Room:
         With `may_stay` the limit is raised to what they use where that is more.
         """
         self.grid = grid
-        self.free = limit - grid.taken(power)
+        self.taken = grid.taken(power)
+        """What `power` took of each limit to begin with, (R, K)."""
+        self.free = limit - self.taken
         if may_stay:
             self.free = np.maximum(self.free, 0.0)
         self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
@@ -49,6 +51,20 @@ class Room:
         if self.has_peak:
             most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, self.grid.cap_kw[car]), dtype=np.float64)
+
+    def upper_now(self, car: int, kw: float) -> float:
+        """Return the most `car` may have in the first slot if its row begins with `kw`."""
+        most = max(kw, float(self.grid.guard_kw[car])) + self._spare_now(car)
+        if self.has_peak:
+            most = min(most, kw + max(float(self.below_peak_kw[0]), 0.0))
+        return min(most, float(self.grid.cap_kw[car, 0]))
+
+    def _spare_now(self, car: int) -> float:
+        if self._is_single:
+            return max(float(self.free[0, 0]), 0.0)
+        free: list[float] = self.free[:, 0].tolist()
+        uses: list[float] = self.grid.use[:, car].tolist()
+        return max(min(kw / use for kw, use in zip(free, uses, strict=True) if use > 0), 0.0)
 
     def upper_all(self, power: Floats, cars: NDArray[np.int64]) -> Floats:
         """Return the most each of `cars` (M,) may have per slot if the others stay, (M, K)."""

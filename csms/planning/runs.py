@@ -60,7 +60,7 @@ class _Rows:
         if grid.demand_weight > 0:
             peak_kw = max(grid.first_peak_kw, float((power.sum(axis=0) + grid.base_kw).max()))
         self.room = Room(grid, power, limit=grid.room, peak_kw=peak_kw, may_stay=True)
-        self._taken = grid.taken(power)[0]
+        self._taken = self.room.taken[0]
 
     def join(self, car: int, *, is_running: bool) -> None:
         """Put the runs of `car` together between which it would pause soon."""
@@ -89,7 +89,7 @@ class _Rows:
         cars = np.flatnonzero((self.power[:, 0] > 0) & uses & ~grid.is_fixed)
         for car in cars[np.argsort(grid.laxity_h[cars], kind="stable")].tolist():
             old, hours = self.power[car], grid.inside_h[car]
-            upper = float(self.room.upper(car, old)[0])
+            upper = self.room.upper_now(car, float(old[0]))
             least = np.maximum(grid.least_kw[car], grid.floor_kw[car])
             new, free = old.copy(), (upper - float(old[0])) * float(hours[0])
             if free < ENERGY_KWH:

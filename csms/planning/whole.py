@@ -56,16 +56,18 @@ def _replace(room: Room, power: Floats, car: int, row: Floats) -> None:
 
 def _put_on_levels(grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64]) -> None:
     """Lower rows to levels, in place, and give back what that lost, urgent cars first."""
+    before = power[cars]
+    rows = np.array([grid.levels.floor(i, row) for i, row in zip(cars, before, strict=True)])
+    rows[rows < grid.least_kw[cars, None] - EPSILON_KW] = 0.0
+    room.book_all(cars, before, rows)
+    power[cars] = rows
     lost = np.zeros(len(power))
-    for i in cars.tolist():
-        row = grid.levels.floor(i, power[i])
-        row = np.where(row < grid.least_kw[i] - EPSILON_KW, 0.0, row)
-        lost[i] = float(((power[i] - row) * grid.inside_h[i]).sum())
-        _replace(room, power, i, row)
+    lost[cars] = ((before - rows) * grid.inside_h[cars]).sum(axis=1)
+    short = np.minimum(missed_kwh(grid, power), lost)
     for i in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))].tolist():
         if lost[i] <= ENERGY_KWH:
             continue
-        missed = min(float(missed_kwh(grid, power)[i]), float(lost[i]))
+        missed = float(short[i])
         is_on = power[i] > 0
         row, left = _risen(grid, room, i, power[i], missed, is_on, is_least=True)
         given = missed - left
@@ -102,6 +104,8 @@ def _risen(
     With `is_least` the last level may give more than is asked for, else it is not taken. `was` is
     the row that `room` has booked, if not `row`.
     """
+    if energy_kwh <= ENERGY_KWH:
+        return row, max(energy_kwh, 0.0)
     hours, least = grid.inside_h[car], float(grid.least_kw[car])
     upper = room.upper(car, row if was is None else was)
     order = np.argsort(grid.cost[car], kind="stable")
