@@ -98,7 +98,7 @@ class Levels:
         return self.floor(car, kw) + float(self.step_kw[car])
 
     def floor_each(self, kw: Floats) -> Floats:
-        """Return for each car the highest of its levels that is at most its `kw`, (N,)."""
+        """Return for each car the highest of its levels within its `kw`, (N,) or (K, N)."""
         if self.is_listed:
             return np.asarray(self.listed.ravel()[self._at_most(kw)])
         found = kw
@@ -119,9 +119,9 @@ class Levels:
         return np.asarray(found, dtype=np.float64)
 
     def _at_most(self, kw: Floats) -> NDArray[np.int64]:
-        """Return the place in `shifted` of each car's highest listed level within its `kw`, (N,).
+        """Return the place in `shifted` of each car's highest listed level within its `kw`.
 
-        `kw` is at least 0.
+        `kw` (N,) or (K, N) is at least 0.
         """
         shifted = np.minimum(kw, self.listed[:, -1]) + self.shift_kw + _EPSILON
         return self.shifted.searchsorted(shifted, side="right") - 1

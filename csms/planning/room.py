@@ -33,15 +33,20 @@ class Room:
             self.free = np.maximum(self.free, 0.0)
         self.below_peak_kw = peak_kw - grid.base_kw - power.sum(axis=0)
         self._is_single = len(limit) == 1
+        self._parts: dict[int, tuple[NDArray[np.int64], Floats]] = {}
         self.has_peak = peak_kw < np.inf
 
     def spare(self, car: int) -> Floats:
         """Return how much more than its guard or its row `car` may take per slot, kW (K,)."""
         if self._is_single:
             return np.asarray(np.maximum(self.free[0], 0.0), dtype=np.float64)
-        use = self.grid.use[:, car]
-        rows = np.flatnonzero(use > 0)
-        least = (self.free[rows] / use[rows, None]).min(axis=0)
+        kind = int(self.grid.kind[car])
+        if kind not in self._parts:
+            use = self.grid.use[:, car]
+            rows = np.flatnonzero(use > 0)
+            self._parts[kind] = rows, use[rows, None]
+        rows, use = self._parts[kind]
+        least = (self.free[rows] / use).min(axis=0)
         return np.asarray(np.maximum(least, 0.0), dtype=np.float64)
 
     def upper(self, car: int, row: Floats) -> Floats:

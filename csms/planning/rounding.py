@@ -232,6 +232,7 @@ class _Contested:
         grid, n = self.grid, len(self.turn)
         cars = np.flatnonzero(energy_kwh > 0)
         left, own, use = energy_kwh[cars], grid.guard_kw[cars], grid.use[:, cars]
+        turn, least_kw = self.turn[cars], grid.least_kw[cars]
         running = (power[:, slots[0] - 1] > 0 if slots[0] else self.current)[cars]
         full_kwh, hours = self.full_kwh[cars, slots[0] :].T, grid.inside_h[cars, slots[0] :].T
         ahead = full_kwh[: len(slots)].sum(axis=0)
@@ -244,11 +245,11 @@ class _Contested:
                 want = want + floor
             room, below_kw = self.limit[:, k], self.peak_kw - float(grid.base_kw[k])
             row = want
-            if (use @ np.maximum(want - own, 0.0) > room).any() or float(want.sum()) > below_kw:
+            if float(want.sum()) > below_kw or (use @ np.maximum(want - own, 0.0) > room).any():
                 must = left - ahead > ENERGY_KWH
-                key = self.turn[cars] - np.where(running, n, 0.0) - np.where(must, 2.0 * n, 0.0)
-                order = np.argsort(key - np.where(floor > 0, 4.0 * n, 0.0))
-                least = np.where(must, want, np.minimum(want, grid.least_kw[cars]))
+                key = turn - n * running - 2.0 * n * must
+                order = np.argsort(key - 4.0 * n * (floor > 0) if self.has_floor else key)
+                least = np.where(must, want, np.minimum(want, least_kw))
                 row = np.zeros(len(cars))
                 row[order] = _filled(
                     want[order],
@@ -278,6 +279,7 @@ def _filled(
     has_peak = peak_kw < np.inf
     if has_peak:
         row = np.where(np.cumsum(row) <= peak_kw + EPSILON_KW, row, 0.0)
+    is_free, per_kw = use <= 0, np.maximum(use, 1e-12)
     # What one limit cuts, another one counted as used: a second turn hands that out.
     for _ in range(min(len(room), 2)):
         from_kw = np.maximum(row, guard)
@@ -285,13 +287,16 @@ def _filled(
         left = np.maximum(room - use @ np.maximum(row - guard, 0.0), 0.0)[:, None]
         given = np.minimum(np.maximum(left - (np.cumsum(step, axis=1) - step), 0.0), step)
         if len(room) > 1:
-            given = np.where(use > 0, given / np.maximum(use, 1e-12), np.inf)
+            given = np.where(is_free, np.inf, given / per_kw)
         after = np.maximum(row, np.minimum(want, from_kw + given.min(axis=0)))
         if has_peak:
             rise = after - row
-            above = np.maximum(np.cumsum(rise) + float(row.sum()) - peak_kw, 0.0)
-            after = row + np.maximum(rise - above, 0.0)
-        row = after
+            above = np.cumsum(rise) + float(row.sum()) - peak_kw
+            row = row + np.maximum(rise - np.maximum(above, 0.0), 0.0)
+            if above[-1] >= 0:
+                break
+        else:
+            row = after
     return row
 
 

@@ -56,8 +56,7 @@ def _replace(room: Room, power: Floats, car: int, row: Floats) -> None:
 
 def _put_on_levels(grid: Grid, power: Floats, room: Room, cars: NDArray[np.int64]) -> None:
     """Lower rows to levels, in place, and give back what that lost, urgent cars first."""
-    before = power[cars]
-    rows = np.array([grid.levels.floor(i, row) for i, row in zip(cars, before, strict=True)])
+    before, rows = power[cars], grid.levels.floor_each(power.T).T[cars]
     rows[rows < grid.least_kw[cars, None] - EPSILON_KW] = 0.0
     room.book_all(cars, before, rows)
     power[cars] = rows
