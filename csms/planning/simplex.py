@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import local
 
 import highspy
 import numpy as np
@@ -31,6 +32,41 @@ _OPTIONS: dict[str, bool | float | str] = {
 }
 
 
+MOST_KEPT = 100_000
+"""A program of more entries gets a HiGHS of its own, whose memory is given back with it."""
+
+
+class _Kept(local):
+    """The HiGHS of this thread, one for each choice of options."""
+
+    def __init__(self) -> None:
+        self.by_options: dict[str, highspy._core._Highs] = {}
+
+
+_kept = _Kept()
+
+
+def _made(options: Mapping[str, bool | float | str]) -> highspy._core._Highs:
+    # The bare class: the wrapper around it prints a banner on standard output.
+    highs = highspy._core._Highs()
+    for name, value in {**_OPTIONS, **options}.items():
+        highs.setOptionValue(name, value)
+    return highs
+
+
+def _cleared(options: Mapping[str, bool | float | str]) -> highspy._core._Highs:
+    """Return this thread's HiGHS of `options` without anything of what it solved before.
+
+    A new one finds the same, but to make it takes as long as ten pivots.
+    """
+    name = repr(options)
+    if name not in _kept.by_options:
+        _kept.by_options[name] = _made(options)
+    highs = _kept.by_options[name]
+    highs.clearModel()
+    return highs
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProgram:
     """Minimise `cost @ x` with `lower <= x <= upper` and `row_lower <= A @ x <= row_upper`.
@@ -55,11 +91,8 @@ class LinearProgram:
         basis: highspy.HighsBasis | None = None,
     ) -> tuple[Floats, Floats] | None:
         """Return column values and row duals, None if HiGHS did not prove an optimum."""
-        # The bare class: the wrapper around it prints a banner on standard output.
-        highs = highspy._core._Highs()
-        for name, value in {**_OPTIONS, **(options or {})}.items():
-            highs.setOptionValue(name, value)
-        highs.setOptionValue("simplex_iteration_limit", int(iteration_limit))
+        wanted = {"simplex_iteration_limit": int(iteration_limit), **(options or {})}
+        highs = _cleared(wanted) if len(self.value) <= MOST_KEPT else _made(wanted)
         columns = len(self.cost)
         passed = highs.passModel(
             columns,
