@@ -11,7 +11,7 @@ network's constraint matrix becomes rows of phasors.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -29,10 +29,10 @@ EARLY_STEPS = (1, 3, 8, 12, 24, 36, 60)
 """Lengths of the slots in steps where nothing has a price: only what is due first matters."""
 PRICED_STEPS = (1, 1, 1, 3, 6, 6, 6, 6, 6, 12, 12, 12, 12, 12, 24, 24)
 """Lengths of the slots in steps where prices matter; they are cut where a price changes."""
-UNUSED_A = 1.0
+UNUSED_A = 0.1
 """A car that draws so much less than its pilot cannot take more."""
 PROBE_A = 1.0
-"""How far above what it was seen to draw a car's bound is set, and raised when it draws that."""
+"""How much more than its bound a car is tried with once it draws all of that."""
 
 
 class SessionInfo(Protocol):
@@ -101,10 +101,10 @@ class AcnOptions:
     """How the simulator's world is put to the planner.
 
     `never_pause`: a car that charges goes on until it is full; without it pauses cost nothing, as
-    in the published comparisons. `has_tail`: what a car was seen to
-    draw bounds what it is given. `revenue_per_kwh` None: as much energy as possible; a number:
-    the most profit at the simulator's tariff, where a kWh sold earns that much and `peak_hint_kw`
-    is a peak that the month has anyhow.
+    in the published comparisons. `has_tail`: what a car was seen to draw bounds what it is given;
+    limits count its pilot, the peak what it draws. `revenue_per_kwh` None: as much energy as
+    possible; a number: the most profit at the simulator's tariff, where a kWh sold earns that much
+    and `peak_hint_kw` is a peak that the month has anyhow.
     """
 
     never_pause: bool = False
@@ -164,6 +164,13 @@ class _Network:
         count = bisect_right(levels, current_a + 1e-6)
         return levels[count - 1] if count else 0.0
 
+    def pilot_for(self, at: int, current_a: float) -> float:
+        """Return the lowest pilot of station `at` with which a car may draw `current_a`."""
+        levels = self.levels_a[at]
+        if not levels:
+            return min(max(current_a, 0.0), self.most_a[at])
+        return levels[min(bisect_left(levels, current_a - 1e-9), len(levels) - 1)]
+
     def terms(self, session: SessionInfo) -> list[tuple[int, Term]]:
         """Return in which limits the car of `session` counts, and how."""
         return [
@@ -210,7 +217,14 @@ class AcnScheduler:
         pilots: dict[str, list[float]] = {}
         for session, row in zip(active_sessions, made.sessions, strict=True):
             at = net.index[session.station_id]
-            pilot_a = net.allowed_a(at, row.power_kw[0] / net.kw_per_a[at])
+            current_a, most_a = (
+                row.power_kw[0] / net.kw_per_a[at],
+                self._most_a.get(session.session_id),
+            )
+            if most_a is not None and current_a > most_a - 1e-6:
+                pilot_a = net.pilot_for(at, most_a)
+            else:
+                pilot_a = net.allowed_a(at, current_a)
             pilots[session.station_id] = [pilot_a]
             was_on, _ = self._since.get(session.session_id, (None, now))
             if was_on != (pilot_a > 0):
@@ -273,8 +287,10 @@ class AcnScheduler:
             own = self._terms.get(session.session_id)
             if own is None:
                 own = self._terms[session.session_id] = self._network.terms(session)
+            share = self._pilot_share(session)
             for j, term in own:
-                terms[j].append(term)
+                counted = term if share == 1.0 else replace(term, factor=term.factor * share)
+                terms[j].append(counted)
         return tuple(
             LimitRow(row_id=name, limit_a=(limit_a,), terms=tuple(own))
             for (name, limit_a), own in zip(self._network.limits, terms, strict=True)
@@ -293,9 +309,10 @@ class AcnScheduler:
         at = net.index[session.station_id]
         kw_per_a, levels = net.kw_per_a[at], net.levels_a[at]
         most_a = self._most_a.get(session.session_id, net.most_a[at])
-        if levels:
-            # A bound between two levels is the upper one: a car takes what it can of it.
-            most_a = levels[min(bisect_left(levels, most_a - 1e-9), len(levels) - 1)]
+        least_a = min(net.least_a[at], most_a)
+        if levels and most_a < levels[-1]:
+            # With the pilot above its bound the car draws the bound: what counts for the peak.
+            levels = (*levels[: bisect_left(levels, most_a - 1e-9)], most_a)
         need_kwh = max(session.remaining_demand, 0.0)
         is_on, since = self._since.get(session.session_id, (False, None))
         is_sold = options.revenue_per_kwh is not None
@@ -309,7 +326,7 @@ class AcnScheduler:
             preferred_kwh=need_kwh,
             max_price_per_kwh=options.revenue_per_kwh,
             max_kw=most_a * kw_per_a,
-            min_kw=net.least_a[at] * kw_per_a,
+            min_kw=least_a * kw_per_a,
             phases=1,
             voltage_v=kw_per_a * 1000.0,
             levels_a=levels,
@@ -322,22 +339,28 @@ class AcnScheduler:
 
     def _learn(self, sessions: Sequence[SessionInfo], pilots: dict[str, float]) -> None:
         """Bound each car by what it was seen to draw, and try again when it draws that much."""
-        rates = self._world.last_actual_charging_rate
+        rates, net = self._world.last_actual_charging_rate, self._network
         for session in sessions:
             name = session.session_id
-            pilot_a = pilots.get(name, 0.0)
+            pilot_a, bound_a = pilots.get(name, 0.0), self._most_a.get(name)
             if pilot_a <= 0:
                 continue
-            rate_a, limit_a = (
-                rates[name],
-                self._network.most_a[self._network.index[session.station_id]],
-            )
-            bound_a = self._most_a.get(name, limit_a)
-            if pilot_a - rate_a > UNUSED_A:
-                bound_a = rate_a + PROBE_A
-            elif bound_a - rate_a < UNUSED_A:
-                bound_a += PROBE_A
-            self._most_a[name] = min(max(bound_a, 0.0), limit_a)
+            if pilot_a - rates[name] > UNUSED_A:
+                self._most_a[name] = max(rates[name], UNUSED_A)
+            elif bound_a is not None and pilot_a > bound_a - UNUSED_A:
+                most_a = net.most_a[net.index[session.station_id]]
+                self._most_a[name] = min(pilot_a + PROBE_A, most_a)
+
+    def _pilot_share(self, session: SessionInfo) -> float:
+        """Return what the limits count for each ampere that the car of `session` draws.
+
+        They count pilots, and a car at its bound has a pilot that is higher.
+        """
+        most_a = self._most_a.get(session.session_id)
+        if most_a is None:
+            return 1.0
+        net = self._network
+        return net.pilot_for(net.index[session.station_id], most_a) / most_a
 
 
 def _now(world: Interface) -> datetime:

@@ -216,7 +216,12 @@ def _gathered(
 
 
 class _Contested:
-    """Shares out slots in which not all cars find room that could use them."""
+    """Shares out slots in which not all cars find room that could use them.
+
+    Who leaves first comes first. Where a pause is to be avoided, those that run come before them,
+    and all at their minimum before anyone has more; where it costs nothing, that would only put off
+    who cannot wait from one plan to the next.
+    """
 
     def __init__(self, grid: Grid, limit: Floats, peak_kw: float, full_kwh: Floats) -> None:
         sessions = grid.case.sessions
@@ -225,6 +230,7 @@ class _Contested:
         self.turn[departs] = np.arange(len(sessions))
         self.current = np.array([bool(s.current_kw) for s in sessions], dtype=np.bool_)
         self.has_floor = bool(grid.floor_kw.any())
+        self.avoids_pauses = grid.case.avoids_pauses
         self.grid, self.limit, self.peak_kw, self.full_kwh = grid, limit, peak_kw, full_kwh
 
     def share(self, power: Floats, slots: range, energy_kwh: Floats) -> None:
@@ -247,9 +253,11 @@ class _Contested:
             row = want
             if float(want.sum()) > below_kw or (use @ np.maximum(want - own, 0.0) > room).any():
                 must = left - ahead > ENERGY_KWH
-                key = turn - n * running - 2.0 * n * must
+                key, least = turn - 2.0 * n * must, np.where(must, want, floor)
+                if self.avoids_pauses:
+                    key = key - n * running
+                    least = np.maximum(least, np.minimum(want, least_kw))
                 order = np.argsort(key - 4.0 * n * (floor > 0) if self.has_floor else key)
-                least = np.where(must, want, np.minimum(want, least_kw))
                 row = np.zeros(len(cars))
                 row[order] = _filled(
                     want[order],

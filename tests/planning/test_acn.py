@@ -1,7 +1,7 @@
 """The planner as a scheduler of acnportal, on a three-phase transformer small enough to reckon."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -225,6 +225,20 @@ def test_a_car_that_draws_all_of_its_bound_is_tried_with_more() -> None:
     world.last_applied_pilot_signals = {"car-AB1": first}
     world.last_actual_charging_rate = {"car-AB1": first}
     assert scheduler.run()["AB1"][0] > first
+
+
+def test_a_peak_counts_what_a_tail_draws_and_a_limit_its_pilot() -> None:
+    drawn = {"last_applied_pilot_signals": {"car-AB1": 11.0, "car-AB2": 11.0}}
+    drawn["last_actual_charging_rate"] = {"car-AB1": 10.4, "car-AB2": 11.0}
+    world = _world("AB1", "AB2", pilots=tuple(range(6, 33)))
+    world = replace(world, current_time=1, prices=(0.29,) * 96, **drawn)
+    sold = AcnOptions(revenue_per_kwh=0.30, peak_hint_kw=30.4 * 0.208)
+    assert _run(world, sold) == {"AB1": [11.0], "AB2": [20.0]}
+    # Cars between two lines may have 2.4 times a transformer's limit of 12.7 A: 30.4 A.
+    world = replace(world, site=replace(world.site, cap_kw=30.4 / 72.202 * 30.0), prices=())
+    pilots = _run(world)
+    assert pilots["AB1"][0] + pilots["AB2"][0] == 30.0
+    assert world.site.over_a(pilots) <= 0
 
 
 def test_what_cars_draw_is_not_looked_at_where_they_take_all_they_are_given() -> None:

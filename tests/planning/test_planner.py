@@ -327,3 +327,16 @@ def test_a_plan_without_reasons_has_the_same_rows() -> None:
     assert told.bindings
     assert not bare.bindings
     assert not any(r.why or r.ways_out for r in bare.sessions)
+
+
+def test_who_cannot_wait_is_not_put_off_for_the_least_power_of_others() -> None:
+    wish = {"required_kwh": 0.0, "max_kw": 11.0, "min_kw": 4.0, "current_kw": 4.0}
+    urgent = car("urgent", preferred_kwh=20.0, leaves_h=2.0, **wish)
+    others = [car(f"c{i}", preferred_kwh=12.0, leaves_h=7.5, **wish) for i in range(3)]
+    asked = case(*others, urgent, limit_kw=12.0, avoids_pauses=False)
+    for_free = [row.power_kw for row in plan(asked).sessions]
+    assert for_free[-1][0] == pytest.approx(11.0)
+    assert sum(for_free[-1]) / 4 >= 19.0
+    # Where pauses are to be avoided, cars that run go on.
+    going_on = [row.power_kw[0] for row in plan(replace(asked, avoids_pauses=True)).sessions]
+    assert sum(kw >= 4.0 for kw in going_on) == 3
