@@ -125,20 +125,22 @@ def explained(
 
 def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     """Return the limits that held a car back or are worth something to one."""
-    found, has_value = [], bool(value.any())
+    limits, has_value = grid.limits, bool(value.any())
     binds = held | (value > WORTH_EUR)
-    for r in np.flatnonzero(binds.any(axis=1)).tolist():
-        slots, row = np.flatnonzero(binds[r]), int(grid.rows[r])
-        found.append(
-            Binding(
-                circuit_id=grid.limits.circuit[row],
-                limit=grid.limits.name[row],
-                slots=tuple(slots.tolist()),
-                value_eur=tuple(value[r, slots].tolist()) if has_value else (),
-                source=grid.limits.source[row],
-            )
+    slots, worths = np.nonzero(binds)[1].tolist(), value[binds].tolist()
+    counts = np.count_nonzero(binds, axis=1)
+    ends = np.cumsum(counts).tolist()
+    return tuple(
+        Binding(
+            circuit_id=limits.circuit[row],
+            limit=limits.name[row],
+            slots=tuple(slots[end - count : end]),
+            value_eur=tuple(worths[end - count : end]) if has_value else (),
+            source=limits.source[row],
         )
-    return tuple(found)
+        for row, count, end in zip(grid.rows.tolist(), counts.tolist(), ends, strict=True)
+        if count
+    )
 
 
 def _add_ways_out(found: list[_Shortfall], missing: list[float], scarcity: Scarcity) -> None:

@@ -103,7 +103,9 @@ class Grid:
         return (len(self.least_kw), len(self.hours))
 
     def shared_kw(self, power_kw: Floats) -> Floats:
-        """Return what rows take beyond their own guards, (N, K)."""
+        """Return what rows take beyond their own guards, (N, K); all of it where there are none."""
+        if not self.guard_kw.any():
+            return power_kw
         return np.maximum(power_kw - self.guard_kw[:, None], 0.0)
 
     def taken(self, power_kw: Floats) -> Floats:

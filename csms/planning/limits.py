@@ -103,6 +103,8 @@ class _Rows:
         """Return a limit as (K,): infinite where there is none, 0 where it is no number."""
         if not series:
             return np.full(self.case.slots, np.inf)
+        if len(series) == 1 and series[0] >= 0:
+            return np.full(self.case.slots, series[0], dtype=np.float64)
         raw = self.series(series, name)
         wrong = np.isnan(raw) | (raw < 0)
         if wrong.any():
@@ -318,23 +320,23 @@ def _add_phasors(rows: _Rows, row: LimitRow, index: Mapping[str, int], per_a: Fl
     limit = rows.limit(row.limit_a, f"limit_a of {row.row_id}")
     load = rows.load(row.load_a, f"load_a of {row.row_id}") + max(_known(row.idle_guard_a), 0.0)
     shares, reach = _polygon(tuple(place))
-    along = reach[:, list(map(place.__getitem__, angles))] * np.array(factors, dtype=np.float64)
-    use, at = np.zeros((len(shares), len(per_a))), list(cars)
+    along = reach[list(map(place.__getitem__, angles))] * np.array(factors)[:, None]
+    use, at = np.zeros((len(per_a), len(shares))), list(cars)
     if len(set(at)) == len(at):
-        use[:, at] = along
+        use[at] = along
     else:
-        np.add.at(use.T, at, along.T)
-    rows.add_sides(row.row_id, shares * limit, shares * load, use * per_a)
+        np.add.at(use, at, along)
+    rows.add_sides(row.row_id, shares * limit, shares * load, (use * per_a[:, None]).T)
 
 
 @lru_cache(maxsize=256)
 def _polygon(angles_deg: tuple[float, ...]) -> tuple[Floats, Floats]:
     """Return how far each side is, (S, 1), and how much of an ampere at each angle points to it.
 
-    The latter is (S, angles); a network asks for the same few at every plan.
+    The latter is (angles, S); a network asks for the same few at every plan.
     """
     normals, shares = np.array(_sides(angles_deg)).T
-    apart = np.radians(np.array(angles_deg) - normals[:, None])
+    apart = np.radians(np.array(angles_deg)[:, None] - normals)
     # What points away from a side would relieve it, until that car stops drawing.
     return shares[:, None], np.maximum(np.cos(apart), 0.0)
 

@@ -88,7 +88,7 @@ def _smooth(
     power = _gathered(grid, blocks, aimed_kw, inside, limits)
     trim(grid, power)
     room, peak = limits
-    _lift(grid, power, Room(grid, power, limit=room, peak_kw=peak))
+    _lift(grid, power, limit=room, peak_kw=peak)
     power = _served(grid, power, limit=room, peak_kw=peak, is_on_levels=False)
     return made_whole(grid, power, limit=np.maximum(room, grid.taken(power)), peak_kw=peak)
 
@@ -159,10 +159,10 @@ def trim(grid: Grid, power: Floats) -> None:
         return
     order = np.lexsort((-grid.laxity_h, grid.rank))
     at = np.ix_(order, np.flatnonzero(over[0]))
-    passed = (total - grid.room)[0, over[0]]
+    passed, own = (total - grid.room)[0, over[0]], shared[at]
     # A kW of any car is one of the site's.
-    before = np.cumsum(shared[at], axis=0) - shared[at]
-    power[at] -= np.minimum(np.maximum(passed - before, 0.0), shared[at])
+    before = np.cumsum(own, axis=0) - own
+    power[at] -= np.minimum(np.maximum(passed - before, 0.0), own)
 
 
 def _scale(grid: Grid, power: Floats, shared: Floats, total: Floats) -> None:
@@ -202,16 +202,19 @@ def _gathered(
         over |= power.sum(axis=0) + grid.base_kw > peak_kw
     if not over.any():
         return power
-    even = np.where(inside > 0, aimed_kw, 0.0)
-    parts = bands.of(blocks, np.ones(len(blocks.lengths)))
-    contested = _Contested(grid, limit, peak_kw, full_kwh)
-    for b in np.unique(band[over]).tolist():
-        start, stop = int(bands.first[b]), int(bands.first[b + 1])
-        if parts[b] == 1:
-            block = int(np.searchsorted(blocks.first, start))
-            power[:, start:stop] = np.maximum(even[:, block, None], grid.floor_kw[:, start:stop])
-        else:
-            contested.share(power, range(start, stop), energy[:, b])
+    is_over = np.zeros(len(bands.lengths), dtype=np.bool_)
+    is_over[band[over]] = True
+    is_alone = bands.of(blocks, np.ones(len(blocks.lengths))) == 1
+    stays = np.flatnonzero((is_over & is_alone)[band])
+    block = np.repeat(np.arange(len(blocks.lengths)), blocks.lengths)[stays]
+    even = np.where(inside[:, block] > 0, aimed_kw[:, block], 0.0)
+    power[:, stays] = np.maximum(even, grid.floor_kw[:, stays])
+    shared = np.flatnonzero(is_over & ~is_alone).tolist()
+    if shared:
+        contested = _Contested(grid, limit, peak_kw, full_kwh)
+        for b in shared:
+            slots = range(int(bands.first[b]), int(bands.first[b + 1]))
+            contested.share(power, slots, energy[:, b])
     return power
 
 
@@ -308,10 +311,13 @@ def _filled(
     return row
 
 
-def _lift(grid: Grid, power: Floats, room: Room) -> None:
+def _lift(grid: Grid, power: Floats, *, limit: Floats, peak_kw: float) -> None:
     """Gather what lies below minimum currents in fewer slots, in place."""
     is_low = (power > 0) & (power < grid.least_kw[:, None] - EPSILON_KW)
     cars = np.flatnonzero(is_low.any(axis=1))
+    if not len(cars):
+        return
+    room = Room(grid, power, limit=limit, peak_kw=peak_kw)
     cars = cars[np.argsort(grid.laxity_h[cars], kind="stable")]
     before = power[cars]
     # All at once, so that what several cars had too little of becomes enough for one.

@@ -40,10 +40,13 @@ def in_few_runs(grid: Grid, power: Floats) -> Floats:
 def _that_pause(grid: Grid, power: Floats, is_running: Flags) -> list[int]:
     """Return the cars that go on after a pause that begins soon, the urgent ones first."""
     near = power[:, :NEAR_SLOTS] > 0
-    before = np.hstack([is_running[:, None], near[:, :-1]])
+    before = np.empty(near.shape, dtype=np.bool_)
+    before[:, 0], before[:, 1:] = is_running, near[:, :-1]
     has_run = np.logical_or.accumulate(before, axis=1)
     stops = (has_run & ~near & (grid.inside_h[:, :NEAR_SLOTS] > 0)).any(axis=1)
     cars = np.flatnonzero(stops & ~grid.is_fixed)
+    if not len(cars):
+        return []
     on = power[cars] > 0
     has_run = np.logical_or.accumulate(on, axis=1) | is_running[cars, None]
     has_paused = np.logical_or.accumulate(has_run & ~on, axis=1)
