@@ -128,8 +128,8 @@ class _Cars:
         self.parts = [
             [(limit, part) for limit, part in enumerate(own) if part] for own in use.T.tolist()
         ]
-        self.is_free = use <= 0
-        self.per_kw = np.where(self.is_free, 1.0, use)
+        self.per_kw = np.where(use > 0, use, 1.0)
+        self.if_free = np.where(use > 0, 0.0, np.inf)
         # Nothing but the site's limit, of which a kW of any car takes as much.
         self.is_single = self.parts == [[(0, 1.0)]]
 
@@ -248,9 +248,8 @@ class _Slot:
 
     def _spare_kw(self) -> Floats:
         """Return what the limits leave to a car of each kind, (M,)."""
-        left = np.array(self.free)[:, None] / self.cars.per_kw
-        left[self.cars.is_free] = np.inf
-        return np.asarray(np.maximum(left.min(axis=0), 0.0), dtype=np.float64)
+        left = np.array(self.free)[:, None] / self.cars.per_kw + self.cars.if_free
+        return np.asarray(np.maximum(np.minimum.reduce(left), 0.0), dtype=np.float64)
 
     def _set_all(self, order: NDArray[np.int64], kw: Floats) -> None:
         """Raise cars to `kw` in this order, or to the highest level for which there is room."""

@@ -29,10 +29,12 @@ class Levels:
     """How far at least two levels of each car are apart, (N,); 0 where it takes any power."""
     highest: NDArray[np.int64]
     """Where each car's highest level is in all of `listed`, (N,)."""
+    most_kw: Floats
+    """Each car's highest listed level, (N,)."""
     shift_kw: Floats
     """What is added to each car's powers, (N,), so that one search finds the levels of all."""
     shifted: Floats
-    """All of `listed` with that added, (N * most,), ascending."""
+    """All of `listed` with that added, (N * most,), ascending, and lowered by the tolerance."""
     has_steps: bool
     """Whether some car takes multiples of a step."""
     is_listed: bool
@@ -75,8 +77,9 @@ class Levels:
             is_coarse=has_list | (step_kw > 0),
             smallest_kw=np.where(has_list, gaps, step_kw),
             highest=np.arange(most - 1, cars * most, most),
+            most_kw=listed[:, -1].copy(),
             shift_kw=shift_kw,
-            shifted=(listed + shift_kw[:, None]).ravel(),
+            shifted=(listed + shift_kw[:, None] - _EPSILON).ravel(),
             has_steps=bool(step_kw.any()),
             is_listed=bool(has_list.all()) and listed.shape[1] > 1,
         )
@@ -123,7 +126,7 @@ class Levels:
 
         `kw` (N,) or (K, N) is at least 0.
         """
-        shifted = np.minimum(kw, self.listed[:, -1]) + self.shift_kw + _EPSILON
+        shifted = np.minimum(kw, self.most_kw) + self.shift_kw
         return self.shifted.searchsorted(shifted, side="right") - 1
 
     def bounds(self, least: Floats, most: Floats) -> tuple[Floats, Floats]:
