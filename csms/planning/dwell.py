@@ -64,21 +64,25 @@ def _floors(grid: Grid, cap: Floats, starts_s: Floats, notes: list[str]) -> Floa
     cars = np.flatnonzero(must.any(axis=1))
     if not len(cars):
         return floor
+    wants = grid.due_kwh + grid.later_kwh
+    # What is guaranteed goes for mere wishes as well.
+    is_guaranteed = np.array([s.guaranteed_slots > 0 for s in grid.case.sessions], dtype=np.bool_)
+    wants = wants + grid.extra_kwh * is_guaranteed
+    used = np.cumsum(must * grid.least_kw[:, None] * grid.inside_h, axis=1)
+    asked = must & (used <= wants[:, None] + 1e-9)
+    takes_kw = np.maximum(grid.least_kw - grid.guard_kw, 0.0)
     left = grid.room.copy()
+    if (grid.use @ (asked * takes_kw[:, None]) <= left).all():
+        return asked * grid.least_kw[:, None]
     for i in cars[np.lexsort((grid.laxity_h[cars], -grid.rank[cars]))].tolist():
-        session, least = grid.case.sessions[i], float(grid.least_kw[i])
-        wants = grid.due_kwh[i] + grid.later_kwh[i]
-        # What is guaranteed goes for mere wishes as well.
-        wants += grid.extra_kwh[i] if session.guaranteed_slots > 0 else 0.0
-        used = np.cumsum(np.where(must[i], least * grid.inside_h[i], 0.0))
-        asked = must[i] & (used <= wants + 1e-9)
-        takes = grid.use[:, i, None] * max(least - float(grid.guard_kw[i]), 0.0)
-        fits = asked & (takes <= left + 1e-9).all(axis=0)
-        floor[i, fits] = least
+        takes = grid.use[:, i, None] * takes_kw[i]
+        fits = asked[i] & (takes <= left + 1e-9).all(axis=0)
+        floor[i, fits] = grid.least_kw[i]
         left -= np.where(fits, takes, 0.0)
-        if (asked & ~fits).any():
+        lacks = int(np.count_nonzero(asked[i] & ~fits))
+        if lacks:
             notes.append(
-                f"{session.session_id} cannot keep its minimum in {int((asked & ~fits).sum())} "
+                f"{grid.case.sessions[i].session_id} cannot keep its minimum in {lacks} "
                 "slots: the limits leave too little"
             )
     return floor

@@ -61,7 +61,7 @@ class Levels:
             if currents:
                 has_list[cars] = True
                 rest = most - len(currents)
-                listed[cars, 1:] = np.outer(per_a[cars], currents + currents[-1:] * rest)
+                listed[cars, 1:] = per_a[cars, None] * np.array(currents + currents[-1:] * rest)
         return cls._of(np.where(has_list | ~np.isfinite(step), 0.0, step), listed, has_list)
 
     @classmethod

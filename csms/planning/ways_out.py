@@ -110,17 +110,14 @@ def _more(grid: Grid, i: int, row: Floats, missing_kwh: float) -> float | None:
 
     In slots where it charges less than it could it would take so much more, or all it can take.
     """
-    hours = grid.inside_h[i]
-    headroom = np.where(hours > 0, np.maximum(grid.cap_kw[i] - row, 0.0), 0.0)
-    if float((headroom * hours).sum()) < missing_kwh - 1e-6:
-        return None
-    has_any = headroom > 0
-    headroom, hours = headroom[has_any], hours[has_any]
-    order = np.argsort(headroom)
-    below, rest_h = 0.0, float(hours.sum())
-    for kw, length_h in zip(headroom[order].tolist(), hours[order].tolist(), strict=True):
+    stay = zip(grid.cap_kw[i].tolist(), row.tolist(), grid.inside_h[i].tolist(), strict=True)
+    headroom: list[tuple[float, float]] = sorted(
+        (most - kw, hours) for most, kw, hours in stay if most > kw
+    )
+    below, rest_h = 0.0, sum(hours for _, hours in headroom)
+    for kw, hours in headroom:
         if below + kw * rest_h >= missing_kwh - 1e-9:
             return (missing_kwh - below) / rest_h
-        below += kw * length_h
-        rest_h -= length_h
-    return float(headroom.max())
+        below += kw * hours
+        rest_h -= hours
+    return headroom[-1][0] if headroom and below >= missing_kwh - 1e-6 else None
