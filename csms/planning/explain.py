@@ -47,9 +47,7 @@ def explained(
     Without `with_reasons`, slots have none, shortfalls no way out, and no limit is said to bind.
     """
     case = grid.case
-    rows = power_kw
-    if grid.is_fixed.any():
-        rows = np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
+    rows = _drawn(grid, power_kw)
     none = np.zeros(grid.room.shape, dtype=np.bool_)
     energy = rows * grid.inside_h
     given_kwh = np.cumsum(energy, axis=1)
@@ -121,6 +119,18 @@ def explained(
         notes=grid.notes,
         bindings=_bindings(grid, held, limit_value) if with_reasons else (),
     )
+
+
+def shortfalls_kwh(grid: Grid, power_kw: Floats) -> Floats:
+    """Return what each car would lack at its departure under `power_kw` (N, K), (N,) kWh."""
+    return _missing(grid, (_drawn(grid, power_kw) * grid.inside_h).sum(axis=1))
+
+
+def _drawn(grid: Grid, power_kw: Floats) -> Floats:
+    """Return `power_kw` (N, K) with what cars out of control draw in their rows."""
+    if not grid.is_fixed.any():
+        return power_kw
+    return np.where(grid.is_fixed[:, None], grid.fixed_kw, power_kw)
 
 
 def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:

@@ -15,7 +15,7 @@ from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.blocks import blocks_of
 from csms.planning.dwell import with_dwell
-from csms.planning.explain import MISSED_EUR_PER_KWH, explained
+from csms.planning.explain import MISSED_EUR_PER_KWH, explained, shortfalls_kwh
 from csms.planning.grid import Flags, Floats, Grid, grid_of
 from csms.planning.room import ENERGY_KWH
 from csms.planning.rounding import rows_of
@@ -63,7 +63,9 @@ def plan(
     rows, best = optimal
     made = told(grid, rows, best.value, status="optimal")
     if rows is not best.power_kw and made.shortfall_kwh > 0:
-        made = _made_up(made, told(grid, best.power_kw, best.value, status="optimal"))
+        missed = [row.shortfall_kwh for row in made.sessions]
+        if (shortfalls_kwh(grid, best.power_kw) < missed).any():
+            made = _made_up(made, told(grid, best.power_kw, best.value, status="optimal"))
     return replace(
         made, relaxed_objective=best.relaxed_eur, rounding_loss_share=best.rounding_loss_share
     )
