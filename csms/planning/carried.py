@@ -20,7 +20,8 @@ LEVEL_KW = 1e-7
 HELD_SHARE = 0.5
 """A car that runs goes on while it is to have at least this share of a slot at its least power."""
 FEW = 64
-"""Up to so many cars are looked at one by one: that takes less time than arrays of so few."""
+"""Up to so many cars that may not all fit are looked at one by one: that takes less time than
+arrays of so few."""
 
 
 def carried(
@@ -113,8 +114,9 @@ class _Cars:
         # Higher classes of priority come first, and within one there is room to put some last.
         self.turn = self.by_urgency - 2 * count * grid.rank
         self.first = self.by_urgency - 4.0 * count * grid.rank
-        # A number beside an array takes as long again as the sum itself.
-        self.count, self.twice = np.full(count, 1.0 * count), np.full(count, 2.0 * count)
+        # By so much sooner comes who runs, and who can wait no more. They are arrays since a number
+        # beside an array takes as long again as the sum itself.
+        self.if_runs, self.if_must = np.full(count, 1.0 * count), np.full(count, 2.0 * count)
         self.coarse = grid.levels.is_coarse
         self.epsilon_kw = np.full(count, EPSILON_KW)
         self.steps: list[float] = grid.levels.step_kw.tolist()
@@ -139,7 +141,7 @@ class _Cars:
 
     def by_need(self, at: NDArray[np.int64], running: Flags, must: Flags) -> NDArray[np.int64]:
         """Return cars `at` by class, who can wait no more first, then who runs."""
-        later = self.first - self.count * running - self.twice * must
+        later = self.first - self.if_runs * running - self.if_must * must
         return np.asarray(at[later[at].argsort()])
 
     def floor(self, car: int, kw: float) -> float:
