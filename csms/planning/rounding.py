@@ -17,6 +17,8 @@ from csms.planning.solver import Solution
 from csms.planning.whole import made_whole, serve_whole
 
 FULL_SHARE = 0.99
+FITS_SHARE = 1.0 - 1e-6
+"""Which part of the solver's powers fits for certain: it passes limits by its tolerance."""
 WORTH_EUR = 1e-6
 """A limit binds where a unit more of it would be worth as much, EUR per hour."""
 
@@ -182,6 +184,7 @@ def _gathered(
 
     In bands in which not all cars find room that way, a single block keeps the solver's powers;
     which of many equal blocks a car is put in by the solver means nothing, so those are shared out.
+    Only where limits overlap its powers tell who fits beside whom.
     """
     limit, peak_kw = limits
     bands = _bands(grid, blocks)
@@ -206,12 +209,17 @@ def _gathered(
     is_over[band[over]] = True
     is_alone = bands.of(blocks, np.ones(len(blocks.lengths))) == 1
     stays = np.flatnonzero((is_over & is_alone)[band])
-    block = np.repeat(np.arange(len(blocks.lengths)), blocks.lengths)[stays]
-    even = np.where(inside[:, block] > 0, aimed_kw[:, block], 0.0)
-    power[:, stays] = np.maximum(even, grid.floor_kw[:, stays])
+    block = np.repeat(np.arange(len(blocks.lengths)), blocks.lengths)
+    even = np.where(inside > 0, aimed_kw, 0.0)
+    power[:, stays] = np.maximum(even[:, block[stays]], grid.floor_kw[:, stays])
     shared = np.flatnonzero(is_over & ~is_alone).tolist()
     if shared:
-        contested = _Contested(grid, limit, peak_kw, full_kwh)
+        beside = None
+        if len(limit) > 1 and not grid.case.avoids_pauses:
+            beside = even[:, block]
+            is_full = (grid.taken(beside) >= FULL_SHARE * limit).any(axis=0)
+            beside = np.where(is_full, beside * FITS_SHARE, 0.0)
+        contested = _Contested(grid, (limit, peak_kw), full_kwh, beside)
         for b in shared:
             slots = range(int(bands.first[b]), int(bands.first[b + 1]))
             contested.share(power, slots, energy[:, b])
@@ -223,10 +231,17 @@ class _Contested:
 
     Who leaves first comes first. Where a pause is to be avoided, those that run come before them,
     and all at their minimum before anyone has more; where it costs nothing, that would only put off
-    who cannot wait from one plan to the next.
+    who cannot wait from one plan to the next, and cars first have what they can have `beside` each
+    other (N, K), kW.
     """
 
-    def __init__(self, grid: Grid, limit: Floats, peak_kw: float, full_kwh: Floats) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        limits: tuple[Floats, float],
+        full_kwh: Floats,
+        beside: Floats | None,
+    ) -> None:
         sessions = grid.case.sessions
         departs = np.argsort([s.departs_at.timestamp() for s in sessions], kind="stable")
         self.turn = np.empty(len(sessions))
@@ -234,7 +249,8 @@ class _Contested:
         self.current = np.array([bool(s.current_kw) for s in sessions], dtype=np.bool_)
         self.has_floor = bool(grid.floor_kw.any())
         self.avoids_pauses = grid.case.avoids_pauses
-        self.grid, self.limit, self.peak_kw, self.full_kwh = grid, limit, peak_kw, full_kwh
+        self.grid, self.full_kwh, self.beside = grid, full_kwh, beside
+        self.limit, self.peak_kw = limits
 
     def share(self, power: Floats, slots: range, energy_kwh: Floats) -> None:
         """Fill `slots` of `power` (N, K), in place: `energy_kwh` (N,) in all, above the floors."""
@@ -260,6 +276,8 @@ class _Contested:
                 if self.avoids_pauses:
                     key = key - n * running
                     least = np.maximum(least, np.minimum(want, least_kw))
+                elif self.beside is not None:
+                    least = np.maximum(least, np.minimum(want, self.beside[cars, k]))
                 order = np.argsort(key - 4.0 * n * (floor > 0) if self.has_floor else key)
                 row = np.zeros(len(cars))
                 row[order] = _filled(

@@ -208,6 +208,23 @@ def test_scenario_08_phase_imbalance(
         assert sum(row.power_kw[0] for row in made.sessions) == pytest.approx(total_kw, abs=1e-3)
 
 
+def test_scenario_08_who_leaves_first_has_what_fits_beside_the_others() -> None:
+    of = garage("AB", "BC", "CA")
+    wishes = (
+        replace(
+            session,
+            required_kwh=0.0,
+            preferred_kwh=7.5,
+            max_price_per_kwh=0.5,
+            departs_at=NOW + timedelta(minutes=30 + 15 * i),
+        )
+        for i, session in enumerate(of.sessions)
+    )
+    made = plan(replace(of, sessions=tuple(wishes), avoids_pauses=False))
+    # Alone the first could have 15 kW, and nobody could have anything beside it.
+    assert sum(row.power_kw[0] for row in made.sessions) == pytest.approx(30.022, abs=1e-3)
+
+
 def main_fuse(limit_a: float, load_a: float = 0.0) -> tuple[Circuit, ...]:
     return (Circuit(circuit_id="main", limit_a=((limit_a,),), load_a=((load_a,),) * 3),)
 
