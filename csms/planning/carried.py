@@ -25,12 +25,18 @@ arrays of so few."""
 
 
 def carried(
-    grid: Grid, aimed_kw: Floats, is_bound: Flags, *, limit: Floats, peak_kw: float = np.inf
+    grid: Grid,
+    aimed_kw: Floats,
+    is_bound: Flags,
+    *,
+    limit: Floats,
+    peak_kw: float = np.inf,
+    avoids_pauses: bool,
 ) -> Floats:
     """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`.
 
     All of them with the building stay below `peak_kw`. `is_bound` (N, K) says where a limit of a
-    car binds.
+    car binds. With `avoids_pauses` who runs goes on at its least power before others have any.
     """
     power = np.zeros(grid.shape[::-1])
     wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
@@ -49,7 +55,7 @@ def carried(
     full_kwh = cap * hours
     ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
-    may_hold = is_there & grid.case.avoids_pauses
+    may_hold = is_there & avoids_pauses
     held_from = np.where(may_hold, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
     tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
     least, cars, given = grid.least_kw, _Cars(grid), np.zeros(len(wanted))

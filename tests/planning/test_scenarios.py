@@ -163,12 +163,12 @@ def garage(*lines: str) -> PlanningCase:
             limit_a=(limit_a,),
             terms=tuple(
                 Term(
-                    session_id=line,
-                    factor=abs(f),
-                    angle_deg=angle[line] + (180.0 if f < 0 else 0.0),
+                    session_id=name,
+                    factor=abs(factors[name[:2]]),
+                    angle_deg=angle[name[:2]] + (180.0 if factors[name[:2]] < 0 else 0.0),
                 )
-                for line, f in factors.items()
-                if line in lines
+                for name in lines
+                if name[:2] in factors
             ),
         )
 
@@ -223,6 +223,29 @@ def test_scenario_08_who_leaves_first_has_what_fits_beside_the_others() -> None:
     made = plan(replace(of, sessions=tuple(wishes), avoids_pauses=False))
     # Alone the first could have 15 kW, and nobody could have anything beside it.
     assert sum(row.power_kw[0] for row in made.sessions) == pytest.approx(30.022, abs=1e-3)
+
+
+def test_scenario_08_cars_that_go_on_rather_than_pause_do_not_cost_half_the_transformer() -> None:
+    names = (*(f"AB{i}" for i in range(12)), "BC1", "BC2", "CA1", "CA2")
+    of = garage(*names)
+    cars = (
+        replace(
+            session,
+            departs_at=NOW + timedelta(hours=1),
+            required_kwh=need_kwh,
+            preferred_kwh=need_kwh,
+            max_kw=32 * GARAGE_A,
+            min_kw=6 * GARAGE_A,
+            current_kw=6 * GARAGE_A if session.session_id[:2] == "AB" else 0.0,
+            step_a=1.0,
+        )
+        for session in of.sessions
+        for need_kwh in (1.4 if session.session_id[:2] == "AB" else 4.5,)
+    )
+    made = plan(replace(of, sessions=tuple(cars)))
+    assert made.status == "optimal"
+    # All that run now, at their least power, fill what cars between two lines alone can have.
+    assert sum(row.power_kw[0] for row in made.sessions) >= 0.95 * 30.022
 
 
 def main_fuse(limit_a: float, load_a: float = 0.0) -> tuple[Circuit, ...]:
