@@ -19,6 +19,11 @@ NOTHING_KW = 1e-6
 LEVEL_KW = 1e-7
 HELD_SHARE = 0.5
 """A car that runs goes on while it is to have at least this share of a slot at its least power."""
+NEAR_H = 1.0
+KEPT_SHARE = 0.95
+"""Where cars that do not pause leave less than this of the energy of an hour to be had, they do: a
+need comes before comfort. With one limit none is lost, since any car may have what another lacks.
+"""
 FEW = 64
 """Up to so many cars that may not all fit are looked at one by one: that takes less time than
 arrays of so few."""
@@ -31,12 +36,13 @@ def carried(
     *,
     limit: Floats,
     peak_kw: float = np.inf,
-    avoids_pauses: bool,
+    may_hold: bool = True,
 ) -> Floats:
     """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`.
 
     All of them with the building stay below `peak_kw`. `is_bound` (N, K) says where a limit of a
-    car binds. With `avoids_pauses` who runs goes on at its least power before others have any.
+    car binds. Where pauses are avoided, and with `may_hold`, who runs goes on at its least power
+    before others have any, unless that loses part of the hour to come.
     """
     power = np.zeros(grid.shape[::-1])
     wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
@@ -55,8 +61,11 @@ def carried(
     full_kwh = cap * hours
     ahead_kwh = np.cumsum(full_kwh[::-1], axis=0)[::-1] - full_kwh
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
-    may_hold = is_there & avoids_pauses
-    held_from = np.where(may_hold, HELD_SHARE * grid.least_kw * hours + ENERGY_KWH, np.inf)
+    may_hold = may_hold and grid.case.avoids_pauses
+    may_lose = may_hold and len(limit) > 1
+    near = int(np.cumsum(grid.hours).searchsorted(NEAR_H)) if may_lose else -1
+    hold_kwh = HELD_SHARE * grid.least_kw * hours + ENERGY_KWH
+    held_from = np.where(is_there & may_hold, hold_kwh, np.inf)
     tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
     least, cars, given = grid.least_kw, _Cars(grid), np.zeros(len(wanted))
     peak = (peak_kw - grid.base_kw).tolist()
@@ -91,6 +100,8 @@ def carried(
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
+        if k == near and given.sum() < KEPT_SHARE * asked[k].sum():
+            return carried(grid, aimed_kw, is_bound.T, limit=limit, peak_kw=peak_kw, may_hold=False)
     return np.ascontiguousarray(power.T)
 
 

@@ -5,8 +5,6 @@ into room that is free at that moment. What the solver put below a car's minimum
 fewer slots; a need may be overshot by less than one slot at minimum power, since a need is a least.
 """
 
-from functools import partial
-
 import numpy as np
 
 from csms.planning.blocks import Blocks
@@ -21,11 +19,6 @@ from csms.planning.whole import made_whole, serve_whole
 FULL_SHARE = 0.99
 FITS_SHARE = 1.0 - 1e-6
 """Which part of the solver's powers fits for certain: it passes limits by its tolerance."""
-NEAR_H = 1.0
-KEPT_SHARE = 0.95
-"""Where cars that do not pause leave less than this of the energy of an hour to be had, they do: a
-need comes before comfort. With one limit none is lost, since any car may have what another lacks.
-"""
 WORTH_EUR = 1e-6
 """A limit binds where a unit more of it would be worth as much, EUR per hour."""
 
@@ -58,24 +51,12 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     # Headroom is worth less than any need: what competes for power may have it at once.
     limit = grid.room if is_scarce else room
     is_bound = np.repeat(is_bound, blocks.lengths, axis=1)
-    follow = partial(carried, grid, aimed, is_bound, limit=limit, peak_kw=peak)
-    power = follow(avoids_pauses=grid.case.avoids_pauses)
-    if grid.case.avoids_pauses and len(limit) > 1 and _loses(grid, power, aimed):
-        power = follow(avoids_pauses=False)
+    power = carried(grid, aimed, is_bound, limit=limit, peak_kw=peak)
     power = made_whole(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     power = _served(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
         return power
     return smooth
-
-
-def _loses(grid: Grid, power: Floats, aimed_kw: Floats) -> bool:
-    """Return whether the next hour gives clearly less than the solver found to fit.
-
-    Later plans make up for what later slots lose.
-    """
-    inside = np.where(np.cumsum(grid.hours) <= NEAR_H + 1e-9, grid.inside_h, 0.0)
-    return float((power * inside).sum()) < KEPT_SHARE * float((aimed_kw * inside).sum())
 
 
 def _is_bound(grid: Grid, solution: Solution) -> Flags:
