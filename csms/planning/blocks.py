@@ -97,7 +97,7 @@ class Draws:
         """
         block_h, inside = blocks.sums(grid.hours), blocks.sums(grid.inside_h)
         there = np.maximum(inside, 1e-12)
-        cap = blocks.sums(grid.cap_kw * grid.inside_h) / there
+        cap = blocks.sums(grid.usable_kw() * grid.inside_h) / there
         held = np.zeros(cap.shape)
         if grid.floor_kw.any():
             held = np.minimum(blocks.sums(grid.floor_kw * grid.inside_h) / there, cap)

@@ -112,6 +112,19 @@ class Grid:
         """Return what rows take of each limit's room, (R, K)."""
         return np.asarray(self.use @ self.shared_kw(power_kw), dtype=np.float64)
 
+    def usable_kw(self) -> Floats:
+        """Return `cap_kw` (N, K) without slots in which the guards leave a car less than its least.
+
+        What is free there is for cars that can use it.
+        """
+        least = np.maximum(self.least_kw - self.guard_kw, 0.0)
+        if (self.room >= (self.use * least).max(axis=1, initial=0.0)[:, None]).all():
+            return self.cap_kw
+        use = self.use[:, self.kind_first, None]
+        spare = np.where(use > 0, self.room[:, None] / np.where(use > 0, use, 1.0), np.inf)
+        fits = spare.min(axis=0)[self.kind] >= least[:, None] - TOLERANCE_KW
+        return np.where(fits, self.cap_kw, 0.0)
+
     def careful_room(self) -> Floats:
         """Return the room without what is kept for cars to come, (R, K)."""
         room = self.room.copy()

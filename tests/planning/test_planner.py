@@ -340,3 +340,18 @@ def test_who_cannot_wait_is_not_put_off_for_the_least_power_of_others() -> None:
     # Where pauses are to be avoided, cars that run go on.
     going_on = [row.power_kw[0] for row in plan(replace(asked, avoids_pauses=True)).sessions]
     assert sum(kw >= 4.0 for kw in going_on) == 3
+
+
+def test_room_that_is_too_little_for_one_car_goes_to_another() -> None:
+    threes = {"max_kw": 11.04, "min_kw": 4.14, "leaves_h": 2.0}
+    guarded = [
+        car(n, required_kwh=8.2, guard_kw=4.14, current_kw=4.14, **threes)  # type: ignore[arg-type]
+        for n in ("guarded1", "guarded2")
+    ]
+    # Nobody but it can use the 3 kW that the guards leave, and it needs nearly all of them.
+    single = car("single", required_kwh=10.0, leaves_h=4.0, max_kw=7.36, min_kw=1.38, step_a=1.0)
+    single = replace(single, phases=1)
+    urgent = car("urgent", required_kwh=10.0, **threes)  # type: ignore[arg-type]
+    made = plan(case(urgent, *guarded, single, slots=16, limit_kw=2 * 4.14 + 3.0))
+    missed = {row.session_id: row.shortfall_kwh for row in made.sessions if row.shortfall_kwh}
+    assert missed == {"urgent": pytest.approx(10.0)}
