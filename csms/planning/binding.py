@@ -13,6 +13,8 @@ Flags = NDArray[np.bool_]
 TOLERANCE_KW = 1e-9
 MOST_COMPARED = 100_000
 """Limits are compared with each other up to so many pairs and slots."""
+DIGITS = 12
+"""To so many, cars that take the same parts of all rows are of one kind."""
 MANY_LIMITS = 8
 """From so many on, it is worth knowing what several of them imply together."""
 
@@ -50,7 +52,10 @@ def _binds(use: Floats, room: Floats, *, is_lasting: bool) -> Flags:
     count, slots = room.shape
     if count < 2 or count * count * slots > MOST_COMPARED:
         return np.ones(count, dtype=np.bool_)
-    of_kinds = use[:, kinds_of(use)[1]]
+    # How much more of every row one car takes than another does not matter for what they imply.
+    scale = use.max(axis=0)
+    alike = np.round(use / np.where(scale > 0, scale, 1.0), DIGITS)
+    of_kinds = alike[:, kinds_of(alike)[1]]
     # In whichever order the cars are, the same limits are remembered.
     of_kinds = np.ascontiguousarray(of_kinds[:, np.lexsort(of_kinds)])
     is_close = is_lasting and slots == 1 and count >= MANY_LIMITS

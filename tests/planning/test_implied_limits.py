@@ -5,6 +5,7 @@ import pytest
 
 from csms.core.circuit import Circuit
 from csms.core.plan import PlanningCase
+from csms.planning.binding import _binding_of, that_bind
 from csms.planning.grid import grid_of
 from csms.planning.planner import plan
 from tests.planning.cases import broken_laws, car, case
@@ -54,3 +55,17 @@ def test_whatever_keeps_the_limits_that_are_seen_keeps_all(seed: int) -> None:
     nothing = np.where(grid.is_fixed[:, None], grid.fixed_kw, 0.0)
     alone = grid.limits.left(np.maximum(nothing, grid.guard_kw[:, None]))
     assert (left >= np.minimum(alone, 0.0) - 1e-6).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_which_limits_are_seen_does_not_depend_on_what_a_unit_of_a_car_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    use = rng.random((12, 6)) * (rng.random((12, 6)) < 0.7)
+    room, most_kw = rng.uniform(1.0, 3.0, (12, 1)), np.full((6, 1), 11.0)
+    times = rng.uniform(0.5, 2.0, 6)
+    seen = that_bind(use, room, most_kw, is_lasting=True)
+    remembered = _binding_of.cache_info().misses
+    again = that_bind(use * times, room, most_kw / times[:, None], is_lasting=True)
+    assert again.tolist() == seen.tolist()
+    # Nor is it worked out once more: in a network that would cost more than the plan.
+    assert _binding_of.cache_info().misses == remembered
