@@ -42,7 +42,7 @@ def carried(
 
     All of them with the building stay below `peak_kw`. `is_bound` (N, K) says where a limit of a
     car binds. Where pauses are avoided, and with `may_hold`, who runs goes on at its least power
-    before others have any, unless that loses part of the hour to come.
+    before others have more, unless that loses part of the hour to come.
     """
     power = np.zeros(grid.shape[::-1])
     wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
@@ -63,7 +63,7 @@ def carried(
     must_from = np.where(is_there, ahead_kwh + ENERGY_KWH, np.inf)
     may_hold = may_hold and grid.case.avoids_pauses
     may_lose = may_hold and len(limit) > 1
-    near = int(np.cumsum(grid.hours).searchsorted(NEAR_H)) if may_lose else -1
+    near, last = int(np.cumsum(grid.hours).searchsorted(NEAR_H)), len(grid.hours) - 1
     hold_kwh = HELD_SHARE * grid.least_kw * hours + ENERGY_KWH
     held_from = np.where(is_there & may_hold, hold_kwh, np.inf)
     tiny = np.where(is_there, ENERGY_KWH * per_h, np.inf)
@@ -87,7 +87,12 @@ def carried(
             continue
         is_worth_it = most > tiny[k]
         slot = _Slot(cars, free[k], peak[k], floors[k] * is_worth_it if cars.has_floor else None)
-        slot.lower(want, running, left > must_from[k])
+        must = left > must_from[k]
+        keeps = nobody
+        if may_hold and k <= near:
+            # Who is to have nothing for an hour does not go on at the cost of who cannot wait.
+            keeps = running & ~must & (asked[min(k + near, last)] - given > ENERGY_KWH)
+        slot.lower(want, running, must, keeps)
         if slot.may_any_rise(is_worth_it):
             most = np.maximum(most, least) * is_worth_it
             has_room = not slot.raise_to_next(want, most) or slot.may_any_rise(is_worth_it)
@@ -100,7 +105,7 @@ def carried(
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
-        if k == near and given.sum() < KEPT_SHARE * asked[k].sum():
+        if may_lose and k == near and given.sum() < KEPT_SHARE * asked[k].sum():
             return carried(grid, aimed_kw, is_bound.T, limit=limit, peak_kw=peak_kw, may_hold=False)
     return np.ascontiguousarray(power.T)
 
@@ -116,6 +121,7 @@ class _Cars:
         self.has_floor = bool(grid.floor_kw.any())
         self.is_coarse = bool(grid.levels.is_coarse.any())
         self.has_guard = bool(grid.guard_kw.any())
+        self.has_classes = bool(grid.rank.any())
         self.enough_kw = np.maximum(grid.least_kw, NOTHING_KW) - EPSILON_KW
         self.smallest_kw = grid.levels.smallest_kw
         self.half_step_kw = 0.5 * self.smallest_kw
@@ -161,6 +167,13 @@ class _Cars:
         later = self.first - self.if_runs * running - self.if_must * must
         return np.asarray(at[later[at].argsort()])
 
+    def by_class(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return cars that are in an order by class as one part per class."""
+        if not self.has_classes:
+            return [order]
+        is_next = np.diff(self.grid.rank[order]) != 0
+        return np.split(order, np.flatnonzero(is_next) + 1)
+
     def floor(self, car: int, kw: float) -> float:
         """Return the highest level of `car` that is at most `kw`."""
         listed, step = self.lists[car], self.steps[car]
@@ -183,8 +196,11 @@ class _Slot:
         self.spares, self.seen = [np.inf] * len(cars.parts), [-1] * len(cars.parts)
         self.below_peak_kw = below_peak_kw
 
-    def lower(self, want: Floats, running: Flags, must: Flags) -> None:
-        """Give cars the level below what they want, who runs or can wait no more the minimum."""
+    def lower(self, want: Floats, running: Flags, must: Flags, keeps: Flags) -> None:
+        """Give cars the level below what they want, who runs or can wait no more the minimum.
+
+        Who `keeps` on running has its minimum before anyone of its class who can wait has more.
+        """
         grid, cars = self.grid, self.cars
         low = grid.levels.floor_each(want) if cars.is_coarse else want
         is_on = want >= np.where(running | must, cars.epsilon_kw, cars.enough_kw)
@@ -204,9 +220,15 @@ class _Slot:
             self._set_all(self.floor.nonzero()[0], self.floor)
         at = (low > self.row + cars.epsilon_kw).nonzero()[0]
         order = cars.by_need(at, running, must)
-        if cars.is_single and self.floor is None and not has_peak:
-            order = self._begin(order, low, shared)
-        self._set_all(order, low)
+        may_begin = cars.is_single and self.floor is None and not has_peak
+        holds = bool(keeps.any())
+        least = np.where(must, low, np.minimum(low, grid.least_kw)) if holds else low
+        for rest in cars.by_class(order) if holds else (order,):
+            if holds:
+                self._hold(rest[(keeps | must)[rest]], least)
+                shared = low - np.maximum(self.row, grid.guard_kw) if may_begin else shared
+            rest = self._begin(rest, low, np.maximum(shared, 0.0)) if may_begin else rest
+            self._set_all(rest, low)
 
     def may_any_rise(self, is_worth_it: Flags) -> bool:
         """Find out whether the limits leave anybody enough for a level above theirs.
@@ -322,17 +344,27 @@ class _Slot:
             row[car] = most
         self.below_peak_kw, self.changes = below_peak_kw, changes
 
-    def _begin(self, order: NDArray[np.int64], kw: Floats, shared: Floats) -> NDArray[np.int64]:
-        """Give `kw` to the first cars, who have nothing yet, as far as all of them fit.
+    def _hold(self, at: NDArray[np.int64], kw: Floats) -> None:
+        """Give `kw` to cars `at`, in this order where not all of them fit."""
+        more = np.maximum(kw[at] - np.maximum(self.row[at], self.grid.guard_kw[at]), 0.0)
+        left = np.array(self.free) - self.grid.use[:, at] @ more
+        if (left < 0).any() or self.below_peak_kw < np.inf:
+            self._set_all(at, kw)
+            return
+        self.row[at] = np.maximum(self.row[at], kw[at])
+        self.free, self.changes = left.tolist(), self.changes + 1
 
-        They take `shared` (N,) beyond their guards of the only limit. Return the others.
+    def _begin(self, order: NDArray[np.int64], kw: Floats, more: Floats) -> NDArray[np.int64]:
+        """Give `kw` to the first cars, as far as all of them fit; return the others.
+
+        They take `more` (N,) of the only limit than they do now.
         """
-        taken = np.cumsum(shared[order])
-        count = np.count_nonzero(taken <= self.limit[0])
+        taken = np.cumsum(more[order])
+        count = np.count_nonzero(taken <= self.free[0])
         if count:
             first = order[:count]
             self.row[first] = kw[first]
-            self.free = [float(self.limit[0] - taken[count - 1])]
+            self.free, self.changes = [float(self.free[0] - taken[count - 1])], self.changes + 1
         return order[count:]
 
     def _set_first(self, order: NDArray[np.int64], kw: Floats) -> NDArray[np.int64]:

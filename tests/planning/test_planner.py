@@ -355,3 +355,14 @@ def test_room_that_is_too_little_for_one_car_goes_to_another() -> None:
     made = plan(case(urgent, *guarded, single, slots=16, limit_kw=2 * 4.14 + 3.0))
     missed = {row.session_id: row.shortfall_kwh for row in made.sessions if row.shortfall_kwh}
     assert missed == {"urgent": pytest.approx(10.0)}
+
+
+def test_who_runs_keeps_its_least_power_before_another_that_can_wait_has_more() -> None:
+    runs = {"max_kw": 11.0, "min_kw": 4.0, "current_kw": 4.0}
+    sooner = car("sooner", required_kwh=9.0, leaves_h=2.0, **runs)  # type: ignore[arg-type]
+    later = car("later", required_kwh=6.0, leaves_h=4.0, **runs)  # type: ignore[arg-type]
+    idle = car("idle", required_kwh=14.0, leaves_h=4.0, max_kw=11.0, min_kw=4.0, current_kw=0.0)
+    made = plan(case(idle, sooner, later, slots=16, limit_kw=9.0))
+    assert made.shortfall_kwh == 0
+    # The solver has both of them charge in the next hour, in whichever order.
+    assert all(kw >= 4.0 for row in made.sessions[1:] for kw in row.power_kw[:4])
