@@ -217,10 +217,8 @@ class AcnScheduler:
         pilots: dict[str, list[float]] = {}
         for session, row in zip(active_sessions, made.sessions, strict=True):
             at = net.index[session.station_id]
-            current_a, most_a = (
-                row.power_kw[0] / net.kw_per_a[at],
-                self._most_a.get(session.session_id),
-            )
+            current_a = row.power_kw[0] / net.kw_per_a[at]
+            most_a = self._most_a.get(session.session_id)
             if most_a is not None and current_a > most_a - 1e-6:
                 pilot_a = net.pilot_for(at, most_a)
             else:
@@ -309,10 +307,13 @@ class AcnScheduler:
         at = net.index[session.station_id]
         kw_per_a, levels = net.kw_per_a[at], net.levels_a[at]
         most_a = self._most_a.get(session.session_id, net.most_a[at])
-        least_a = min(net.least_a[at], most_a)
-        if levels and most_a < levels[-1]:
+        if options.never_pause:
+            # Who must go on keeps its pilot whatever it draws: nobody else can have the rest.
+            most_a = net.pilot_for(at, most_a)
+        elif levels and most_a < levels[-1]:
             # With the pilot above its bound the car draws the bound: what counts for the peak.
             levels = (*levels[: bisect_left(levels, most_a - 1e-9)], most_a)
+        least_a = min(net.least_a[at], most_a)
         need_kwh = max(session.remaining_demand, 0.0)
         is_on, since = self._since.get(session.session_id, (False, None))
         is_sold = options.revenue_per_kwh is not None
@@ -357,7 +358,7 @@ class AcnScheduler:
         They count pilots, and a car at its bound has a pilot that is higher.
         """
         most_a = self._most_a.get(session.session_id)
-        if most_a is None:
+        if most_a is None or self.options.never_pause:
             return 1.0
         net = self._network
         return net.pilot_for(net.index[session.station_id], most_a) / most_a
