@@ -307,10 +307,7 @@ class AcnScheduler:
         at = net.index[session.station_id]
         kw_per_a, levels = net.kw_per_a[at], net.levels_a[at]
         most_a = self._most_a.get(session.session_id, net.most_a[at])
-        if options.never_pause:
-            # Who must go on keeps its pilot whatever it draws: nobody else can have the rest.
-            most_a = net.pilot_for(at, most_a)
-        elif levels and most_a < levels[-1]:
+        if levels and most_a < levels[-1]:
             # With the pilot above its bound the car draws the bound: what counts for the peak.
             levels = (*levels[: bisect_left(levels, most_a - 1e-9)], most_a)
         least_a = min(net.least_a[at], most_a)
@@ -342,15 +339,19 @@ class AcnScheduler:
         """Bound each car by what it was seen to draw, and try again when it draws that much."""
         rates, net = self._world.last_actual_charging_rate, self._network
         for session in sessions:
-            name = session.session_id
+            name, at = session.session_id, net.index[session.station_id]
             pilot_a, bound_a = pilots.get(name, 0.0), self._most_a.get(name)
             if pilot_a <= 0:
                 continue
             if pilot_a - rates[name] > UNUSED_A:
-                self._most_a[name] = max(rates[name], UNUSED_A)
+                most_a = max(rates[name], UNUSED_A)
             elif bound_a is not None and pilot_a > bound_a - UNUSED_A:
-                most_a = net.most_a[net.index[session.station_id]]
-                self._most_a[name] = min(pilot_a + PROBE_A, most_a)
+                most_a = min(pilot_a + PROBE_A, net.most_a[at])
+            else:
+                continue
+            # Who must go on keeps its pilot whatever it draws: nobody else can have the rest.
+            is_kept = self.options.never_pause
+            self._most_a[name] = net.pilot_for(at, most_a) if is_kept else most_a
 
     def _pilot_share(self, session: SessionInfo) -> float:
         """Return what the limits count for each ampere that the car of `session` draws.
@@ -358,7 +359,7 @@ class AcnScheduler:
         They count pilots, and a car at its bound has a pilot that is higher.
         """
         most_a = self._most_a.get(session.session_id)
-        if most_a is None or self.options.never_pause:
+        if most_a is None:
             return 1.0
         net = self._network
         return net.pilot_for(net.index[session.station_id], most_a) / most_a
