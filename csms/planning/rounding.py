@@ -219,7 +219,7 @@ def _gathered(
             beside = even[:, block]
             is_full = (grid.taken(beside) >= FULL_SHARE * limit).any(axis=0)
             beside = np.where(is_full, beside * FITS_SHARE, 0.0)
-        contested = _Contested(grid, (limit, peak_kw), full_kwh, beside)
+        contested = _Contested(grid, limits, full_kwh, beside)
         for b in shared:
             slots = range(int(bands.first[b]), int(bands.first[b + 1]))
             contested.share(power, slots, energy[:, b])

@@ -128,9 +128,7 @@ def needed(rows: Floats, upper: Floats) -> Flags:
 
     `x` is at least 0. Of equal rows the first is needed.
     """
-    highs = highspy._core._Highs()
-    for name, value in {**_OPTIONS, "simplex_strategy": 4}.items():
-        highs.setOptionValue(name, value)
+    highs = _made({"simplex_strategy": 4})
     count, columns = rows.shape
     highs.passModel(
         columns,
