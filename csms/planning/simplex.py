@@ -67,6 +67,19 @@ def _cleared(options: Mapping[str, bool | float | str]) -> highspy._core._Highs:
     return highs
 
 
+def _run(highs: highspy._core._Highs) -> highspy.HighsStatus:
+    """Run `highs`, on as many threads as there are where one is refused.
+
+    All of a process share HiGHS's threads: who used it before us, as other planners and cvxpy do,
+    has settled their number, and asking for another is an error. The simplex is serial anyway.
+    """
+    status = highs.run()
+    if status == highspy.HighsStatus.kError:
+        highs.setOptionValue("threads", 0)
+        status = highs.run()
+    return status
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProgram:
     """Minimise `cost @ x` with `lower <= x <= upper` and `row_lower <= A @ x <= row_upper`.
@@ -113,7 +126,7 @@ class LinearProgram:
         )
         if basis is not None:
             highs.setBasis(basis)
-        if passed == highspy.HighsStatus.kError or highs.run() == highspy.HighsStatus.kError:
+        if passed == highspy.HighsStatus.kError or _run(highs) == highspy.HighsStatus.kError:
             return None
         if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
@@ -152,7 +165,7 @@ def needed(rows: Floats, upper: Floats) -> Flags:
         highs.changeRowBounds(row, -np.inf, np.inf)
         for column, value in enumerate(rows[row].tolist()):
             highs.changeColCost(column, value)
-        highs.run()
+        _run(highs)
         # How far the others let this one rise.
         is_bounded = highs.getModelStatus() == highspy.HighsModelStatus.kOptimal
         if is_bounded and highs.getInfo().objective_function_value <= upper[row] * (1 + 1e-9):

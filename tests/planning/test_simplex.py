@@ -1,6 +1,9 @@
 """Programs one after another on the solver that a thread keeps."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +63,36 @@ def test_options_hold_for_their_own_program_only() -> None:
     assert solved is not None
     values, _ = solved
     assert np.allclose(values.reshape(10, 6).sum(axis=1), 2.0)
+
+
+OTHERS_FIRST = """
+import highspy
+import numpy as np
+other = highspy._core._Highs()
+other.setOptionValue("output_flag", False)
+other.setOptionValue("threads", {threads})
+nothing, one = np.zeros(1), np.ones(1)
+other.passModel(
+    1, 1, 1, 1, 1, 0.0, one, nothing, one, nothing, one,
+    np.array([0, 1], dtype=np.int32), np.zeros(1, dtype=np.int32), one,
+    np.zeros(1, dtype=np.int32),
+)
+assert other.run() != highspy.HighsStatus.kError
+from tests.planning.test_simplex import found, program
+print(b"".join(found(program(1, cars=6, blocks=8))).hex())
+"""
+
+
+def test_who_used_highs_in_the_process_before_changes_nothing() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", OTHERS_FIRST.format(threads=threads)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+        for threads in (1, 2, 3)
+    ]
+    assert [(one.returncode, one.stderr) for one in said] == [(0, "")] * 3
+    assert len({one.stdout for one in said}) == 1
