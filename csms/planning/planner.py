@@ -27,6 +27,7 @@ from csms.planning.weights import Weights, objective, weights_of
 from csms.planning.whole import made_whole
 
 LIMIT_TOLERANCE_KW = 1e-6
+NO_OPTIMUM = "the solver found no sound optimum"
 SMALLEST_EUR = 0.01
 """A loss is told as a share of the optimum, or of this where the optimum is next to nothing."""
 
@@ -59,7 +60,7 @@ def plan(
         optimal, why = None, f"the solver failed: {error!r}"[:200]
     if optimal is None:
         found = told(grid, _fallen_back(grid), value, status="fallback")
-        return replace(found, notes=(*found.notes, why)) if why else found
+        return replace(found, notes=(*found.notes, why or NO_OPTIMUM))
     rows, best = optimal
     made = told(grid, rows, best.value, status="optimal")
     if rows is not best.power_kw and made.shortfall_kwh > 0:

@@ -60,7 +60,8 @@ def ways_out(scarcity: Scarcity, i: int, *, missing_kwh: float, row: int | None)
     found = []
     later_s = _later_s(scarcity, i, missing_kwh)
     if later_s is not None:
-        found.append(f"leave {_minutes(later_s)} later")
+        minutes, is_late = _minutes(later_s), session.departs_at <= grid.case.now_at
+        found.append(f"stay another {minutes}" if is_late else f"leave {minutes} later")
     if row is not None:
         more_kw = _more(grid, i, power[i], missing_kwh)
         if more_kw is not None:
@@ -82,13 +83,17 @@ def _minutes(later_s: int) -> str:
 
 
 def _later_s(scarcity: Scarcity, i: int, missing_kwh: float) -> int | None:
-    """Return how much longer the car would have to stay for what is free then, None if too long."""
+    """Return how much longer the car would have to stay, None if too long.
+
+    It has then what its row gives it already and what is free; who should have left stays from now.
+    """
     grid, edges_s = scarcity.grid, scarcity.edges_s
     session, case = grid.case.sessions[i], grid.case
     departs_s = max(session.departs_at, case.now_at).timestamp()
     first = max(bisect_right(edges_s, departs_s) - 1, 0)
-    spare, guard = scarcity.spare(i)[first:], float(grid.guard_kw[i])
-    free: list[float] = np.minimum(spare + guard, session.max_kw).tolist()
+    # It stands at the EVSE until it leaves: its own row is not taken from it.
+    own = np.maximum(scarcity.power[i], grid.guard_kw[i]) + scarcity.spare(i)
+    free: list[float] = np.minimum(own[first:], session.max_kw).tolist()
     left, enough = missing_kwh, max(float(grid.least_kw[i]), 1e-6)
     for start_s, end_s, kw in zip(edges_s[first:], edges_s[first + 1 :], free, strict=False):
         start_s = max(start_s, departs_s)

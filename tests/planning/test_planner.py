@@ -130,6 +130,21 @@ def test_an_overdue_car_is_charged_from_what_others_leave(strategy: Strategy) ->
     assert late.reason == "departure passed"
 
 
+def test_an_overdue_driver_is_told_to_stay_as_long_as_the_plan_takes() -> None:
+    overdue = car("late", required_kwh=11.0, leaves_h=-1.0, arrives_h=-5.0)
+    row = plan(case(overdue, limit_kw=11.0)).sessions[0]
+    assert row.finishes_at == at(1.0)
+    assert row.ways_out == ("stay another 60 min", "need 11.0 kWh less")
+
+
+def test_who_stays_longer_keeps_what_it_has_in_the_slot_it_would_have_left_in() -> None:
+    # At 0.6 h it has 6.6 kWh of its 11, and nobody takes its power from it.
+    leaving = car(required_kwh=11.0, leaves_h=0.6)
+    row = plan(case(leaving, limit_kw=11.0)).sessions[0]
+    assert row.shortfall_kwh == pytest.approx(4.4)
+    assert row.ways_out[0] == "leave 25 min later"
+
+
 def test_a_departure_after_the_horizon_does_not_press_now() -> None:
     patient = car("patient", required_kwh=60.0, leaves_h=40.0)
     pressed = car("pressed", required_kwh=80.0, leaves_h=8.0)
@@ -239,8 +254,9 @@ def test_a_flat_price_takes_few_steps_of_the_solver() -> None:
 def test_a_solver_that_gives_up_is_replaced_by_least_laxity() -> None:
     cars = [car(n, required_kwh=20.0, min_kw=4.14, guard_kw=1.0) for n in "abcd"]
     tight = case(*cars, limit_kw=20.0)
-    result = plan(tight, iteration_limit=1)
+    result = plan(replace(tight, notes=("prices missing",)), iteration_limit=1)
     assert result.status == "fallback"
+    assert result.notes == ("prices missing", "the solver found no sound optimum")
     assert broken_laws(tight, result) == []
     assert result.shortfall_kwh == 0.0
 
