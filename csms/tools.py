@@ -319,7 +319,8 @@ def describe_plan(case: PlanningCase, made: Plan) -> str:
             f"{wanted.departs_at:%d %H:%M}  |{bar}|  {row.reason}"
             f"{missing if row.shortfall_kwh > 0 else ''}"
         )
-    return "\n".join([*lines, *(f"note: {note}" for note in (*case.notes, *made.notes))])
+    # A plan's notes begin with those of its case.
+    return "\n".join([*lines, *(f"note: {note}" for note in made.notes)])
 
 
 def _limits_of(circuit: Circuit) -> str:

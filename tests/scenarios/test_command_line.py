@@ -3,11 +3,13 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from csms import cli
+from tests.planning.cases import car, case
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "replay"
 
@@ -221,6 +223,21 @@ def test_a_site_is_planned_and_nothing_sent(tasco: Shell) -> None:
     assert "nowhere" in err
     code, _, _ = tasco.run("plan")
     assert code == 2
+
+
+def test_a_case_is_planned_from_its_file_and_says_each_fault_once(
+    tasco: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "case.json"
+    of = replace(case(car("odd", guard_kw=-1.0)), notes=("prices missing from 18:00",))
+    file.write_text(of.to_json(), encoding="utf-8")
+    told = tasco.done("plan", "--case", str(file), uses_config=False)
+    assert told.count("prices missing from 18:00") == 1
+    assert told.count("guard_kw of odd is -1") == 1
+    file.write_text(of.to_json().replace('"evse_id":1', '"evse_id":"one"'), encoding="utf-8")
+    code, _, err = tasco.run("plan", "--case", str(file), uses_config=False)
+    assert code == 2
+    assert "case.sessions[0].evse_id" in err
 
 
 @pytest.mark.parametrize(("name", "energy_kwh"), [("session16", 1.003), ("session201", 0.9658)])
