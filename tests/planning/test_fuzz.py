@@ -54,7 +54,7 @@ def random_site(seed: int) -> PlanningCase:
         reserved_kw=float(rng.choice([0.0, 4.0])),
         price=price.tolist(),
         co2=rng.uniform(0, 0.8, slots).tolist(),
-        strategy=Strategy.OPTIMAL if rng.random() < 0.7 else rng.choice(list(Strategy)),
+        strategy=Strategy.OPTIMAL if rng.random() < 0.7 else Strategy(rng.choice(list(Strategy))),
         idle_guard_kw=float(rng.choice([0.0, 4.14])),
         demand_charge_eur_per_kw=float(rng.choice([0.0, 0.0, 8.0])),
         billed_peak_kw=float(rng.choice([0.0, 20.0])),
