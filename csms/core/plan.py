@@ -170,7 +170,8 @@ class Why:
 class PlannedSession:
     """One car's row of a plan: `power_kw` is (slots,).
 
-    `shortfall_kwh` is the part of the need that is not met, `shortfall_reason` why: "time" (even
+    `shortfall_kwh` is the part of the need that will not be met: what rounding or steadiness takes
+    from later slots of the row, plans to come make up. `shortfall_reason` says why: "time" (even
     full power does not suffice), "site limit", "circuit limit", "guard", "uncontrolled", "" if
     there is none; `shortfall_limit` then names the limit that binds ("garage L2"), and `ways_out`
     what would help, the cheapest first.

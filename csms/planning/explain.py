@@ -41,10 +41,13 @@ def explained(
     *,
     status: str,
     with_reasons: bool = True,
+    reached_kwh: Floats | None = None,
 ) -> Plan:
     """Return the plan that gives `power_kw` (N, K) to the cars of `grid`.
 
-    Without `with_reasons`, slots have none, shortfalls no way out, and no limit is said to bind.
+    `reached_kwh` (N,) is what plans to come will have made of it where that is more: what they make
+    up is no shortfall. Without `with_reasons`, slots have none, shortfalls no way out, and no limit
+    is said to bind.
     """
     case = grid.case
     rows = _drawn(grid, power_kw)
@@ -62,8 +65,9 @@ def explained(
         bound = np.any((held_h > 0) & (grid.use.T > 0), axis=1)
     hours = _Hours.of(grid, rows)
     done = energy.sum(axis=1)
-    missing = _missing(grid, done).tolist()
-    finishes = _finishes(grid, rows, energy, given_kwh)
+    reached = done if reached_kwh is None else np.maximum(done, reached_kwh)
+    missing = _missing(grid, reached).tolist()
+    finishes = _finishes(grid, rows, energy, given_kwh, missing)
     word = _Words(grid, hours)
     shortfalls = [
         _Shortfall(word.why_short(i)) if kwh else _NOTHING_MISSED for i, kwh in enumerate(missing)
@@ -119,11 +123,6 @@ def explained(
         notes=grid.notes,
         bindings=_bindings(grid, held, limit_value) if with_reasons else (),
     )
-
-
-def shortfalls_kwh(grid: Grid, power_kw: Floats) -> Floats:
-    """Return what each car would lack at its departure under `power_kw` (N, K), (N,) kWh."""
-    return _missing(grid, (_drawn(grid, power_kw) * grid.inside_h).sum(axis=1))
 
 
 def _drawn(grid: Grid, power_kw: Floats) -> Floats:
@@ -246,24 +245,31 @@ def _missing(grid: Grid, given_kwh: Floats) -> Floats:
     return np.where(missing < SHORT_KWH, 0.0, missing)
 
 
-def _finishes(grid: Grid, rows: Floats, energy: Floats, done: Floats) -> list[datetime | None]:
-    """Return when each need is met: inside the slot in which the sum `done` (N, K) reaches it."""
+def _finishes(
+    grid: Grid, rows: Floats, energy: Floats, done: Floats, missing: list[float]
+) -> list[datetime | None]:
+    """Return when each need is met: inside the slot in which the sum `done` (N, K) reaches it.
+
+    Where it does not and nothing is `missing` (N,), plans to come meet it by the departure.
+    """
     need, case = grid.required_kwh, grid.case
     is_reached = done >= need[:, None] - SHORT_KWH
     at, cars = np.argmax(is_reached, axis=1), np.arange(len(need))
     before = done[cars, at] - energy[cars, at]
     hours = np.maximum(need - before, 0.0) / np.maximum(rows[cars, at], 1e-12)
     found: list[datetime | None] = []
-    for session, k, took, is_met, kwh in zip(
+    for session, k, took, is_met, kwh, lacks in zip(
         case.sessions,
         at.tolist(),
         hours.tolist(),
         is_reached[:, -1].tolist(),
         need.tolist(),
+        missing,
         strict=True,
     ):
         if kwh > SHORT_KWH and not is_met:
-            found.append(None)
+            is_later = lacks or session.departs_at > case.edges_at[-1]
+            found.append(None if is_later else session.departs_at)
             continue
         begins = session.available_at if session.available_at > case.now_at else case.now_at
         if kwh > SHORT_KWH:

@@ -15,7 +15,7 @@ from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
 from csms.planning.blocks import blocks_of
 from csms.planning.dwell import with_dwell
-from csms.planning.explain import MISSED_EUR_PER_KWH, explained, shortfalls_kwh
+from csms.planning.explain import MISSED_EUR_PER_KWH, explained
 from csms.planning.grid import Flags, Floats, Grid, grid_of
 from csms.planning.room import ENERGY_KWH
 from csms.planning.rounding import rows_of
@@ -28,6 +28,8 @@ from csms.planning.whole import made_whole
 
 LIMIT_TOLERANCE_KW = 1e-6
 NO_OPTIMUM = "the solver found no sound optimum"
+NEAR_H = 1.0
+"""Slots so near are planned one by one, and show what levels take of the optimum."""
 SMALLEST_EUR = 0.01
 """A loss is told as a share of the optimum, or of this where the optimum is next to nothing."""
 
@@ -62,11 +64,7 @@ def plan(
         found = told(grid, _fallen_back(grid), value, status="fallback")
         return replace(found, notes=(*found.notes, why or NO_OPTIMUM))
     rows, best = optimal
-    made = told(grid, rows, best.value, status="optimal")
-    if rows is not best.power_kw and made.shortfall_kwh > 0:
-        missed = [row.shortfall_kwh for row in made.sessions]
-        if (shortfalls_kwh(grid, best.power_kw) < missed).any():
-            made = _made_up(made, told(grid, best.power_kw, best.value, status="optimal"))
+    made = told(grid, rows, best.value, status="optimal", reached_kwh=best.reached_kwh)
     return replace(
         made, relaxed_objective=best.relaxed_eur, rounding_loss_share=best.rounding_loss_share
     )
@@ -76,35 +74,15 @@ def plan(
 class _Best:
     """The best rows (N, K), what the limits are worth (R, K), and what rounding cost.
 
-    `weights` are those they were found with."""
+    `reached_kwh` (N,) is what cars get in the end if all goes on like this: plans to come make up
+    what rounding of their slots loses here. `weights` are those the rows were found with."""
 
     power_kw: Floats
     value: Floats
+    reached_kwh: Floats
     weights: Weights
     relaxed_eur: float | None = None
     rounding_loss_share: float | None = None
-
-
-def _made_up(made: Plan, best: Plan) -> Plan:
-    """Return `made`, whose rows in force were kept, with the shortfalls of the `best` rows.
-
-    What a row misses that stays only for steadiness is made up by the plans to come, so no driver
-    is told of it; what even the best rows miss is a shortfall.
-    """
-    rows = tuple(
-        row
-        if row.shortfall_kwh <= other.shortfall_kwh
-        else replace(
-            row,
-            shortfall_kwh=other.shortfall_kwh,
-            shortfall_reason=other.shortfall_reason,
-            shortfall_limit=other.shortfall_limit,
-            ways_out=other.ways_out,
-            finishes_at=other.finishes_at,
-        )
-        for row, other in zip(made.sessions, best.sessions, strict=True)
-    )
-    return replace(made, sessions=rows)
 
 
 def fallback(case: PlanningCase, *, why: str) -> Plan:
@@ -199,7 +177,8 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     """
     if not grid.shape[0]:
         none, weights = np.zeros(grid.shape), weights_of(grid, float(grid.hours.min()))
-        return none, _Best(power_kw=none, weights=weights, value=np.zeros(grid.room.shape))
+        nothing, value = np.zeros(0), np.zeros(grid.room.shape)
+        return none, _Best(power_kw=none, weights=weights, value=value, reached_kwh=nothing)
     gone = gone_of(grid)
     solved = _solved(grid, solver, iteration_limit, gone=gone)
     if solved is None:
@@ -233,7 +212,12 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) ->
         return None
     value = np.repeat(solution.limit_value, blocks.lengths, axis=1)
     weights = solution.weights or weights_of(grid, float(blocks.sums(grid.hours).min()))
-    best = _Best(power_kw=power, weights=weights, value=np.minimum(value, MISSED_EUR_PER_KWH))
+    best = _Best(
+        power_kw=power,
+        weights=weights,
+        value=np.minimum(value, MISSED_EUR_PER_KWH),
+        reached_kwh=_reached_kwh(grid, power, np.repeat(solution.power_kw, blocks.lengths, axis=1)),
+    )
     if not np.isfinite(solution.objective):
         return best
     return replace(
@@ -241,6 +225,21 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) ->
         relaxed_eur=solution.objective,
         rounding_loss_share=_loss_share(grid, weights, power, solution.objective),
     )
+
+
+def _reached_kwh(grid: Grid, power: Floats, solved_kw: Floats) -> Floats:
+    """Return what cars will have had of `power` (N, K) and of the plans that come after it, (N,).
+
+    Those give what the solver found, `solved_kw` (N, K), less what is lost of it in the hour to
+    come: levels may be too coarse for good. Who leaves before the next plan has what it is given.
+    """
+    own, solved = power * grid.inside_h, solved_kw * grid.inside_h
+    near = slice(0, int(np.cumsum(grid.hours).searchsorted(NEAR_H - ENERGY_KWH)) + 1)
+    share = float(own[:, near].sum()) / max(float(solved[:, near].sum()), ENERGY_KWH)
+    given = own.sum(axis=1)
+    stays = grid.inside_h[:, 1:].any(axis=1)
+    reached = np.maximum(given, solved.sum(axis=1) * stays * min(share, 1.0))
+    return np.asarray(reached, dtype=np.float64)
 
 
 def _loss_share(grid: Grid, weights: Weights, power: Floats, relaxed_eur: float) -> float:
