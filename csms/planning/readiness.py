@@ -6,7 +6,8 @@ draw for the day: sites have good and bad days), and how far the building's load
 the rows of the plan are lived through: where room is short all give way alike, and what was put
 off is made up as soon as there is room again, as the plans to come would do. Pure and seeded.
 
-Shares of scenarios are surer of themselves than what then happens; CALIBRATION draws them in. It
+Shares of scenarios are surer of themselves than what then happens; CALIBRATION draws them in, but
+for a need that its car could meet in none, had it all limits for itself: that has 0. CALIBRATION
 was fitted on replayed days and checked on others (benchmarks/readiness.py, docs/planning.md).
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.grid import Grid, grid_of
 
 Floats = NDArray[np.float64]
 
@@ -75,17 +77,17 @@ def met_shares(
     if not count:
         return ()
     rng = np.random.default_rng(uncertain.seed)
-    hours = np.array(case.hours())
+    grid = grid_of(case)
+    hours, due, fixed = grid.hours, grid.required_kwh, grid.is_fixed
     rows = np.array([s.power_kw for s in plan.sessions], dtype=np.float64)
-    due = np.array([max(s.required_kwh, 0.0) for s in case.sessions])
     stays_h = _stays_h(case.now_at, departs_at, uncertain, rng)
     other_kw = _arrivals(case, uncertain, rng)
-    room_kw = np.array(case.limit_kw) - np.array(case.base_load_kw) - case.idle_guard_kw
     off_kw = np.zeros(uncertain.scenarios)
     if uncertain.base_error_kw:
         off_kw = rng.choice(np.array(uncertain.base_error_kw), uncertain.scenarios)
-    most = np.array([s.max_kw for s in case.sessions])
-    fixed = np.array([s.fixed_kw is not None for s in case.sessions])
+    room = _Room(grid, off_kw)
+    most = np.array([s.max_kw if s.max_kw >= s.min_kw else 0.0 for s in case.sessions])
+    alone_kw, alone_kwh = np.minimum(most[:, None], room.alone_kw()), np.zeros(count)
     missing = np.tile(due, (uncertain.scenarios, 1))
     # What the plan itself does not give is taken wherever a scenario has room for it.
     behind = np.tile(np.maximum(due - rows @ hours, 0.0), (uncertain.scenarios, 1))
@@ -98,17 +100,56 @@ def met_shares(
         planned = rows[:, k] * here_h
         most_kwh = np.minimum(most * here_h, missing)
         wanted = np.minimum(planned + behind, most_kwh)
-        others = other_kw[:, k] * length
-        room = np.maximum(room_kw[k] - off_kw, 0.0) * length
-        asked = wanted.sum(axis=1) + others
-        fits = np.minimum(room / np.maximum(asked, 1e-9), 1.0)[:, None]
+        fits = room.share(k, wanted / length, other_kw[:, k])
         given = np.where(fixed, np.minimum(planned, most_kwh), wanted * fits)
+        alone_kwh += alone_kw[:, k] * here_h.max(axis=0)
         behind = np.maximum(behind + planned - given, 0.0)
         missing -= given
         begins_h += length
     shares = (missing <= MET_WITHIN_KWH).mean(axis=0)
     calibrated = calibration[0] + calibration[1] * shares**2
+    is_hopeless = (alone_kwh < due - MET_WITHIN_KWH) & ~fixed
+    calibrated = np.where(is_hopeless, 0.0, calibrated)
     return tuple(np.where(due <= MET_WITHIN_KWH, 1.0, calibrated).tolist())
+
+
+class _Room:
+    """What the limits of a site leave to its cars.
+
+    `off_kw` (scenarios,) is by how much the building draws more than expected in each scenario.
+    """
+
+    def __init__(self, grid: Grid, off_kw: Floats) -> None:
+        limits = grid.limits
+        rows = np.flatnonzero(limits.use.any(axis=1))
+        self._use, self._left = limits.use[rows], (limits.limit - limits.load)[rows]
+        self._cars = [np.flatnonzero(use) for use in self._use]
+        self._off_kw, self._is_blocked = off_kw, grid.is_blocked
+
+    def share(self, k: int, wanted_kw: Floats, others_kw: Floats) -> Floats:
+        """Return which share of `wanted_kw` (scenarios, N) fits in slot `k`, (scenarios, N).
+
+        All who take from a limit give way alike. `others_kw` (scenarios,) are known of for the site
+        alone, which is the first limit.
+        """
+        found = np.where(self._is_blocked[:, k], 0.0, np.ones(wanted_kw.shape))
+        asked = wanted_kw @ self._use.T
+        for r, cars in enumerate(self._cars):
+            left, all_asked = self._left[r, k], asked[:, r]
+            if not r:
+                left, all_asked = left - self._off_kw, all_asked + others_kw
+            fits = np.minimum(np.maximum(left, 0.0) / np.maximum(all_asked, 1e-9), 1.0)
+            found[:, cars] = np.minimum(found[:, cars], fits[:, None])
+        return found
+
+    def alone_kw(self) -> Floats:
+        """Return the most each car could have, were it alone and the building at its least."""
+        found = np.where(self._is_blocked, 0.0, np.inf)
+        for r, cars in enumerate(self._cars):
+            left = self._left[r] - (0.0 if r else float(self._off_kw.min()))
+            most = np.maximum(left, 0.0) / self._use[r, cars, None]
+            found[cars] = np.minimum(found[cars], most)
+        return found
 
 
 def departure_errors(

@@ -3,12 +3,14 @@
 import sys
 from dataclasses import replace
 from datetime import date
+from math import nan
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csms.core.circuit import Cap, Circuit
 from csms.core.plan import PlanningCase
 from csms.planning.planner import plan
 from csms.planning.readiness import (
@@ -40,7 +42,40 @@ def test_without_doubt_the_plan_is_what_happens() -> None:
     )
     assert shares(of, PUNCTUAL, calibration=PLAIN) == (1.0, 0.0, 1.0)
     least, slope = CALIBRATION
-    assert shares(of, PUNCTUAL) == pytest.approx((least + slope, least, 1.0))
+    assert shares(of, PUNCTUAL) == pytest.approx((least + slope, 0.0, 1.0))
+
+
+def test_a_need_that_has_room_but_hardly_the_time_keeps_a_little_hope() -> None:
+    late = Uncertainty(errors_min=(*[0.0] * 9, 300.0))
+    of = case(car("a", required_kwh=30.0, leaves_h=2.0))
+    assert 0.0 < shares(of, late, calibration=PLAIN)[0] < 0.05
+    assert CALIBRATION[0] < shares(of, late)[0] < 0.2
+
+
+def test_every_limit_counts_that_a_car_is_held_by() -> None:
+    def on(limit_a: float, **more: object) -> PlanningCase:
+        fuse = Circuit(circuit_id="row", limit_a=((limit_a,),))
+        cars = (car(n, required_kwh=22.0, leaves_h=4.0, circuit_id="row") for n in "ab")
+        return case(*cars, car("beside", required_kwh=22.0, leaves_h=4.0), circuits=(fuse,), **more)  # type: ignore[arg-type]
+
+    assert shares(on(0.0), PUNCTUAL) == pytest.approx((0.0, 0.0, 0.93))
+    # 16 A give the two what they need, 15 A only one of them, were it alone.
+    assert shares(on(16.0), PUNCTUAL, calibration=PLAIN) == (1.0, 1.0, 1.0)
+    assert shares(on(15.0), PUNCTUAL, calibration=PLAIN) == (0.0, 0.0, 1.0)
+    assert shares(on(15.0), PUNCTUAL) == pytest.approx((0.13, 0.13, 0.93))
+    order = Cap(source="grid", starts_at=at(0), ends_at=at(4), limit_kw=0.0)
+    assert shares(on(63.0, caps=(order,)), PUNCTUAL) == (0.0, 0.0, 0.0)
+
+
+def test_where_guards_fill_the_site_nothing_is_promised() -> None:
+    guarded = [car(n, required_kwh=5.0, guard_kw=4.0) for n in "ab"]
+    assert shares(case(*guarded, limit_kw=6.0), PUNCTUAL) == (0.0, 0.0)
+
+
+def test_limits_and_needs_that_are_no_numbers_promise_no_more_than_the_plan_gives() -> None:
+    of = case(car(required_kwh=10), limit_kw=[nan] * 16 + [40.0] * 16, base_kw=[nan] * 32)
+    assert shares(of, PUNCTUAL, calibration=PLAIN) == (1.0,)
+    assert shares(replace(of, limit_kw=(nan,) * 32), PUNCTUAL) == (0.0,)
 
 
 def test_a_car_that_waits_for_cheap_hours_is_less_sure_than_one_that_does_not() -> None:

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from csms.core.session import closed_administratively
 from csms.planning.planner import plan
-from csms.planning.readiness import CALIBRATION
 from csms.service.background import Background
 from csms.service.cases import Surroundings, planning_case, snapshot
 from csms.service.live import site_now
@@ -28,7 +27,7 @@ async def test_what_a_plan_promises_is_kept_and_shown(store: Store) -> None:
         store=store, clock=place.clock, background=background, arrivals=lambda *_: ()
     )
     found = {r.session_id: r for r in await desk.look(known.cars, case, plan(case))}
-    assert found[hopeless.session_id].met_share == CALIBRATION[0]
+    assert found[hopeless.session_id].met_share == 0.0
     assert found[easy.session_id].met_share > 0.5
     assert await store.read(lambda tx: rivals.readiness_of(tx, [easy.session_id])) == {
         easy.session_id: found[easy.session_id]
