@@ -44,6 +44,7 @@ from csms.service.enrolment import Enrolment, keep_charger
 from csms.service.ids import new_id
 from csms.service.reports import PriceList
 from csms.store import identities, journal, series, sessions, stations, trips
+from csms.store import wiring as wires
 from csms.store.database import Store
 from csms.store.statements import Tx
 
@@ -214,6 +215,7 @@ class Concept:
             trip=trip,
             charger_did=given.charger_did,
             tariff_eur_per_kwh=tariff,
+            wiring=wires.wiring_of(tx, site.site_id, also=[evse]),
         )
 
     def _holder(self, tx: Tx, given: Given) -> Holder:

@@ -6,18 +6,21 @@ schedules are in force until they have accepted new ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
+from csms.core.circuit import Circuit, Wiring
 from csms.core.commands import Schedule
 from csms.core.model import Evse, Holder, Offer, Site, Station, Trip, Vehicle
 from csms.core.plan import Plan, PlannedSession, PlanningCase, PlanningSession
 from csms.core.units import MIN_CURRENT_A
 from csms.planning import incentives, planner
 from csms.planning.demand import ConceptPlan, concept_plan
+from csms.planning.in_flight import InFlight
 from csms.planning.profile import plan_profile_id, schedule
 from csms.service.cases import CARBON_EUR_PER_KG
 from csms.service.reports import max_power_kw
+from csms.service.wiring import IdleGuards, idle_guards, step_a, step_w
 
 _PAST = timedelta(seconds=2)
 
@@ -34,6 +37,7 @@ class Request:
     trip: Trip
     charger_did: str
     tariff_eur_per_kwh: float
+    wiring: Wiring = field(default_factory=Wiring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,33 +93,66 @@ def beside_others(
         priority=holder.priority,
         max_price_per_kwh=holder.max_price_per_kwh,
         carbon_weight_eur_per_kg=CARBON_EUR_PER_KG if holder.carbon_conscious else 0.0,
+        circuit_id=request.wiring.of(evse.station_id, evse.evse_id).circuit_id,
+        # How many phases a car uses is not known before it charges; one that uses all is on all.
+        phases_used=(1, 2, 3) if phases >= 3 else (),
+        voltage_v=request.site.voltage_v,
+        step_a=step_a(request.station, evse),
+        step_w=step_w(request.station, evse),
+    )
+    # The guard of this EVSE was counted among those of the idle ones.
+    own = idle_guards(
+        request.wiring,
+        (evse,),
+        {(evse.station_id, evse.evse_id): guard_kw},
+        voltage_v=request.site.voltage_v,
     )
     with_ours = replace(
         case,
         sessions=(*case.sessions, ours),
-        # The guard of this EVSE was counted among those of the idle ones.
         idle_guard_kw=max(case.idle_guard_kw - guard_kw, 0.0),
+        idle_guard_a=_less(case.idle_guard_a, own.of_site_a),
+        circuits=tuple(_without(circuit, own) for circuit in case.circuits),
     )
     return Planned(
         concept=concept, case=with_ours, plan=planner.plan(with_ours), session_id=session_id
     )
 
 
+def _without(circuit: Circuit, own: IdleGuards) -> Circuit:
+    """Return `circuit` without the guard of an EVSE that is planned now."""
+    if circuit.circuit_id not in own.kw:
+        return circuit
+    return replace(
+        circuit,
+        idle_guard_kw=max(circuit.idle_guard_kw - own.kw[circuit.circuit_id], 0.0),
+        idle_guard_a=_less(circuit.idle_guard_a, own.current_a[circuit.circuit_id]),
+    )
+
+
+def _less(these_a: Sequence[float], those_a: Sequence[float]) -> tuple[float, ...]:
+    return tuple(max(a - b, 0.0) for a, b in zip(these_a, those_a, strict=False))
+
+
 def first_row_kw(planned: Planned) -> tuple[float, ...]:
     """Return what the car may be given before the others know of it, (slots,) kW."""
     case, plan = planned.case, planned.plan
     ours = case.sessions[-1]
-    taken = [case.idle_guard_kw] * case.slots
-    for session, row in zip(case.sessions[:-1], plan.sessions, strict=False):
-        in_force = session.guard_kw if session.current_kw is None else session.current_kw
-        for k, power_kw in enumerate(row.power_kw):
-            taken[k] += max(power_kw, in_force)
-    free = [
-        max(limit - base - used, 0.0)
-        for limit, base, used in zip(case.limit_kw, case.base_load_kw, taken, strict=True)
-    ]
+    others = {
+        session.session_id: _most_kw(session, row.power_kw)
+        for session, row in zip(case.sessions[:-1], plan.sessions, strict=False)
+    }
+    counted = InFlight(case, {**others, ours.session_id: (0.0,) * case.slots})
+    free = counted.free_kw(ours.session_id)
     given = [min(kw, room) for kw, room in zip(planned.row.power_kw, free, strict=True)]
     return tuple(kw if kw >= ours.min_kw - 1e-9 else 0.0 for kw in given)
+
+
+def _most_kw(session: PlanningSession, row_kw: Sequence[float]) -> tuple[float, ...]:
+    """Return the most a car may draw by its row, by what it has now, or by what it follows."""
+    now_kw = session.guard_kw if session.current_kw is None else session.current_kw
+    followed = (*session.in_force_kw, *row_kw[len(session.in_force_kw) :])
+    return tuple(max(a, b, now_kw) for a, b in zip(row_kw, followed, strict=False))
 
 
 def first_schedule(request: Request, planned: Planned, *, now: datetime) -> Schedule | None:

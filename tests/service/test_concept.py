@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from csms.core.circuit import Circuit, Place, Wiring
 from csms.core.errors import DidSyntaxError, InvalidInput
 from csms.core.model import Evse, Holder, Site, Station, StationLimits, Trip, Vehicle
 from csms.core.plan import PlanningCase, PlanningSession
@@ -102,6 +103,48 @@ def test_the_guard_of_the_cars_own_evse_is_not_counted_twice() -> None:
     made = planned(request(), case(limit_kw=10.0 + 22.0))
     assert made.case.idle_guard_kw == 0
     assert max(concept_plan.first_row_kw(made)) == pytest.approx(22.0)
+
+
+@given(
+    in_force=st.lists(POWER, max_size=3),
+    limit_a=st.floats(0, 63).map(lambda a: round(a, 1)),
+    is_wired=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_first_profile_fits_every_fuse_above_its_evse(
+    in_force: list[float], limit_a: float, is_wired: bool
+) -> None:
+    others = [other(n, current_kw=kw, circuit_id="row") for n, kw in enumerate(in_force)]
+    guard_a = 4.2 / 0.69
+    fuse = Circuit(
+        circuit_id="row",
+        limit_a=((limit_a,),),
+        # Of our EVSE, and of one more without a car.
+        idle_guard_a=(guard_a + 6.0,) * 3,
+    )
+    at = Place(circuit_id="row", phases=(1, 2, 3)) if is_wired else Place(circuit_id="row")
+    wiring = Wiring(circuits=(fuse,), places={("CP1", 1): at})
+    known = replace(case(*others), circuits=(fuse,))
+    made = planned(replace(request(), wiring=wiring), known)
+    assert made.case.circuits[0].idle_guard_a == pytest.approx((6.0,) * 3)
+    for kw in concept_plan.first_row_kw(made):
+        assert kw == 0 or (kw + sum(in_force)) / 0.69 + 6.0 <= limit_a + 1e-6
+
+
+def test_a_fuse_with_room_gives_the_first_profile_all_of_it() -> None:
+    fuse = Circuit(circuit_id="row", limit_a=((26.0,),), idle_guard_a=(4.2 / 0.69 + 6.0,) * 3)
+    wiring = Wiring(circuits=(fuse,), places={("CP1", 1): Place(circuit_id="row")})
+    made = planned(replace(request(), wiring=wiring), replace(case(), circuits=(fuse,)))
+    assert max(concept_plan.first_row_kw(made)) == pytest.approx(20.0 * 0.69)
+
+
+def test_what_others_follow_later_counts_before_they_know_of_us() -> None:
+    rising = other(0, current_kw=0.0, in_force_kw=(0.0, *[22.0] * 3))
+    rising = replace(rising, required_kwh=0.0, preferred_kwh=0.0)
+    made = planned(request(), case(rising, limit_kw=10.0 + 22.0 + 6.0))
+    row = concept_plan.first_row_kw(made)
+    assert row[0] == pytest.approx(22.0)
+    assert row[1:4] == pytest.approx((6.0,) * 3)
 
 
 def test_hours_are_the_runs_of_the_row() -> None:
