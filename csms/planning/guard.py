@@ -106,11 +106,6 @@ class GuardLoad:
     load: float
     guards: float
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether guards and loads stay under the limit."""
-        return self.load + self.guards <= self.most + 1e-6
-
 
 def guard_loads(
     site: Site, evses: Sequence[Evse], allowed_kw: Sequence[float], *, wiring: Wiring

@@ -1,18 +1,27 @@
-"""Each limit of a site now: what nobody controls there, what is planned, what meters show."""
+"""Each limit of a site now: what nobody controls there, what is planned, what meters show.
+
+Two kinds of numbers: what draws at this moment, as meters tell it, and what a plan has to count,
+which adds the meters' margins and the guards of whoever may be cut off.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from csms.core.circuit import Wiring
+from csms.core.circuit import Circuit, Wiring
+from csms.core.metering import LOAD, Reading
 from csms.core.model import Session, Site
 from csms.core.plan import Plan, PlanningCase
-from csms.core.session import allowed_kw
+from csms.core.session import InForce, allowed_kw
 from csms.core.wiring import path_of
 from csms.planning.limits import PHASES
 from csms.planning.loads import loads_of
+from csms.service.metering import MeterNow
 from csms.store.wiring import Tree
+
+_SHOWN = 0.05
+"""What a page with one decimal does not show is not passed: meters round, and so do stations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +30,11 @@ class LimitNow:
 
     `load` is unmanaged, guards of EVSEs without a car included. `planned` is what the plan gives
     the cars, `measured` what their meters show. `source` says whose limit it is at the moment.
+    `unmanaged` is what draws beside the cars by its meters, or what is counted where none tells.
+    `drawn` is that and the cars, each with no more than its station has allowed it since its last
+    sample; `is_passed` says whether that is above the limit. `reserved` is what is kept beside
+    `unmanaged` and `planned` for guards and for the meters' margins, `left` what that leaves of the
+    limit for plans; negative: too much.
     """
 
     limit: str
@@ -29,11 +43,16 @@ class LimitNow:
     planned: float | None
     measured: float | None
     source: str
+    unmanaged: float
+    drawn: float | None
+    reserved: float
+    left: float
+    is_passed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitNow:
-    """A circuit of a site's tree; id "" is the site's connection."""
+    """A circuit of a site's tree; id "" is the site's connection. `limits` may be none."""
 
     circuit_id: str
     name: str
@@ -46,38 +65,94 @@ def circuits_now(
     tree: Tree,
     opened: Sequence[Session],
     planned: tuple[PlanningCase, Plan] | None,
+    meters: Sequence[MeterNow],
     *,
+    followed: Mapping[str, InForce],
     now: datetime,
 ) -> tuple[CircuitNow, ...]:
-    """Return the site's connection and its circuits with what each limit carries now."""
+    """Return the site's connection and all its circuits with what each limit carries now.
+
+    `followed` holds, by session, what stations have accepted that may be less than was measured.
+    """
     wiring = tree.wiring
     case, plan = planned if planned is not None else (_empty(site, wiring, now), None)
     pairs = pairwise(case.edges_at)
     k = next((k for k, (start, end) in enumerate(pairs) if start <= now < end), 0)
     gives = [(allowed_kw(plan, s.session_id, now) or 0.0) if plan else 0.0 for s in case.sessions]
+    keeps = [max(kw, s.guard_kw) for kw, s in zip(gives, case.sessions, strict=True)]
+    kept = {
+        (row.circuit_id, row.limit): row.taken[k]
+        for row in loads_of(case, [(kw,) * case.slots for kw in keeps])
+    }
+    beside = {
+        (row.circuit_id, row.limit): row.load[k]
+        for row in loads_of(_without_cars(case, meters), [])
+    }
     measured = _measured(site, tree, wiring, opened, case)
-    by_circuit: dict[str, list[LimitNow]] = {"": []}
+    still = [_still(s, followed.get(s.session_id), now) for s in opened]
+    cars = _measured(site, tree, wiring, still, case)
+    limits: dict[str, list[LimitNow]] = {}
     for row in loads_of(case, [(kw,) * case.slots for kw in gives]):
-        by_circuit.setdefault(row.circuit_id, []).append(
+        key = row.circuit_id, row.limit
+        draw = cars.get(key, 0.0)
+        drawn = None if draw is None else beside[key] + draw
+        limits.setdefault(row.circuit_id, []).append(
             LimitNow(
                 limit=row.limit,
                 most=row.most[k],
                 load=row.load[k],
                 planned=None if plan is None else row.taken[k],
-                measured=measured.get((row.circuit_id, row.limit), 0.0),
+                measured=measured.get(key, 0.0),
                 source=row.source,
+                unmanaged=beside[key],
+                drawn=drawn,
+                reserved=row.load[k] - beside[key] + kept[key] - row.taken[k],
+                left=row.most[k] - row.load[k] - kept[key],
+                is_passed=drawn is not None and drawn > row.most[k] + _SHOWN,
             )
         )
-    named = {s.circuit_id: s for s in tree.setups}
+    named = [("", site.name, ""), *((s.circuit_id, s.name, s.parent_id) for s in tree.setups)]
     return tuple(
         CircuitNow(
             circuit_id=circuit_id,
-            name=named[circuit_id].name if circuit_id in named else site.name,
-            parent_id=named[circuit_id].parent_id if circuit_id in named else "",
-            limits=tuple(limits),
+            name=name,
+            parent_id=parent_id,
+            limits=tuple(limits.get(circuit_id, ())),
         )
-        for circuit_id, limits in by_circuit.items()
+        for circuit_id, name, parent_id in named
     )
+
+
+def _without_cars(case: PlanningCase, meters: Sequence[MeterNow]) -> PlanningCase:
+    """Return a case with only what draws beside the cars, as the meters that are heard tell it."""
+    told = {
+        m.circuit_id: m.reading
+        for m in meters
+        if m.kind == LOAD and m.reading is not None and not m.is_silent
+    }
+    bare = replace(
+        case,
+        sessions=(),
+        limit_rows=(),
+        idle_guard_kw=0.0,
+        idle_guard_a=(),
+        circuits=tuple(_metered(c, told.get(c.circuit_id)) for c in case.circuits),
+    )
+    if "" not in told:
+        return bare
+    return replace(
+        bare,
+        base_load_kw=(told[""].power_kw,) * case.slots,
+        base_load_a=tuple((a,) for a in told[""].current_a),
+    )
+
+
+def _metered(circuit: Circuit, told: Reading | None) -> Circuit:
+    circuit = replace(circuit, idle_guard_kw=0.0, idle_guard_a=())
+    if told is None:
+        return circuit
+    currents_a = tuple((a,) for a in told.current_a)
+    return replace(circuit, load_kw=(told.power_kw,), load_a=currents_a)
 
 
 def _empty(site: Site, wiring: Wiring, now: datetime) -> PlanningCase:
@@ -93,6 +168,25 @@ def _empty(site: Site, wiring: Wiring, now: datetime) -> PlanningCase:
         co2_kg_per_kwh=(0.0,),
         sessions=(),
         circuits=wiring.circuits,
+    )
+
+
+def _still(session: Session, row: InForce | None, now: datetime) -> Session:
+    """Return a session with what it can still draw of what its last sample showed.
+
+    Where cars take turns, the samples of those that were lowered are older than those of others
+    that were raised for it; together they would seem to pass a limit that was kept.
+    """
+    allowed = None if row is None else row.at(now)
+    if row is None or allowed is None or session.power_w is None or session.sample_at is None:
+        return session
+    if row.since(now) <= session.sample_at or session.power_w <= allowed * 1000.0:
+        return session
+    share = allowed * 1000.0 / session.power_w
+    return replace(
+        session,
+        power_w=session.power_w * share,
+        current_a=tuple(a * share for a in session.current_a),
     )
 
 

@@ -21,7 +21,8 @@ class SafeLimit:
     """A limit and its worst cases, in `unit` ("kW", "A").
 
     `load` is what nobody controls. `guards` is with it the sum of all guards, `worst` the highest
-    sum of what stations may still do by themselves, at `worst_at`.
+    sum of what stations may still do by themselves, at `worst_at`. `highest` is the larger of both,
+    `left` what that leaves of the limit; negative: a cut-off may pass it.
     """
 
     circuit_id: str
@@ -32,6 +33,8 @@ class SafeLimit:
     guards: float
     worst: float
     worst_at: datetime
+    highest: float
+    left: float
     is_kept: bool
 
 
@@ -96,16 +99,20 @@ def _limits(known: Snapshot, case: PlanningCase) -> tuple[SafeLimit, ...]:
 def _limit(row: LimitLoad, cut: GuardLoad | None, case: PlanningCase) -> SafeLimit:
     k = row.worst_slot
     worst = row.load[k] + row.taken[k]
+    guarded = cut.load + cut.guards if cut is not None else 0.0
+    highest = max(guarded, worst)
     return SafeLimit(
         circuit_id=row.circuit_id,
         limit=row.limit,
         unit=row.unit,
         most=row.most[k],
         load=row.load[k],
-        guards=cut.load + cut.guards if cut is not None else 0.0,
+        guards=guarded,
         worst=worst,
         worst_at=case.edges_at[k],
-        is_kept=(cut is None or cut.is_kept) and worst <= row.most[k] + 1e-6,
+        highest=highest,
+        left=row.most[k] - highest,
+        is_kept=highest <= row.most[k] + 1e-6,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from csms.core.model import Evse, Holder, LinkState, Session, Site, Station, Vehicle
 from csms.core.plan import PlannedSession
-from csms.core.session import allowed_kw
+from csms.core.session import InForce, allowed_kw
 from csms.planning.guard import worst_case_kw
 from csms.service.circuit_load import CircuitNow, circuits_now
 from csms.service.metering import MeterNow, meters_now
@@ -165,6 +165,7 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
     cars = _cars(tx, opened, known, stored, now)
     planned = None if stored is None else (stored.case, stored.plan)
     tree = wiring.tree_of(tx, site_id)
+    meters = meters_now(tx, site, tree.setups, now=now)
     return Live(
         at=now,
         site=_site(site, known, evses, cars, stored, now),
@@ -175,9 +176,26 @@ def load(tx: Tx, site_id: str, *, now: datetime) -> Live:
             Measured(starts_at=q.starts_at, power_kw=q.energy_kwh * 4)
             for q in energy.energy_by_quarter(tx, site_id, now - HISTORY, now)
         ),
-        circuits=circuits_now(site, tree, opened, planned, now=now),
-        meters=meters_now(tx, site, tree.setups, now=now),
+        circuits=circuits_now(
+            site,
+            tree,
+            opened,
+            planned,
+            meters,
+            followed=_followed(tx, cars, now),
+            now=now,
+        ),
+        meters=meters,
     )
+
+
+def _followed(tx: Tx, cars: Sequence[SessionNow], now: datetime) -> dict[str, InForce]:
+    """Return what stations have accepted for the cars that were measured above their plan."""
+    above = [c.session_id for c in cars if (c.measured_kw or 0.0) > (c.allowed_kw or 0.0)]
+    return {
+        session_id: InForce(edges_at=last.edges_at, power_kw=last.row_kw, accepted_at=last.sent_at)
+        for session_id, (*_, last) in plans.schedules_since(tx, above, now).items()
+    }
 
 
 def _site(

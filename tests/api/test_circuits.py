@@ -1,13 +1,22 @@
 """Circuits, places, caps and what holds without us, as operators see and set them."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from csms.core.model import Evse, Station
-from csms.store import journal, stations
+from csms.core.model import (
+    AuthorizationStatus,
+    Evse,
+    OcppVersion,
+    Session,
+    Station,
+)
+from csms.store import journal, plans, sessions, stations
 from csms.store.statements import Tx
-from tests.api.conftest import Operator
+from tests.api.conftest import START, Operator
+from tests.service.field import taken
 
 SITE = "/api/v1/sites/depot"
 
@@ -180,12 +189,16 @@ async def test_the_worst_case_of_every_limit_is_shown(operator: Operator) -> Non
     limits = {(r["circuit_id"], r["limit"]): r for r in found["limits"]}
     # CP1 took 4.2 kW on three phases; CP2 was never here.
     assert limits["", "kW"]["guards"] == pytest.approx(4.2)
-    assert limits["hall", "L1"]["guards"] == pytest.approx(5 + 4.2 / 0.69)
+    first = limits["hall", "L1"]
+    assert first["guards"] == first["highest"] == pytest.approx(5 + 4.2 / 0.69)
+    assert first["left"] == pytest.approx(30 - first["highest"])
     assert limits["hall", "L2"]["guards"] == pytest.approx(4.2 / 0.69)
     assert found["is_kept"]
     await _put(operator, "hall", limit_a=6, evses=["CP*"])
     found = (await operator.viewer.get(f"{SITE}/fail-safe")).json()
     assert not found["is_kept"]
+    lefts = {r["limit"]: r["left"] for r in found["limits"] if r["circuit_id"] == "hall"}
+    assert lefts["L1"] == pytest.approx(6 - 4.2 / 0.69)
     assert {e["station_id"]: e["wanted_a"] for e in found["evses"]} == {"CP1": 0.0, "CP2": 0.0}
     assert found["without_guard"] == ["CP1/1", "CP2/1"]
 
@@ -197,3 +210,100 @@ async def test_a_site_shows_what_each_of_its_limits_carries(operator: Operator) 
     third = found[1]["limits"][2]
     assert (third["limit"], third["most"], third["load"]) == ("L3", 16.0, 2.0)
     assert third["planned"] is None
+    assert (third["unmanaged"], third["drawn"], third["left"]) == (2.0, 2.0, 14.0)
+    # A circuit without a limit is a part of the tree all the same.
+    await _put(operator, "row", parent="hall", name="Row")
+    row = (await operator.viewer.get(f"{SITE}/live")).json()["circuits"][2]
+    assert (row["circuit_id"], row["parent_id"], row["limits"]) == ("row", "hall", [])
+
+
+async def _arrives(operator: Operator, *, power_w: float | None = None) -> Session:
+    session = Session(
+        session_id="s1",
+        number=1,
+        site_id="depot",
+        station_id="CP1",
+        evse_id=1,
+        version=OcppVersion.V16,
+        transaction_id="1",
+        status=AuthorizationStatus.ACCEPTED,
+        reason="allowed",
+        started_at=START,
+        received_at=START,
+        departs_at=START + timedelta(hours=4),
+        need_wh=20_000.0,
+        need_source="trip",
+        power_w=power_w,
+        sample_at=None if power_w is None else START,
+    )
+    await operator.store.write(lambda tx: sessions.open_session(tx, session))
+    return session
+
+
+async def _limits(operator: Operator) -> dict[tuple[str, str], dict[str, Any]]:
+    found = (await operator.viewer.get(f"{SITE}/live")).json()["circuits"]
+    return {(c["circuit_id"], row["limit"]): row for c in found for row in c["limits"]}
+
+
+async def test_a_limit_is_made_up_of_loads_the_plan_guards_and_what_is_left(
+    operator: Operator,
+) -> None:
+    def guarded(tx: Tx) -> None:
+        _second(tx)
+        evse = Evse(station_id="CP2", evse_id=1, max_kw=7.36, phases=1, guard_kw=1.38)
+        stations.upsert_evse(tx, evse)
+
+    await operator.store.write(guarded)
+    await _put(operator, "hall", limit_a=32, load_a=[5, 2, 2], evses=["CP*"])
+    await _arrives(operator)
+    case, made = await operator.replanner.preview("depot")
+    await operator.store.write(lambda tx: plans.insert_plan(tx, case, made, why="test", cpu_s=0.0))
+    limits = await _limits(operator)
+    hall = limits["hall", "L1"]
+    assert hall["planned"] > 6.0
+    # The guard of CP2, where no car is, on whichever phase; that of CP1 is within its plan.
+    assert hall["reserved"] == pytest.approx(6.0)
+    assert hall["left"] >= -1e-6
+    for row in limits.values():
+        parts = row["unmanaged"] + row["planned"] + row["reserved"] + row["left"]
+        assert parts == pytest.approx(row["most"])
+    assert (limits["", "kW"]["drawn"], hall["drawn"]) == (None, None)
+
+
+async def test_what_draws_now_is_what_the_meters_say(operator: Operator) -> None:
+    await _put(operator, "hall", limit_a=63, load_a=20, meter="hall", evses=["CP*"])
+    await _arrives(operator, power_w=6900.0)
+    assert (await _limits(operator))["hall", "L2"]["unmanaged"] == 20.0
+
+    async def told(*currents_a: float) -> dict[str, Any]:
+        body = {"readings": [{"at": operator.clock.now().isoformat(), "current_a": currents_a}]}
+        answer = await operator.client.post(f"{SITE}/meters/hall/readings", json=body)
+        assert answer.status_code == 200, answer.text
+        return (await _limits(operator))["hall", "L2"]
+
+    second = await told(5.0, 8.0, 0.0)
+    assert second["unmanaged"] == pytest.approx(8.0)
+    assert second["drawn"] == pytest.approx(18.0)
+    assert not second["is_passed"]
+    second = await told(5.0, 54.0, 0.0)
+    assert second["drawn"] == pytest.approx(64.0)
+    assert second["is_passed"]
+
+
+async def test_a_sample_from_before_a_lower_schedule_counts_as_no_more_than_that_allows(
+    operator: Operator,
+) -> None:
+    await _put(operator, "hall", limit_a=20, evses=["CP*"])
+    session = await _arrives(operator, power_w=22 * 690.0)
+    assert (await _limits(operator))["hall", "L1"]["is_passed"]
+    accepted = taken("s1", 6.9, 6.9, begins_at=START, sent_at=START + timedelta(seconds=1))
+    await operator.store.write(lambda tx: plans.insert_installed(tx, accepted))
+    row = (await _limits(operator))["hall", "L1"]
+    assert row["measured"] == pytest.approx(22.0)
+    assert row["drawn"] == pytest.approx(10.0)
+    assert not row["is_passed"]
+    # A car that goes on all the same shows with its next sample.
+    after = replace(session, sample_at=START + timedelta(seconds=2))
+    await operator.store.write(lambda tx: sessions.save(tx, after))
+    row = (await _limits(operator))["hall", "L1"]
+    assert (row["drawn"], row["is_passed"]) == (pytest.approx(22.0), True)
