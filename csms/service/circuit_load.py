@@ -13,7 +13,7 @@ from csms.core.circuit import Circuit, Wiring
 from csms.core.metering import LOAD, Reading
 from csms.core.model import Session, Site
 from csms.core.plan import Plan, PlanningCase
-from csms.core.session import InForce, allowed_kw
+from csms.core.session import InForce, agrees, allowed_kw
 from csms.core.wiring import path_of
 from csms.planning.limits import PHASES
 from csms.planning.loads import loads_of
@@ -225,11 +225,13 @@ def currents_of(
     """Return what a session draws from L1, L2 and L3 of its site, as its meter shows it.
 
     `wired` are the site's phases behind its EVSE's own, `used` those that it is known to draw from,
-    `count` how many there are. Where nobody knows which, it counts on all three.
+    `count` how many there are. Where nobody knows which, it counts on all three. Currents that do
+    not belong to the power are of an earlier sample: stations may tell one without the other.
     """
     if session.power_w is None:
         return None, None, None
-    if len(session.current_a) == 3:
+    kw = session.power_w / 1000.0
+    if len(session.current_a) == 3 and agrees(session.current_a, kw, voltage_v=voltage_v):
         at = wired if len(wired) == 3 else (1, 2, 3)
         by_phase = dict(zip(at, session.current_a, strict=True))
         return by_phase[1], by_phase[2], by_phase[3]

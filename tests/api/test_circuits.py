@@ -290,6 +290,20 @@ async def test_what_draws_now_is_what_the_meters_say(operator: Operator) -> None
     assert second["is_passed"]
 
 
+async def test_currents_of_an_earlier_sample_than_the_power_are_not_drawn(
+    operator: Operator,
+) -> None:
+    await _put(operator, "hall", limit_a=20, evses=["CP*"])
+    session = await _arrives(operator, power_w=0.0)
+    left = replace(session, current_a=(25.0, 25.0, 25.0))
+    await operator.store.write(lambda tx: sessions.save(tx, left))
+    assert (await _limits(operator))["hall", "L1"]["drawn"] == 0.0
+    unequal = replace(session, power_w=4600.0, current_a=(16.0, 4.0, 0.0))
+    await operator.store.write(lambda tx: sessions.save(tx, unequal))
+    limits = await _limits(operator)
+    assert [limits["hall", p]["drawn"] for p in ("L1", "L2", "L3")] == [16.0, 4.0, 0.0]
+
+
 async def test_a_sample_from_before_a_lower_schedule_counts_as_no_more_than_that_allows(
     operator: Operator,
 ) -> None:
