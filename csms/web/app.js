@@ -2,11 +2,14 @@
 
 import { LoginNeeded, follow, get, setToken, takeToken } from "./api.js";
 import { drawPower } from "./chart.js";
+import { drawCircuits, limitsTile } from "./circuits.js";
 import { el, table } from "./dom.js";
 import { READINESS, clockOf, kw, kwh, percent, price } from "./format.js";
 
 const STALE_MS = 3000;
 const REFRESH_MS = 1000;
+// Working out every worst case costs the server more than the rest of the page.
+const CUT_OFF_MS = 5000;
 const $ = (id) => document.getElementById(id);
 
 let siteId = null;
@@ -14,6 +17,9 @@ let stream = null;
 let heardAt = 0;
 let lostSince = null;
 let refresh = null;
+let shownLive = null;
+let safe = null;
+let safeRefresh = null;
 let clock = clockOf("UTC");
 
 const LEGEND = [
@@ -65,7 +71,8 @@ function tiles(live) {
   $("tiles").replaceChildren(
     tile("Power now (cars)", kw(site.measured_kw), `planned ${kw(site.planned_kw)}`),
     tile("Site limit", kw(site.limit_kw), building(live)),
-    tile("Planned peak", kw(site.peak_kw), `cut off at most ${kw(site.worst_case_cut_off_kw)}`),
+    tile("Planned peak", kw(site.peak_kw), "with the building"),
+    tile("Limits", ...limitsTile(live, safe)),
     tile("Ready on time", `${ready} / ${live.sessions.length}`, site.shortfall_kwh > 0 ? `short ${kwh(site.shortfall_kwh)}` : ""),
     tile("Price now", price(slot[0]), nextLow),
   );
@@ -136,11 +143,13 @@ function plan(live) {
 }
 
 function render(live) {
+  shownLive = live;
   clock = clockOf(live.site.time_zone);
   $("site-name").textContent = live.site.name || live.site.site_id;
   tiles(live);
   drawPower($("chart"), $("readout"), live);
   sessions(live);
+  drawCircuits($("circuits"), $("cut-off"), live, safe, clock);
   stations(live);
   plan(live);
 }
@@ -177,6 +186,20 @@ function changed() {
       if (error instanceof LoginNeeded) showLogin(error.message);
     }
   }, REFRESH_MS);
+  safeRefresh ??= setTimeout(() => {
+    safeRefresh = null;
+    readCutOff();
+  }, CUT_OFF_MS);
+}
+
+async function readCutOff() {
+  try {
+    safe = await get(`sites/${encodeURIComponent(siteId)}/fail-safe`);
+  } catch (error) {
+    if (error instanceof LoginNeeded) return showLogin(error.message);
+    safe = null;
+  }
+  if (shownLive) render(shownLive);
 }
 
 async function watch(id) {
@@ -193,7 +216,11 @@ async function watch(id) {
           delay = 1000;
           heard();
         },
-        event: (name, data) => (name === "snapshot" ? render(data) : changed()),
+        event: (name, data) => {
+          if (name !== "snapshot") return changed();
+          render(data);
+          readCutOff();
+        },
       });
     } catch (error) {
       if (mine.signal.aborted) return;

@@ -5,6 +5,13 @@ export function kw(value) {
   return `${Math.abs(value) >= 100 ? Math.round(value) : value.toFixed(1)} kW`;
 }
 
+// A value of a limit: of a phase in A, else in kW.
+export function inUnit(value, limit) {
+  if (value === null || value === undefined) return "–";
+  const rounded = Math.abs(value) < 0.05 ? 0 : value;
+  return limit === "kW" ? kw(rounded) : `${rounded.toFixed(1)} A`;
+}
+
 export function kwh(value) {
   return value === null || value === undefined ? "–" : `${value.toFixed(1)} kWh`;
 }
