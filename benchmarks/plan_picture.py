@@ -12,6 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from csms.core.plan import Plan, PlanningCase
+from csms.planning.grid import grid_of
 from csms.planning.planner import plan
 from csms.planning.replayed_day import replay_days
 from csms.replay_day import forecast_of
@@ -28,6 +29,7 @@ HEIGHT = 512
 COLOURS = (
     *("#1f6f8b", "#e07a5f", "#3d8b5a", "#d4a017", "#7b5ea7", "#b5494d"),
     *("#4a90c2", "#8a9a3b", "#c2748f", "#5f6b7a", "#2a9d8f", "#a0673a"),
+    *("#f2b5a0", "#1b3a57", "#a8d5ba", "#e3a6d8", "#6e2c3a", "#b8c4d6"),
 )
 
 
@@ -79,6 +81,7 @@ def drawn(case: PlanningCase, made: Plan) -> str:
         return PRICE_TOP + PRICE_H * (1.0 - (eur - low) / (high - low))
 
     cars = [s for s in made.sessions if sum(s.power_kw[:SLOTS]) > 0.1]
+    kept_kw = grid_of(case).reserved_kw
     parts = [*_frame(case, edges, x, y, len(cars)), *_axis(edges, x)]
     for k in range(SLOTS):
         left, wide, bottom = x(edges[k]), x(edges[k + 1]) - x(edges[k]), 0.0
@@ -86,11 +89,9 @@ def drawn(case: PlanningCase, made: Plan) -> str:
             kw = row.power_kw[k]
             if kw <= 0:
                 continue
-            parts.append(
-                _box(left, y(bottom + kw), wide, y(bottom) - y(bottom + kw), COLOURS[i % 12])
-            )
+            parts.append(_box(left, y(bottom + kw), wide, y(bottom) - y(bottom + kw), COLOURS[i]))
             bottom += kw
-        kept = min(case.reserved_kw[k], max(LIMIT_KW - bottom, 0.0))
+        kept = min(float(kept_kw[k]), max(LIMIT_KW - bottom, 0.0))
         if kept > 0.05:
             parts.append(
                 _box(left, y(bottom + kept), wide, y(bottom) - y(bottom + kept), "url(#kept)")
