@@ -7,7 +7,7 @@ configured provider or a file.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +27,7 @@ from csms.store.statements import Tx
 from simulators.realday import Stay, real_day, recorded
 
 MOST_DAYS = 400
+MOST_SHIFT_H = 24
 QUANTILES = {"p50": 0.5, "p90": 0.9}
 _HISTORY = timedelta(days=400)
 _LOOK_BACK = timedelta(hours=2)
@@ -95,6 +96,14 @@ def _check(asked: Asked) -> None:
         raise InvalidInput(f"--chargers is {list(asked.chargers)}; at least 1 is needed")
     if not isfinite(asked.charger_kw) or asked.charger_kw <= 0:
         raise InvalidInput(f"--charger-kw is {asked.charger_kw}; it must be above 0")
+    for option, value in (
+        ("--demand-charge", asked.demand_charge_eur_per_kw),
+        ("--base-load-kw", asked.base_load_kw),
+    ):
+        if value is not None and not 0 <= value < inf:
+            raise InvalidInput(f"{option} is {value:g}; it must be 0 or more")
+    if not abs(asked.shift_h) <= MOST_SHIFT_H:
+        raise InvalidInput(f"--shift-h is {asked.shift_h:g}; it must be within {MOST_SHIFT_H} h")
     if asked.reserve not in (*QUANTILES, "none"):
         raise InvalidInput(f"--reserve is {asked.reserve!r}; permitted: p50, p90, none")
     if asked.file and not asked.limits_kw:

@@ -72,8 +72,8 @@ class SiteSettings(Section):
     min_assurance: Assurance = Assurance.A0
     requires_credential: bool = False
     trusted_issuers: tuple[str, ...] = ()
-    revenue_per_kwh: Annotated[float, Field(ge=0)] = 0.35
-    demand_charge_eur_per_kw: Annotated[float, Field(ge=0)] = 0.0
+    revenue_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.35
+    demand_charge_eur_per_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Price of the month's highest quarter hour."""
     peak_hint_kw: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """A peak that the month reaches anyhow, such as the last one's: up to it power is free."""

@@ -43,6 +43,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[site.a]\nlimit_kw = -1", {}, ["site.a.limit_kw is -1", "greater than or equal to 0"]),
         ('[site.a]\ntime_zone = "Mars"', {}, ["site.a.time_zone is 'Mars'", "iana time zone"]),
         ("[site.a]\nlimit_kw = nan", {}, ["site.a.limit_kw is nan", "finite"]),
+        (
+            "[site.a]\ndemand_charge_eur_per_kw = inf",
+            {},
+            ["site.a.demand_charge_eur_per_kw is inf", "finite"],
+        ),
         ("x = ", {}, ["cannot be read"]),
         ("", {"TASCO_GATEWAY__PROT": "1"}, ["TASCO_GATEWAY__PROT", "did you mean port"]),
         ("", {"TASCO_GATWAY__PORT": "1"}, ["TASCO_GATWAY__PORT", "did you mean gateway"]),
