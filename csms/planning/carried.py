@@ -12,6 +12,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
+from csms.planning.exchange import Worths, exchanged
 from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.room import ENERGY_KWH, EPSILON_KW
 
@@ -37,12 +38,14 @@ def carried(
     limit: Floats,
     peak_kw: float = np.inf,
     may_hold: bool = True,
+    worths: Worths | None = None,
 ) -> Floats:
     """Return rows (N, K) on levels within `limit` (R, K) that follow the solver's `aimed_kw`.
 
     All of them with the building stay below `peak_kw`. `is_bound` (N, K) says where a limit of a
-    car binds. Where pauses are avoided, and with `may_hold`, who runs goes on at its least power
-    before others have more, unless that loses part of the hour to come.
+    car binds, `worths` what the first slot is worth, so that cars may trade levels there. Where
+    pauses are avoided, and with `may_hold`, who runs goes on at its least power before others have
+    more, unless that loses part of the hour to come.
     """
     power = np.zeros(grid.shape[::-1])
     wanted = np.where(grid.is_fixed, 0.0, grid.due_kwh + grid.later_kwh + grid.extra_kwh)
@@ -102,11 +105,23 @@ def carried(
                 # What is left over where a limit binds is lost: energy of later slots goes there.
                 later = np.minimum(most, np.maximum(left * per_h[k], slot.row))
                 slot.fill(later * is_bound[k], running)
+        if not k and worths is not None and len(limit) > 1 and peak_kw == np.inf:
+            traders = np.flatnonzero((slot.row > 0) | (asked[0] > ENERGY_KWH))
+            kept = np.where(running & may_hold, least, 0.0)
+            slot.exchange(traders, worths, wants=wanted * per_h[0], least=kept, most=most)
         power[k] = slot.row
         given += slot.row * hours[k]
         running = slot.row > 0
         if may_lose and k == near and given.sum() < KEPT_SHARE * asked[k].sum():
-            return carried(grid, aimed_kw, is_bound.T, limit=limit, peak_kw=peak_kw, may_hold=False)
+            return carried(
+                grid,
+                aimed_kw,
+                is_bound.T,
+                limit=limit,
+                peak_kw=peak_kw,
+                may_hold=False,
+                worths=worths,
+            )
     return np.ascontiguousarray(power.T)
 
 
@@ -286,6 +301,27 @@ class _Slot:
             return
         is_off = (self.row[at] == 0) & ~running[at]
         self._set_all(cars.in_turn(at, is_last=is_off), most)
+
+    def exchange(
+        self,
+        traders: NDArray[np.int64],
+        worths: Worths,
+        *,
+        wants: Floats,
+        least: Floats,
+        most: Floats,
+    ) -> None:
+        """Let cars trade levels where it pays; who runs keeps what is `least` (N,) for it."""
+        self.row = exchanged(
+            self.grid,
+            self.row,
+            traders,
+            free=np.array(self.free),
+            worths=worths,
+            wants=wants,
+            least=least if self.floor is None else np.maximum(least, self.floor),
+            most=most,
+        )
 
     def _spare_kw(self) -> Floats:
         """Return what the limits leave to a car of each kind, (M,)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from csms.planning.blocks import Blocks
 from csms.planning.carried import carried
+from csms.planning.exchange import Worths
 from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.placing import Places
 from csms.planning.room import ENERGY_KWH, EPSILON_KW, Room
@@ -51,12 +52,23 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
     # Headroom is worth less than any need: what competes for power may have it at once.
     limit = grid.room if is_scarce else room
     is_bound = np.repeat(is_bound, blocks.lengths, axis=1)
-    power = carried(grid, aimed, is_bound, limit=limit, peak_kw=peak)
+    worths = _worths(grid, solution)
+    power = carried(grid, aimed, is_bound, limit=limit, peak_kw=peak, worths=worths)
     power = made_whole(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     power = _served(grid, power, limit=limit, peak_kw=peak, is_on_levels=True)
     if smooth is None or _breaks_floor(grid, smooth) or _misses_less(grid, power, smooth):
         return power
     return smooth
+
+
+def _worths(grid: Grid, solution: Solution) -> Worths | None:
+    """Return what the first slot is worth, None where the solver does not tell."""
+    if solution.worth is None:
+        return None
+    return Worths(
+        car=(solution.worth - grid.cost[:, 0]) * grid.inside_h[:, 0],
+        limit=solution.limit_value[:, 0] * grid.hours[0],
+    )
 
 
 def _is_bound(grid: Grid, solution: Solution) -> Flags:

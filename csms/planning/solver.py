@@ -37,7 +37,7 @@ class Solution:
 
     `reserve_kw` (B,) is what it takes of the headroom, `objective` what all of it weighs, EUR.
     `is_solved` is False when it gave up; the arrays are then empty. `weights` are those it counted
-    with, None where they are not told.
+    with, `worth` (N,) is what a kWh more of each car is to it, EUR; None where they are not told.
     """
 
     is_solved: bool
@@ -47,6 +47,7 @@ class Solution:
     peak_kw: float
     objective: float = np.nan
     weights: Weights | None = None
+    worth: Floats | None = None
 
 
 class Solver(Protocol):
@@ -109,6 +110,7 @@ def by_simplex(
         peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
         objective=float(program.linear.cost @ values),
         weights=weights,
+        worth=duals[program.energy_rows.start : program.energy_rows.stop],
     )
 
 
