@@ -173,8 +173,7 @@ def grid_of(case: PlanningCase) -> Grid:
     rows = np.zeros(1, dtype=np.int64)
     if len(room) > 1:
         most = np.maximum(cap - cars.guard[:, None], 0.0)
-        is_lasting = bool((room == limits.limit).all())
-        rows = that_bind(limits.use, room, most, is_lasting=is_lasting)
+        rows = that_bind(limits.use, room, most)
     use, room = limits.use[rows], np.maximum(room[rows], 0.0)
     # Where there is no limit, one that cannot be reached does as well, and is a number.
     has_limit = np.isfinite(room)

@@ -63,9 +63,35 @@ def test_which_limits_are_seen_does_not_depend_on_what_a_unit_of_a_car_is(seed: 
     use = rng.random((12, 6)) * (rng.random((12, 6)) < 0.7)
     room, most_kw = rng.uniform(1.0, 3.0, (12, 1)), np.full((6, 1), 11.0)
     times = rng.uniform(0.5, 2.0, 6)
-    seen = that_bind(use, room, most_kw, is_lasting=True)
+    seen = that_bind(use, room, most_kw)
     remembered = _binding_of.cache_info().misses
-    again = that_bind(use * times, room, most_kw / times[:, None], is_lasting=True)
+    again = that_bind(use * times, room, most_kw / times[:, None])
     assert again.tolist() == seen.tolist()
     # Nor is it worked out once more: in a network that would cost more than the plan.
     assert _binding_of.cache_info().misses == remembered
+
+
+def test_sides_of_two_circles_that_others_keep_are_not_seen() -> None:
+    # Three kinds of cars between two lines each, behind a transformer: line currents after it,
+    # and before it the currents of its windings.
+    angles = np.radians([30.0, -90.0, 150.0])
+    cars = np.exp(1j * angles)
+    after = np.array([[1, 0, -1], [-1, 1, 0], [0, -1, 1]])
+    before = (after - np.roll(after, -1, axis=0)) / 4
+    sides = np.radians(np.arange(3.0, 360.0, 6.0))
+    rows, rooms = [], []
+    for line, limit_a in [(v, 80.0) for v in after] + [(v, 36.0) for v in before]:
+        phasors = line * cars
+        along = np.maximum(np.real(phasors * np.exp(-1j * sides[:, None])), 0.0)
+        rows.append(along)
+        rooms.append(np.full((len(sides), 1), limit_a))
+    use = np.vstack([np.ones(3), *rows])
+    room = np.vstack([[[500.0]], *rooms])
+    seen = that_bind(use, room, np.full((3, 1), 200.0))
+    assert len(seen) < 40 < len(use)
+    rng = np.random.default_rng(5)
+    rest = [r for r in seen.tolist() if r]
+    for _ in range(2_000):
+        drawn = rng.random(3) ** 3
+        drawn *= 1.0 / (use[rest] @ drawn / room[rest, 0]).max()
+        assert (use[1:] @ drawn <= room[1:, 0] * (1 + 1e-8)).all()
