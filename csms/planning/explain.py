@@ -73,7 +73,7 @@ def explained(
         _Shortfall(word.why_short(i)) if kwh else _NOTHING_MISSED for i, kwh in enumerate(missing)
     ]
     if with_reasons and any(missing):
-        _add_ways_out(shortfalls, missing, Scarcity(grid, power_kw, held, limit_value))
+        _add_ways_out(grid, shortfalls, missing, power_kw, held, limit_value)
     given = zip(
         case.sessions,
         rows.tolist(),
@@ -152,19 +152,34 @@ def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     )
 
 
-def _add_ways_out(found: list[_Shortfall], missing: list[float], scarcity: Scarcity) -> None:
+def _add_ways_out(
+    grid: Grid,
+    found: list[_Shortfall],
+    missing: list[float],
+    power_kw: Floats,
+    held: Flags,
+    limit_value: Floats,
+) -> None:
     """Say of the largest shortfalls, in place, which limit binds and what would help."""
-    limits, rows = scarcity.grid.limits, scarcity.grid.rows.tolist()
-    worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)
-    for i in worst[:MOST_CARS]:
-        if not missing[i]:
-            break
-        row, reason, limit = None, found[i].reason, ""
-        if reason == "site limit":
-            row = scarcity.binding_row(i)
-            limit = limits.label(rows[row or 0])
-            reason = "circuit limit" if row and limits.circuit[rows[row]] else reason
-        ways = ways_out(scarcity, i, missing_kwh=missing[i], row=row)
+    limits, rows = grid.limits, grid.rows.tolist()
+    worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)[:MOST_CARS]
+    worst = [i for i in worst if missing[i]]
+    scarcity = Scarcity.of(
+        grid,
+        power_kw,
+        held,
+        limit_value,
+        cars=np.array(worst),
+        missing_kwh=np.array([missing[i] for i in worst]),
+    )
+    for at, (i, row) in enumerate(zip(worst, scarcity.row.tolist(), strict=True)):
+        reason, limit = found[i].reason, ""
+        is_held = reason == "site limit"
+        if is_held:
+            limit = limits.label(rows[max(row, 0)])
+            is_circuit = row > 0 and bool(limits.circuit[rows[row]])
+            reason = "circuit limit" if is_circuit else reason
+        ways = ways_out(grid, scarcity, at, missing_kwh=missing[i], is_held=is_held)
         found[i] = _Shortfall(reason, limit, ways)
 
 

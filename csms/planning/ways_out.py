@@ -1,10 +1,11 @@
 """What a need that cannot be met fails by, and what would help: the cheapest way first."""
 
-from bisect import bisect_right
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.room import Room
@@ -13,64 +14,72 @@ MOST_CARS = 20
 """For so many cars of a plan ways are worked out, the largest shortfalls first."""
 LATER = timedelta(hours=12)
 STEP = timedelta(minutes=5)
+NOBODY = -1
 _LATER_S, _STEP_S = LATER.total_seconds(), STEP.total_seconds()
 
+Numbers = NDArray[np.int64]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scarcity:
-    """What held cars back under rows `power` (N, K), and what those leave free.
+    """What held `cars` (C,) back that miss something, and what would help each, (C,).
 
-    `held` (R, K) says where each limit does, `value` (R, K) what it is worth there. It is worked
-    out once for all cars of a kind.
+    `row` is the limit that holds it back most, NOBODY if none does; `later_s` how much longer it
+    would have to stay, `more_kw` how much more power it would need at a time, NaN where that
+    would not do.
     """
 
-    def __init__(self, grid: Grid, power: Floats, held: Flags, value: Floats) -> None:
-        self.grid, self.power, self._held, self._value = grid, power, held, value
-        self._room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
-        self._worth: dict[int, Floats] = {}
-        self._spare: dict[int, Floats] = {}
-        self.edges_s = list(map(datetime.timestamp, grid.case.edges_at))
+    cars: Numbers
+    row: Numbers
+    later_s: Floats
+    more_kw: Floats
 
-    def spare(self, i: int) -> Floats:
-        """Return what the limits leave to car `i`, (K,)."""
-        kind = int(self.grid.kind[i])
-        if kind not in self._spare:
-            self._spare[kind] = self._room.spare(i)
-        return self._spare[kind]
+    @classmethod
+    def of(
+        cls,
+        grid: Grid,
+        power: Floats,
+        held: Flags,
+        value: Floats,
+        *,
+        cars: Numbers,
+        missing_kwh: Floats,
+    ) -> "Scarcity":
+        """Look at `cars` under rows `power` (N, K), `missing_kwh` (C,) being what they lack.
 
-    def binding_row(self, i: int) -> int | None:
-        """Return which row of the limits holds car `i` back most, None if none does."""
-        grid, kind = self.grid, int(self.grid.kind[i])
-        if kind not in self._worth:
-            use = grid.use[:, i, None]
-            # An ampere of one limit and a kW of another compare by what they are worth to a car.
-            worth = (self._value * use + 1e-6) * grid.hours
-            self._worth[kind] = np.where((use > 0) & self._held, worth, 0.0)
-        could = (grid.inside_h[i] > 0) & (grid.cap_kw[i] - self.power[i] > 1e-6)
-        sums: list[float] = (self._worth[kind] @ could.astype(np.float64)).tolist()
-        most = max(sums)
-        return sums.index(most) if most else None
+        `held` (R, K) says where each limit held cars back, `value` (R, K) what it is worth there.
+        """
+        return cls(
+            cars=cars,
+            row=_binding_rows(grid, power, held, value, cars),
+            later_s=_later_s(grid, power, cars, missing_kwh),
+            more_kw=_more_kw(grid, power, cars, missing_kwh),
+        )
 
 
-def ways_out(scarcity: Scarcity, i: int, *, missing_kwh: float, row: int | None) -> tuple[str, ...]:
-    """Return what would let car `i` have `missing_kwh` more; `row` is the limit that binds."""
-    grid, power = scarcity.grid, scarcity.power
+def ways_out(
+    grid: Grid, scarcity: Scarcity, at: int, *, missing_kwh: float, is_held: bool
+) -> tuple[str, ...]:
+    """Return what would let car `at` of `scarcity` have `missing_kwh` more.
+
+    `is_held` says that it is a limit that keeps it from that.
+    """
+    i, row = int(scarcity.cars[at]), int(scarcity.row[at])
     session = grid.case.sessions[i]
+    less = f"need {missing_kwh:.1f} kWh less"
     if grid.is_fixed[i] or session.max_kw <= 0 or session.max_kw < session.min_kw:
-        return (f"need {missing_kwh:.1f} kWh less",)
+        return (less,)
     found = []
-    later_s = _later_s(scarcity, i, missing_kwh)
-    if later_s is not None:
-        minutes, is_late = _minutes(later_s), session.departs_at <= grid.case.now_at
+    later_s, more_kw = float(scarcity.later_s[at]), float(scarcity.more_kw[at])
+    if later_s <= _LATER_S:
+        minutes, is_late = _minutes(int(later_s)), session.departs_at <= grid.case.now_at
         found.append(f"stay another {minutes}" if is_late else f"leave {minutes} later")
-    if row is not None:
-        more_kw = _more(grid, i, power[i], missing_kwh)
-        if more_kw is not None:
-            at = int(grid.rows[row])
-            unit = "kW" if grid.limits.name[at] == "kW" else "A"
-            found.append(
-                f"{_up(more_kw * float(grid.use[row, i]))} {unit} more on {grid.limits.label(at)}"
-            )
-    return (*found, f"need {missing_kwh:.1f} kWh less")
+    if is_held and row != NOBODY and more_kw > 0:
+        number = int(grid.rows[row])
+        unit = "kW" if grid.limits.name[number] == "kW" else "A"
+        more = _up(more_kw * float(grid.use[row, i]))
+        found.append(f"{more} {unit} more on {grid.limits.label(number)}")
+    return (*found, less)
 
 
 def _up(value: float) -> str:
@@ -82,47 +91,67 @@ def _minutes(later_s: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
-def _later_s(scarcity: Scarcity, i: int, missing_kwh: float) -> int | None:
-    """Return how much longer the car would have to stay, None if too long.
+def _binding_rows(grid: Grid, power: Floats, held: Flags, value: Floats, cars: Numbers) -> Numbers:
+    """Return which row of the limits holds each of `cars` back most, (C,), NOBODY if none does."""
+    could = (grid.inside_h[cars] > 0) & (grid.cap_kw[cars] - power[cars] > 1e-6)
+    slots, kinds = could.astype(np.float64), grid.kind[cars]
+    found = np.full(len(cars), NOBODY)
+    for kind in set(kinds.tolist()):
+        at = np.flatnonzero(kinds == kind)
+        use = grid.use[:, grid.kind_first[kind], None]
+        # An ampere of one limit and a kW of another compare by what they are worth to a car.
+        worth = np.where((use > 0) & held, (value * use + 1e-6) * grid.hours, 0.0)
+        sums = slots[at] @ worth.T
+        found[at] = np.where(sums.max(axis=1) > 0, np.argmax(sums, axis=1), NOBODY)
+    return found
+
+
+def _later_s(grid: Grid, power: Floats, cars: Numbers, missing_kwh: Floats) -> Floats:
+    """Return how much longer each of `cars` would have to stay, (C,), NaN if too long.
 
     It has then what its row gives it already and what is free; who should have left stays from now.
     """
-    grid, edges_s = scarcity.grid, scarcity.edges_s
-    session, case = grid.case.sessions[i], grid.case
-    departs_s = max(session.departs_at, case.now_at).timestamp()
-    first = max(bisect_right(edges_s, departs_s) - 1, 0)
+    case = grid.case
+    edges_s = np.array(list(map(datetime.timestamp, case.edges_at)))
+    sessions = [case.sessions[i] for i in cars.tolist()]
+    departs_s = np.array([max(s.departs_at, case.now_at).timestamp() for s in sessions])[:, None]
+    most_kw = np.array([s.max_kw for s in sessions])[:, None]
+    room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
+    spare = np.array([room.spare(int(first)) for first in grid.kind_first])[grid.kind[cars]]
+    starts_s = np.maximum(edges_s[:-1], departs_s)
+    hours = (edges_s[1:] - starts_s) / 3600.0
     # It stands at the EVSE until it leaves: its own row is not taken from it.
-    own = np.maximum(scarcity.power[i], grid.guard_kw[i]) + scarcity.spare(i)
-    free: list[float] = np.minimum(own[first:], session.max_kw).tolist()
-    left, enough = missing_kwh, max(float(grid.least_kw[i]), 1e-6)
-    for start_s, end_s, kw in zip(edges_s[first:], edges_s[first + 1 :], free, strict=False):
-        start_s = max(start_s, departs_s)
-        if start_s - departs_s > _LATER_S:
-            return None
-        if kw < enough:
-            continue
-        kwh = kw * (end_s - start_s) / 3600.0
-        if kwh >= left - 1e-9:
-            until_s = start_s + left / kw * 3600.0
-            later_s = ceil((until_s - departs_s) / _STEP_S - 1e-6) * int(_STEP_S)
-            return later_s if later_s <= _LATER_S else None
-        left -= kwh
-    return None
+    own = np.maximum(power[cars], grid.guard_kw[cars, None])
+    kw = np.minimum(own + spare, most_kw)
+    counts = (kw >= np.maximum(grid.least_kw[cars, None], 1e-6)) & (hours > 0)
+    counts &= starts_s - departs_s <= _LATER_S
+    kwh = np.where(counts, kw * hours, 0.0)
+    total = np.cumsum(kwh, axis=1)
+    is_enough = counts & (total >= missing_kwh[:, None] - 1e-9)
+    at, every = np.argmax(is_enough, axis=1), np.arange(len(cars))
+    left = missing_kwh - (total[every, at] - kwh[every, at])
+    until_s = starts_s[every, at] + left / np.maximum(kw[every, at], 1e-6) * 3600.0
+    later_s = np.ceil((until_s - departs_s[:, 0]) / _STEP_S - 1e-6) * _STEP_S
+    return np.where(is_enough[every, at] & (later_s <= _LATER_S), later_s, np.nan)
 
 
-def _more(grid: Grid, i: int, row: Floats, missing_kwh: float) -> float | None:
-    """Return how much more power at a time the car would need within its stay, None if that fails.
+def _more_kw(grid: Grid, power: Floats, cars: Numbers, missing_kwh: Floats) -> Floats:
+    """Return how much more power at a time each of `cars` would need within its stay, (C,).
 
-    In slots where it charges less than it could it would take so much more, or all it can take.
+    In slots where it charges less than it could it would take so much more, or all it can take;
+    NaN where that is too little.
     """
-    stay = zip(grid.cap_kw[i].tolist(), row.tolist(), grid.inside_h[i].tolist(), strict=True)
-    headroom: list[tuple[float, float]] = sorted(
-        (most - kw, hours) for most, kw, hours in stay if most > kw
-    )
-    below, rest_h = 0.0, sum(hours for _, hours in headroom)
-    for kw, hours in headroom:
-        if below + kw * rest_h >= missing_kwh - 1e-9:
-            return (missing_kwh - below) / rest_h
-        below += kw * hours
-        rest_h -= hours
-    return headroom[-1][0] if headroom and below >= missing_kwh - 1e-6 else None
+    above = np.maximum(grid.cap_kw[cars] - power[cars], 0.0)
+    order, every = np.argsort(above, axis=1, kind="stable"), np.arange(len(cars))
+    above = np.take_along_axis(above, order, axis=1)
+    hours = np.take_along_axis(grid.inside_h[cars], order, axis=1) * (above > 0)
+    kwh = above * hours
+    before = np.cumsum(kwh, axis=1) - kwh
+    # From here on all slots have as much headroom or more.
+    rest_h = np.cumsum(hours[:, ::-1], axis=1)[:, ::-1]
+    is_enough = (hours > 0) & (before + above * rest_h >= missing_kwh[:, None] - 1e-9)
+    at = np.argmax(is_enough, axis=1)
+    needs = (missing_kwh - before[every, at]) / np.maximum(rest_h[every, at], 1e-12)
+    is_all = kwh.sum(axis=1) >= missing_kwh - 1e-6
+    most = np.where(is_all, above[:, -1], np.nan)
+    return np.where(is_enough[every, at], needs, most)
