@@ -172,9 +172,9 @@ class PlannedSession:
 
     `shortfall_kwh` is the part of the need that will not be met: what rounding or steadiness takes
     from later slots of the row, plans to come make up. `shortfall_reason` says why: "time" (even
-    full power does not suffice), "site limit", "circuit limit", "guard", "uncontrolled", "" if
-    there is none; `shortfall_limit` then names the limit that binds ("garage L2"), and `ways_out`
-    what would help, the cheapest first.
+    full power does not suffice), "site limit", "circuit limit", "guard", "load" (what nobody
+    controls fills a limit), "uncontrolled", "" if there is none; `shortfall_limit` then names the
+    limit that binds ("garage L2"), and `ways_out` what would help, the cheapest first.
     `finishes_at` is when the need is met, None if it is not. `reason` explains the row in a word
     for people: "cheapest hours", "departure near", "shares the site limit", "nothing needed", ...
     """

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from csms.core.model import Strategy
 from csms.core.plan import Binding, Plan, PlannedSession
 from csms.planning.grid import Flags, Floats, Grid
-from csms.planning.ways_out import MOST_CARS, Scarcity, ways_out
+from csms.planning.ways_out import MOST_CARS, NOBODY, Helps, binding_rows, ways_out
 from csms.planning.why import reasons
 
 MISSED_EUR_PER_KWH = 10.0
@@ -59,10 +60,7 @@ def explained(
     why = ((),) * len(rows) if not with_reasons else reasons(grid, rows, held, given_kwh=given_kwh)
     price, co2 = _unit_costs(grid, rows)
     costs, emitted = energy @ price, energy @ co2
-    bound = np.zeros(len(rows), dtype=np.bool_)
-    if is_bound.any():
-        held_h = grid.inside_h @ held.T.astype(np.float64)
-        bound = np.any((held_h > 0) & (grid.use.T > 0), axis=1)
+    holders = _holders(grid, held) if is_bound.any() else [NOBODY] * len(rows)
     hours = _Hours.of(grid, rows)
     done = energy.sum(axis=1)
     reached = done if reached_kwh is None else np.maximum(done, reached_kwh)
@@ -70,7 +68,8 @@ def explained(
     finishes = _finishes(grid, rows, energy, given_kwh, missing)
     word = _Words(grid, hours)
     shortfalls = [
-        _Shortfall(word.why_short(i)) if kwh else _NOTHING_MISSED for i, kwh in enumerate(missing)
+        _Shortfall(*word.why_short(i, kwh)) if kwh else _NOTHING_MISSED
+        for i, kwh in enumerate(missing)
     ]
     if with_reasons and any(missing):
         _add_ways_out(grid, shortfalls, missing, power_kw, held, limit_value)
@@ -80,7 +79,7 @@ def explained(
         done.tolist(),
         costs.tolist(),
         emitted.tolist(),
-        bound.tolist(),
+        holders,
         missing,
         shortfalls,
         finishes,
@@ -99,12 +98,10 @@ def explained(
             energy_kwh=kwh,
             cost_eur=cost,
             co2_kg=kg,
-            reason=word.of(i, is_on=kwh > 0, missing=short, bound=is_held),
+            reason=word.of(i, is_on=kwh > 0, lack=lack, holder=holder),
             why=own,
         )
-        for i, (session, row, kwh, cost, kg, is_held, short, lack, ready_at, own) in enumerate(
-            given
-        )
+        for i, (session, row, kwh, cost, kg, holder, short, lack, ready_at, own) in enumerate(given)
     )
     peak = float((grid.base_kw + power_kw.sum(axis=0)).max(initial=0.0))
     added = max(peak - grid.billed_peak_kw, 0.0) * grid.demand_charge
@@ -152,6 +149,13 @@ def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     )
 
 
+def _holders(grid: Grid, held: Flags) -> list[int]:
+    """Return which row of the limits held each car back for longest, (N,), or NOBODY."""
+    held_h = np.where(grid.use.T > 0, grid.inside_h @ held.T.astype(np.float64), 0.0)
+    found: list[int] = np.where(held_h.any(axis=1), held_h.argmax(axis=1), NOBODY).tolist()
+    return found
+
+
 def _add_ways_out(
     grid: Grid,
     found: list[_Shortfall],
@@ -160,26 +164,23 @@ def _add_ways_out(
     held: Flags,
     limit_value: Floats,
 ) -> None:
-    """Say of the largest shortfalls, in place, which limit binds and what would help."""
+    """Say of shortfalls, in place, which limit binds, and of the largest what would help."""
     limits, rows = grid.limits, grid.rows.tolist()
-    worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)[:MOST_CARS]
+    worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)
     worst = [i for i in worst if missing[i]]
-    scarcity = Scarcity.of(
-        grid,
-        power_kw,
-        held,
-        limit_value,
-        cars=np.array(worst),
-        missing_kwh=np.array([missing[i] for i in worst]),
-    )
-    for at, (i, row) in enumerate(zip(worst, scarcity.row.tolist(), strict=True)):
-        reason, limit = found[i].reason, ""
+    cars = np.array(worst)
+    helps = Helps.of(grid, power_kw, cars[:MOST_CARS], np.array(missing)[cars[:MOST_CARS]])
+    bound_by = binding_rows(grid, power_kw, held, limit_value, cars).tolist()
+    for at, (i, row) in enumerate(zip(worst, bound_by, strict=True)):
+        reason, limit, ways = found[i]
         is_held = reason == "site limit"
         if is_held:
             limit = limits.label(rows[max(row, 0)])
             is_circuit = row > 0 and bool(limits.circuit[rows[row]])
             reason = "circuit limit" if is_circuit else reason
-        ways = ways_out(grid, scarcity, at, missing_kwh=missing[i], is_held=is_held)
+        if at < MOST_CARS:
+            holder = row if is_held else NOBODY
+            ways = ways_out(grid, helps, at, missing_kwh=missing[i], holder=holder)
         found[i] = _Shortfall(reason, limit, ways)
 
 
@@ -191,7 +192,10 @@ def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
     held = np.zeros(grid.room.shape, dtype=np.bool_)
     free = np.maximum(grid.room - grid.taken(power_kw), 0.0)
     # To begin a car needs its least power, to go on less than that.
-    most = (grid.use * np.maximum(grid.least_kw, NEAR_KW)).max(axis=1, initial=0.0)
+    levels = grid.levels
+    apart = np.maximum(np.diff(levels.listed, axis=1).max(axis=1, initial=0.0), levels.step_kw)
+    least = np.maximum(np.maximum(grid.least_kw, apart), NEAR_KW)
+    most = (grid.use * least).max(axis=1, initial=0.0)
     may_hold = np.flatnonzero(free.min(axis=1) < most)
     if not len(may_hold):
         return held
@@ -201,6 +205,10 @@ def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
     has_by_then = np.where(lacks, np.inf, total - SHORT_KWH)
     wants = (grid.cap_kw - power_kw > NEAR_KW) & (given_kwh < has_by_then[:, None])
     step = np.where(power_kw > 0, NEAR_KW, np.maximum(grid.least_kw[:, None], NEAR_KW))
+    if levels.is_coarse.any():
+        # To have more, one that runs has to have all of its next level.
+        more = np.maximum(levels.above_each(power_kw.T).T - power_kw, NEAR_KW)
+        step = np.where((power_kw > 0) & levels.is_coarse[:, None], more, step)
     needs = step - np.maximum(grid.guard_kw[:, None] - power_kw, 0.0)
     needs = np.where(wants, needs, -np.inf)
     # Of cars of one kind the one that needs most is held back first.
@@ -225,6 +233,7 @@ class _Hours:
 
     waits: Flags
     leaves_any: Flags
+    is_full: Flags
     is_sunny: Flags
     dearer: Floats
     dirtier: Floats
@@ -245,6 +254,7 @@ class _Hours:
         return cls(
             waits=(idle & before).any(axis=1),
             leaves_any=left > 0,
+            is_full=np.all(~on | (rows >= grid.cap_kw - NEAR_KW), axis=1),
             is_sunny=(used_dark == 0) & (left_dark > 0),
             dearer=would / left_or_one - paid / used,
             dirtier=dirt / left_or_one - emitted / used,
@@ -295,6 +305,19 @@ def _finishes(
     return found
 
 
+def _full_of_load(grid: Grid) -> list[str]:
+    """Return for each car which limit is filled by what nobody controls, "" where none is, (N,)."""
+    left = grid.limits.left(grid.fixed_kw)
+    left[0] += max(np.nan_to_num(grid.case.idle_guard_kw, posinf=0.0), 0.0)
+    over = left < -NEAR_KW
+    found = [""] * grid.shape[0]
+    for row in np.flatnonzero(over.any(axis=1)).tolist():
+        inside = (grid.inside_h[:, over[row]] > 0).any(axis=1)
+        for i in np.flatnonzero(inside & (grid.limits.use[row] > 0)).tolist():
+            found[i] = grid.limits.label(row)
+    return found
+
+
 class _Words:
     """A word for people on why each row is as it is."""
 
@@ -302,6 +325,7 @@ class _Words:
         self.grid = grid
         sessions = grid.case.sessions
         fixed, overdue = grid.is_fixed.tolist(), grid.is_overdue.tolist()
+        most = np.array([s.max_kw for s in sessions], dtype=np.float64)
         self.stay_h: list[float] = grid.inside_h.sum(axis=1).tolist()
         self.due: list[float] = grid.due_kwh.tolist()
         is_blocked: Flags = np.any(grid.is_blocked & (grid.inside_h > 0), axis=1)
@@ -320,40 +344,71 @@ class _Words:
             else "nothing needed"
             for i, s in enumerate(sessions)
         ]
+        self.full = _full_of_load(grid) if any(self.is_blocked) else []
+        self.most_kw = np.where(grid.cap_kw.any(axis=1), grid.cap_kw.max(axis=1), most).tolist()
+        self.has_peak = grid.demand_weight > 0
+        self.is_full = hours.is_full.tolist()
+        # Who leaves after the horizon is not pressed by its departure.
+        until = grid.case.edges_at[-1]
+        self.is_patient = [s.departs_at > until for s in sessions]
         self.waits, self.leaves_any = hours.waits.tolist(), hours.leaves_any.tolist()
         self.is_sunny = hours.is_sunny.tolist()
         self.is_dearer = (hours.dearer > 1e-9).tolist()
         self.is_dirtier = (hours.dirtier > 1e-9).tolist()
 
-    def why_short(self, i: int) -> str:
-        """Return why car `i` misses a need."""
+    def why_short(self, i: int, missing_kwh: float) -> tuple[str, str]:
+        """Return why car `i` misses a need, and the limit where that is settled already."""
         if self.plain[i] in ("uncontrolled", "departure passed"):
-            return self.plain[i].replace("departure passed", "time")
+            return self.plain[i].replace("departure passed", "time"), ""
         session = self.grid.case.sessions[i]
         if session.max_kw < session.min_kw:
-            return "least current"
-        if session.max_kw * self.stay_h[i] < self.due[i] - SHORT_KWH:
-            return "time"
-        return "guard" if self.is_blocked[i] else "site limit"
+            return "least current", ""
+        # What even full power would miss; of what is missing beyond, a limit took the most.
+        for_time = max(self.due[i] - self.most_kw[i] * self.stay_h[i], 0.0)
+        if missing_kwh <= for_time + SHORT_KWH:
+            return "time", ""
+        if self.is_blocked[i]:
+            return ("load", self.full[i]) if self.full[i] else ("guard", "")
+        return "site limit", ""
 
-    def of(self, i: int, *, is_on: bool, missing: float, bound: bool) -> str:
-        """Return the word for car `i`."""
+    def of(self, i: int, *, is_on: bool, lack: _Shortfall, holder: int) -> str:
+        """Return the word for car `i`; row `holder` of the limits held it back, -1 if none did."""
         if self.plain[i]:
             return self.plain[i]
-        if missing:
-            if self.is_blocked[i]:
+        shares = self._shares(holder)
+        if lack.reason:
+            if lack.reason == "load":
+                return "other loads take the room"
+            if lack.reason == "guard":
                 return "guards take the room"
-            return "shares the site limit" if bound else "departure near"
+            return shares or "departure near"
         if not is_on:
             return "waits" if self.needs_any[i] else "nothing needed"
         if not self.waits[i]:
-            if bound:
-                return "shares the site limit"
-            return "charges at once" if self.leaves_any[i] else "departure near"
+            return shares or self._in_one_go(i)
+        return self._by_price(i) or shares or ("lower peak" if self.has_peak else "waits its turn")
+
+    def _shares(self, holder: int) -> str:
+        grid = self.grid
+        if holder < 0:
+            return ""
+        place = grid.limits.label(int(grid.rows[holder]))
+        return f"shares {place}" if holder else "shares the site limit"
+
+    def _in_one_go(self, i: int) -> str:
+        """Return why a car charges without a break from the start."""
+        if self.leaves_any[i] or self.is_patient[i]:
+            return "charges at once"
+        return "lower peak" if self.has_peak and not self.is_full[i] else "departure near"
+
+    def _by_price(self, i: int) -> str:
+        """Return which hours a car was given; rules look at no price."""
+        session = self.grid.case.sessions[i]
+        if self.grid.case.strategy is not Strategy.OPTIMAL:
+            return ""
         if self.is_sunny[i]:
             return "sunny hours"
         if self.is_dearer[i]:
             return "cheapest hours"
-        if self.is_dirtier[i] and self.grid.case.sessions[i].carbon_weight_eur_per_kg > 0:
-            return "clean hours"
-        return "shares the site limit" if bound else "lower peak"
+        is_clean = self.is_dirtier[i] and session.carbon_weight_eur_per_kg > 0
+        return "clean hours" if is_clean else ""

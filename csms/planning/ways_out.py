@@ -21,63 +21,48 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scarcity:
-    """What held `cars` (C,) back that miss something, and what would help each, (C,).
+class Helps:
+    """What would help `cars` (C,) that miss something.
 
-    `row` is the limit that holds it back most, NOBODY if none does; `later_s` how much longer it
-    would have to stay, `more_kw` how much more power it would need at a time, NaN where that
-    would not do.
+    `later_s` (C,) is how much longer each would have to stay, `more_kw` (C,) how much more power it
+    would need at a time, NaN where that would not do.
     """
 
     cars: Numbers
-    row: Numbers
     later_s: Floats
     more_kw: Floats
 
     @classmethod
-    def of(
-        cls,
-        grid: Grid,
-        power: Floats,
-        held: Flags,
-        value: Floats,
-        *,
-        cars: Numbers,
-        missing_kwh: Floats,
-    ) -> "Scarcity":
-        """Look at `cars` under rows `power` (N, K), `missing_kwh` (C,) being what they lack.
-
-        `held` (R, K) says where each limit held cars back, `value` (R, K) what it is worth there.
-        """
+    def of(cls, grid: Grid, power: Floats, cars: Numbers, missing_kwh: Floats) -> "Helps":
+        """Look at `cars` under rows `power` (N, K), `missing_kwh` (C,) being what they lack."""
         return cls(
             cars=cars,
-            row=_binding_rows(grid, power, held, value, cars),
             later_s=_later_s(grid, power, cars, missing_kwh),
             more_kw=_more_kw(grid, power, cars, missing_kwh),
         )
 
 
 def ways_out(
-    grid: Grid, scarcity: Scarcity, at: int, *, missing_kwh: float, is_held: bool
+    grid: Grid, helps: Helps, at: int, *, missing_kwh: float, holder: int
 ) -> tuple[str, ...]:
-    """Return what would let car `at` of `scarcity` have `missing_kwh` more.
+    """Return what would let car `at` of `helps` have `missing_kwh` more.
 
-    `is_held` says that it is a limit that keeps it from that.
+    Row `holder` of the limits keeps it from that, NOBODY if none does.
     """
-    i, row = int(scarcity.cars[at]), int(scarcity.row[at])
+    i = int(helps.cars[at])
     session = grid.case.sessions[i]
     less = f"need {missing_kwh:.1f} kWh less"
     if grid.is_fixed[i] or session.max_kw <= 0 or session.max_kw < session.min_kw:
         return (less,)
     found = []
-    later_s, more_kw = float(scarcity.later_s[at]), float(scarcity.more_kw[at])
+    later_s, more_kw = float(helps.later_s[at]), float(helps.more_kw[at])
     if later_s <= _LATER_S:
         minutes, is_late = _minutes(int(later_s)), session.departs_at <= grid.case.now_at
         found.append(f"stay another {minutes}" if is_late else f"leave {minutes} later")
-    if is_held and row != NOBODY and more_kw > 0:
-        number = int(grid.rows[row])
+    if holder != NOBODY and more_kw > 0:
+        number = int(grid.rows[holder])
         unit = "kW" if grid.limits.name[number] == "kW" else "A"
-        more = _up(more_kw * float(grid.use[row, i]))
+        more = _up(more_kw * float(grid.use[holder, i]))
         found.append(f"{more} {unit} more on {grid.limits.label(number)}")
     return (*found, less)
 
@@ -91,8 +76,11 @@ def _minutes(later_s: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.3g} h"
 
 
-def _binding_rows(grid: Grid, power: Floats, held: Flags, value: Floats, cars: Numbers) -> Numbers:
-    """Return which row of the limits holds each of `cars` back most, (C,), NOBODY if none does."""
+def binding_rows(grid: Grid, power: Floats, held: Flags, value: Floats, cars: Numbers) -> Numbers:
+    """Return which row of the limits holds each of `cars` back most, (C,), NOBODY if none does.
+
+    `held` (R, K) says where each limit held cars back, `value` (R, K) what it is worth there.
+    """
     could = (grid.inside_h[cars] > 0) & (grid.cap_kw[cars] - power[cars] > 1e-6)
     slots, kinds = could.astype(np.float64), grid.kind[cars]
     found = np.full(len(cars), NOBODY)

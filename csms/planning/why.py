@@ -14,7 +14,7 @@ ENERGY_KWH = 1e-6
 WORDS = (
     "away",
     "not controlled",
-    "guards fill the limit",
+    "nothing is left of the limit",
     "waits after a pause",
     "full power",
     "as much as it needs",
