@@ -102,7 +102,8 @@ class PlanningCase:
     It counts where a cap bounds the phases of the whole site."""
     solar_kw: tuple[float, ...] = ()
     """The site's own generation, (slots,) or empty. It makes energy cheaper and clean where it
-    exceeds the base load; it never raises what the limit leaves, since a cloud may take it."""
+    exceeds the base load, and lowers the peak that is billed; it never raises what the limit
+    leaves, since a cloud may take it."""
     export_eur_per_kwh: tuple[float, ...] = ()
     """What a kWh of surplus would earn if exported, (slots,) or empty (nothing)."""
     sessions: tuple[PlanningSession, ...]

@@ -42,7 +42,8 @@ class Grid:
 
     `inside_h` (N, K) is how long a car is there in a slot, `cap_kw` (N, K) what it may draw then
     (0 outside its window, for uncontrolled cars, and where the guards fill a limit of its own,
-    which `is_blocked` (N, K) says). `base_kw` (K,) is the building with the uncontrolled cars.
+    which `is_blocked` (N, K) says). `base_kw` (K,) is the building with the uncontrolled cars, less
+    own generation: what a peak is counted from, below 0 where there is a surplus.
 
     `use` (R, N) and `room` (R, K) are the rows of `limits` that can bind (`rows` are their numbers
     there, the first always the site's): what a kW of a car takes, and what the guards leave. Cars
@@ -190,6 +191,8 @@ def grid_of(case: PlanningCase) -> Grid:
     cost, value = _costs(case, cars_h, own_price, co2, starts_h)
     if any([s.in_force_kw for s in case.sessions]):
         cost = cost - STAY_EUR_PER_KWH * _is_followed(case)
+    # A cloud may pass a limit; the charge is for a quarter hour's mean, and that is expected.
+    base = base - solar
     billed = max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0)))
     charge = _number(case.demand_charge_eur_per_kw, 0.0)
     due = cars.required - later

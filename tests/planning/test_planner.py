@@ -187,6 +187,29 @@ def test_four_hundred_cars_on_ten_kilowatts_stay_below_them(strategy: Strategy) 
     assert given == pytest.approx(80.0, rel=0.02)
 
 
+def test_own_generation_makes_no_peak_that_is_billed() -> None:
+    def sunny(base_kw: float, solar_kw: float) -> PlanningCase:
+        return case(
+            car(required_kwh=22.0),
+            price=0.3,
+            base_kw=[base_kw] * 16 + [0.0] * 16,
+            solar_kw=(solar_kw,) * 16 + (0.0,) * 16,
+            export_eur_per_kwh=(0.08,) * 32,
+            demand_charge_eur_per_kw=10.0,
+        )
+
+    for of in (sunny(0.0, 11.0), sunny(20.0, 31.0)):
+        made = plan(of)
+        assert made.cost_eur == pytest.approx(22.0 * 0.08, abs=1e-6)
+        assert made.peak_kw == pytest.approx(0.0, abs=1e-6)
+        assert made.sessions[0].reason in ("sunny hours", "charges at once")
+    # What the sun does not give is a peak: 5.5 kW flat in 4 h are 3.5 kW from the grid.
+    made = plan(replace(sunny(0.0, 2.0), sessions=(car(required_kwh=22.0, leaves_h=4.0),)))
+    assert made.peak_kw == pytest.approx(3.5, abs=1e-6)
+    assert made.cost_eur == pytest.approx(8.0 * 0.08 + 14.0 * 0.3 + 35.0, abs=1e-6)
+    assert broken_laws(sunny(20.0, 31.0), plan(sunny(20.0, 31.0))) == []
+
+
 def test_numbers_that_are_none_are_named_and_worked_around() -> None:
     nan = float("nan")
     bad = case(
