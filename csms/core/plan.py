@@ -175,7 +175,8 @@ class PlannedSession:
     from later slots of the row, plans to come make up. `shortfall_reason` says why: "time" (even
     full power does not suffice), "site limit", "circuit limit", "guard", "load" (what nobody
     controls fills a limit), "uncontrolled", "" if there is none; `shortfall_limit` then names the
-    limit that binds ("garage L2"), and `ways_out` what would help, the cheapest first.
+    limit that binds ("garage L2", "site limit by grid operator"), and `ways_out` what would help,
+    the cheapest first.
     `finishes_at` is when the need is met, None if it is not. `reason` explains the row in a word
     for people: "cheapest hours", "departure near", "shares the site limit", "nothing needed", ...
     """

@@ -130,23 +130,26 @@ def _drawn(grid: Grid, power_kw: Floats) -> Floats:
 
 
 def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
-    """Return the limits that held a car back or are worth something to one."""
+    """Return the limits that held a car back or are worth something to one, by whose they are."""
     limits, has_value = grid.limits, bool(value.any())
     binds = held | (value > WORTH_EUR)
-    slots, worths = np.nonzero(binds)[1].tolist(), value[binds].tolist()
-    counts = np.count_nonzero(binds, axis=1)
-    ends = np.cumsum(counts).tolist()
-    return tuple(
-        Binding(
-            circuit_id=limits.circuit[row],
-            limit=limits.name[row],
-            slots=tuple(slots[end - count : end]),
-            value_eur=tuple(worths[end - count : end]) if has_value else (),
-            source=limits.source[row],
-        )
-        for row, count, end in zip(grid.rows.tolist(), counts.tolist(), ends, strict=True)
-        if count
-    )
+    found = []
+    for at in np.flatnonzero(binds.any(axis=1)).tolist():
+        row, bound = int(grid.rows[at]), np.flatnonzero(binds[at]).tolist()
+        by_source: dict[str, list[int]] = {} if limits.caps[row] else {limits.source[row]: bound}
+        for k in bound if limits.caps[row] else ():
+            by_source.setdefault(limits.source_at(row, k), []).append(k)
+        found += [
+            Binding(
+                circuit_id=limits.circuit[row],
+                limit=limits.name[row],
+                slots=tuple(slots),
+                value_eur=tuple(value[at, slots].tolist()) if has_value else (),
+                source=source,
+            )
+            for source, slots in by_source.items()
+        ]
+    return tuple(found)
 
 
 def _holders(grid: Grid, held: Flags) -> list[int]:
@@ -165,7 +168,6 @@ def _add_ways_out(
     limit_value: Floats,
 ) -> None:
     """Say of shortfalls, in place, which limit binds, and of the largest what would help."""
-    limits, rows = grid.limits, grid.rows.tolist()
     worst = sorted(range(len(missing)), key=missing.__getitem__, reverse=True)
     worst = [i for i in worst if missing[i]]
     cars = np.array(worst)
@@ -175,13 +177,24 @@ def _add_ways_out(
         reason, limit, ways = found[i]
         is_held = reason == "site limit"
         if is_held:
-            limit = limits.label(rows[max(row, 0)])
-            is_circuit = row > 0 and bool(limits.circuit[rows[row]])
-            reason = "circuit limit" if is_circuit else reason
+            reason, limit = _bound_by(grid, held, i, row)
         if at < MOST_CARS:
             holder = row if is_held else NOBODY
             ways = ways_out(grid, helps, at, missing_kwh=missing[i], holder=holder)
         found[i] = _Shortfall(reason, limit, ways)
+
+
+def _bound_by(grid: Grid, held: Flags, i: int, row: int) -> tuple[str, str]:
+    """Return which kind of limit holds car `i` back, and the name of `row`, with whose it is."""
+    limits, number = grid.limits, int(grid.rows[max(row, 0)])
+    label, whose = limits.label(number), ""
+    if row != NOBODY and limits.caps[number]:
+        slots: list[int] = np.flatnonzero(held[row] & (grid.inside_h[i] > 0)).tolist()
+        whose = limits.capped_by(number, slots)
+    is_circuit = row > 0 and bool(limits.circuit[number])
+    return (
+        "circuit limit" if is_circuit else "site limit"
+    ), f"{label} by {whose}" if whose else label
 
 
 def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:

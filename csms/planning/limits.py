@@ -7,6 +7,7 @@ any moment, so what its current would take off another's is never counted on. Ro
 are therefore kept by every part of the cars as well.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,16 +34,26 @@ class Limits:
     """R limits over N cars and K slots: `use @ power_kw + load <= limit`.
 
     `use` (R, N) is in the row's unit (kW or A) per kW of the car, `load` (R, K) what nobody
-    controls, guards of EVSEs without a session included. `circuit`, `name` and `source` say whose
-    limit a row is.
+    controls, guards of EVSEs without a session included. `circuit` and `name` say which limit a row
+    is, `source` whose; where caps lower it, `caps` (K,) says by whom it is bounded in each slot.
     """
 
     circuit: tuple[str, ...]
     name: tuple[str, ...]
     source: tuple[str, ...]
+    caps: tuple[tuple[str, ...], ...]
     use: Floats
     limit: Floats
     load: Floats
+
+    def source_at(self, row: int, slot: int) -> str:
+        """Return whose limit a row is in a slot."""
+        return (self.caps[row][slot] if self.caps[row] else "") or self.source[row]
+
+    def capped_by(self, row: int, slots: Iterable[int]) -> str:
+        """Return whose cap bounds a row in most of `slots`, "" where none does."""
+        found = Counter(self.caps[row][slot] if self.caps[row] else "" for slot in slots)
+        return found.most_common(1)[0][0] if found else ""
 
     def label(self, row: int) -> str:
         """Return a row's name for people, such as "garage L2"."""
@@ -94,7 +105,7 @@ class _Rows:
     def __init__(self, case: PlanningCase, caps: tuple[Cap, ...], notes: list[str]) -> None:
         self.case, self.caps, self.notes = case, caps, notes
         self.everyone = np.ones(len(case.sessions), dtype=np.float64)
-        self._named: list[tuple[str, str, str]] = []
+        self._named: list[tuple[str, str, str, tuple[str, ...]]] = []
         self._use: list[Floats] = []
         self._limit: list[Floats] = []
         self._load: list[Floats] = []
@@ -140,6 +151,7 @@ class _Rows:
         source: str = "site",
     ) -> None:
         """Add a row, lowered by the caps that hold for it."""
+        by = [""] * self.case.slots
         for cap in self.caps:
             value = cap.limit_kw if name == "kW" else cap.limit_a if name in PHASES else None
             if cap.circuit_id != circuit or value is None:
@@ -148,28 +160,29 @@ class _Rows:
                 self.notes.append(f"the cap of {cap.source} is {value:g}: taken as 0")
                 value = 0.0
             holds = _during(self.case, cap)
-            if (holds & (limit > value)).any():
-                source = cap.source
+            for k in np.flatnonzero(holds & (limit > value)).tolist():
+                by[k] = cap.source
             limit = np.where(holds, np.minimum(limit, value), limit)
-        self._named.append((circuit, name, source))
+        self._named.append((circuit, name, source, tuple(by) if any(by) else ()))
         self._limit.append(limit[None])
         self._load.append(load[None])
         self._use.append(use[None])
 
     def add_sides(self, name: str, limit: Floats, load: Floats, use: Floats) -> None:
         """Add the sides of a polygon, a row each; caps are of circuits and do not hold for them."""
-        self._named += [("", name, "limit row")] * len(limit)
+        self._named += [("", name, "limit row", ())] * len(limit)
         self._limit.append(limit)
         self._load.append(load)
         self._use.append(use)
 
     def built(self) -> Limits:
         """Return all rows."""
-        circuits, names, sources = zip(*self._named, strict=True)
+        circuits, names, sources, caps = zip(*self._named, strict=True)
         return Limits(
             circuit=circuits,
             name=names,
             source=sources,
+            caps=caps,
             use=np.concatenate(self._use),
             limit=np.concatenate(self._limit),
             load=np.concatenate(self._load),

@@ -13,12 +13,13 @@ from csms.planning.limits import limits_of
 class LimitLoad:
     """One limit, "kW" or a phase of `circuit_id` ("": the site); series are (slots,).
 
-    `most` is the limit, `load` what nobody controls, `taken` what the cars take of it.
+    `source` says whose limit it is, `most` is the limit, `load` what nobody controls, `taken` what
+    the cars take of it.
     """
 
     circuit_id: str
     limit: str
-    source: str
+    source: tuple[str, ...]
     most: tuple[float, ...]
     load: tuple[float, ...]
     taken: tuple[float, ...]
@@ -44,7 +45,7 @@ def loads_of(case: PlanningCase, power_kw: Sequence[Sequence[float]]) -> tuple[L
         LimitLoad(
             circuit_id=limits.circuit[r],
             limit=limits.name[r],
-            source=limits.source[r],
+            source=tuple(limits.source_at(r, k) for k in range(case.slots)),
             most=tuple(limits.limit[r].tolist()),
             load=tuple(limits.load[r].tolist()),
             taken=tuple(taken[r].tolist()),

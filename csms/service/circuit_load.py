@@ -103,7 +103,7 @@ def circuits_now(
                 load=row.load[k],
                 planned=None if plan is None else row.taken[k],
                 measured=measured.get(key, 0.0),
-                source=row.source,
+                source=row.source[k],
                 unmanaged=beside[key],
                 drawn=drawn,
                 reserved=row.load[k] - beside[key] + kept[key] - row.taken[k],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from csms.core.circuit import Circuit
+from csms.core.circuit import Cap, Circuit
 from csms.core.model import Strategy
 from csms.planning.planner import plan
 from tests.planning.cases import at, car, case
@@ -72,3 +72,19 @@ def test_a_guaranteed_start_in_dear_hours_is_not_told_as_cheap() -> None:
     assert row.reason == "waits its turn"
     assert row.finishes_at is not None
     assert row.finishes_at > at(4.0)
+
+
+def test_a_limit_is_whose_it_is_at_the_time() -> None:
+    def order(source: str, starts_h: float, ends_h: float, kw: float) -> Cap:
+        return Cap(source=source, starts_at=at(starts_h), ends_at=at(ends_h), limit_kw=kw)
+
+    caps = (order("tight", 0.0, 2.0, 5.0), order("loose", 0.0, 4.0, 7.0))
+    made = plan(case(car(required_kwh=88.0), limit_kw=8.0, caps=caps))
+    assert [(b.source, b.slots[0], b.slots[-1]) for b in made.bindings] == [
+        ("tight", 0, 7),
+        ("loose", 8, 15),
+        ("site", 16, 31),
+    ]
+    assert made.sessions[0].shortfall_limit == "site limit"
+    capped = plan(case(car(required_kwh=30.0, leaves_h=3.0), limit_kw=8.0, caps=caps))
+    assert capped.sessions[0].shortfall_limit == "site limit by tight"
