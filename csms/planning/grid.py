@@ -19,6 +19,7 @@ from csms.core.plan import PlanningCase, PlanningSession
 from csms.planning.binding import kinds_of, that_bind
 from csms.planning.levels import Levels
 from csms.planning.limits import Limits, limits_of
+from csms.planning.odd_input import odd_input
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -139,10 +140,10 @@ def grid_of(case: PlanningCase) -> Grid:
     Raises InvalidInput for what cannot be read at all (series of different lengths, edges out of
     order); wrong numbers are replaced by careful ones and named in `notes`.
     """
-    notes = list(case.notes)
     hours, starts_h = _slots(case)
+    notes = [*case.notes, *odd_input(case)]
     limit = _series(case, "limit_kw", notes, careful=0.0, least=0.0)
-    base = _series(case, "base_load_kw", notes)
+    base = _series(case, "base_load_kw", notes, least=0.0)
     reserved = _series(case, "reserved_kw", notes, careful=0.0, least=0.0)
     price = _series(case, "price_eur_per_kwh", notes)
     co2 = _series(case, "co2_kg_per_kwh", notes)

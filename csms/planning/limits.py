@@ -132,6 +132,10 @@ class _Rows:
             fill = float(raw[known].max()) if known.any() else 0.0
             self.notes.append(f"{name} is missing in {int((~known).sum())} slots: {fill:.4g} used")
             raw = np.where(known, raw, fill)
+        if (raw < 0).any():
+            # What feeds in may stop any moment, as own generation does behind a cloud.
+            self.notes.append(f"{name} is below 0 in {int((raw < 0).sum())} slots: raised")
+            raw = np.maximum(raw, 0.0)
         return raw
 
     def series(self, series: tuple[float, ...], name: str) -> Floats:
@@ -233,8 +237,9 @@ def _with_site(case: PlanningCase, kinds: set[tuple[str, str]]) -> tuple[Circuit
 
 def _per_a(case: PlanningCase) -> Floats:
     """Return the current per phase of a kW of each car, A."""
-    volts = np.array([s.voltage_v * max(s.phases, 1) for s in case.sessions], dtype=np.float64)
-    return 1000.0 / np.where(volts > 0, volts, 230.0)
+    phases = np.array([min(max(s.phases, 1), 3) for s in case.sessions], dtype=np.float64)
+    volts = np.array([s.voltage_v for s in case.sessions], dtype=np.float64)
+    return 1000.0 / (np.where((volts > 0) & np.isfinite(volts), volts, 230.0) * phases)
 
 
 def _phases(case: PlanningCase, notes: list[str]) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from csms.core.circuit import Cap, Circuit
+from csms.core.circuit import Cap, Circuit, LimitRow, Term
 from csms.core.errors import InvalidInput
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase, PlanningSession
@@ -109,6 +109,43 @@ def test_circuits_that_hang_nowhere_or_on_themselves_are_named() -> None:
 def test_two_circuits_of_one_name_cannot_be_read() -> None:
     with pytest.raises(InvalidInput, match="row"):
         plan(case(car(), circuits=(fused(16.0), fused(32.0))))
+
+
+def test_two_sessions_of_one_name_and_terms_that_are_none_cannot_be_read() -> None:
+    with pytest.raises(InvalidInput, match="session_id 'a' is not unique"):
+        plan(case(car("a"), car("b"), car("a")))
+    for odd in ({"factor": nan}, {"angle_deg": nan}, {"factor": inf}):
+        row = LimitRow(row_id="line", limit_a=(5.0,), terms=(Term(session_id="a", **odd),))
+        with pytest.raises(InvalidInput, match="line"):
+            plan(case(car("a"), limit_rows=(row,)))
+
+
+def test_single_numbers_that_are_none_are_named() -> None:
+    odd = car("a", max_price_per_kwh=nan, carbon_weight_eur_per_kg=-1.0, voltage_v=nan, phases=7)
+    numbers = ("demand_charge_eur_per_kw", "billed_peak_kw", "peak_hint_kw", "days_left")
+    made = plan(case(odd, idle_guard_kw=nan, **dict.fromkeys(numbers, nan)))
+    said = " / ".join(made.notes)
+    for name in (*numbers, "idle_guard_kw", "max_price_per_kwh of a", "carbon_weight_eur_per_kg"):
+        assert name in said
+    assert "voltage_v of a is nan: taken as 230" in said
+    assert "phases of a is 7: counted as 3" in said
+    assert plan(case(car())).notes == ()
+
+
+def test_a_number_of_phases_that_is_none_passes_no_fuse() -> None:
+    made = plan(
+        case(car("a", required_kwh=80.0, phases=7, circuit_id="row"), circuits=(fused(10.0),))
+    )
+    assert max(made.sessions[0].power_kw) == pytest.approx(6.9)
+
+
+def test_what_feeds_in_raises_no_limit() -> None:
+    made = plan(case(car(required_kwh=80.0), limit_kw=8.0, base_kw=-50.0))
+    assert max(made.sessions[0].power_kw) == pytest.approx(8.0)
+    assert any("base_load_kw is below 0" in note for note in made.notes)
+    fuse = fused(10.0, load_a=((-100.0,),) * 3)
+    made = plan(case(car(required_kwh=80.0, circuit_id="row"), circuits=(fuse,)))
+    assert max(made.sessions[0].power_kw) == pytest.approx(6.9)
 
 
 def test_a_series_that_does_not_fit_the_slots_cannot_be_read() -> None:
