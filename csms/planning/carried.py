@@ -94,7 +94,14 @@ def carried(
         keeps = nobody
         if may_hold and k <= near:
             # Who is to have nothing for an hour does not go on at the cost of who cannot wait.
-            keeps = running & ~must & (asked[min(k + near, last)] - given > ENERGY_KWH)
+            is_due = asked[min(k + near, last)] - given > ENERGY_KWH
+            keeps = running & ~must & is_due
+            if is_flat and not ((left > held_from[k]) & ~running).any():
+                # Nobody waits: where all fit beside who has to have more, and no hour is dearer,
+                # nobody has to begin to.
+                shared = np.maximum(np.where(must, want, goes_on) - grid.guard_kw, 0.0)
+                if (grid.use @ shared <= free[k] + EPSILON_KW).all():
+                    keeps = goes_on * ~must > 0
         slot.lower(want, running, must, keeps)
         if slot.may_any_rise(is_worth_it):
             most = np.maximum(most, least) * is_worth_it

@@ -356,6 +356,23 @@ def test_scenario_10_whole_amperes_from_six_on(strategy: Strategy) -> None:
         assert currents(plan(roomy), roomy, 0) == pytest.approx([6.0] * 4)
 
 
+def test_scenario_10_who_runs_goes_on_where_all_of_them_fit() -> None:
+    cars = [
+        on_phase(n, 1, required_kwh=20.0 + i, current_kw=SIX, since_on_at=NOW - timedelta(hours=1))
+        for i, n in enumerate("abcd")
+    ]
+    tight = case(*cars, circuits=main_fuse(20.0))
+    given = currents(plan(tight), tight, 0)
+    # The one with most slack pauses, and only that one.
+    assert given[0] == 0.0
+    assert min(given[1:]) >= 6.0 - 1e-9
+    assert sum(given) == pytest.approx(20.0)
+    roomy = case(*cars, circuits=main_fuse(24.0))
+    made = plan(roomy)
+    for k in range(4):
+        assert currents(made, roomy, k) == pytest.approx([6.0] * 4)
+
+
 def test_scenario_10_a_pause_lasts_a_quarter_hour_unless_time_is_short() -> None:
     paused = on_phase("paused", 1, required_kwh=10.0, since_off_at=NOW - timedelta(minutes=4))
     running = on_phase(
