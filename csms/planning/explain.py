@@ -133,21 +133,26 @@ def _bindings(grid: Grid, held: Flags, value: Floats) -> tuple[Binding, ...]:
     """Return the limits that held a car back or are worth something to one, by whose they are."""
     limits, has_value = grid.limits, bool(value.any())
     binds = held | (value > WORTH_EUR)
+    slots, worths = np.nonzero(binds)[1].tolist(), value[binds].tolist()
+    counts = np.count_nonzero(binds, axis=1)
+    ends = np.cumsum(counts).tolist()
     found = []
-    for at in np.flatnonzero(binds.any(axis=1)).tolist():
-        row, bound = int(grid.rows[at]), np.flatnonzero(binds[at]).tolist()
-        by_source: dict[str, list[int]] = {} if limits.caps[row] else {limits.source[row]: bound}
-        for k in bound if limits.caps[row] else ():
-            by_source.setdefault(limits.source_at(row, k), []).append(k)
+    for row, count, end in zip(grid.rows.tolist(), counts.tolist(), ends, strict=True):
+        by_source: dict[str, list[int]] = {}
+        if limits.caps[row]:
+            for at in range(end - count, end):
+                by_source.setdefault(limits.source_at(row, slots[at]), []).append(at)
+        elif count:
+            by_source[limits.source[row]] = list(range(end - count, end))
         found += [
             Binding(
                 circuit_id=limits.circuit[row],
                 limit=limits.name[row],
-                slots=tuple(slots),
-                value_eur=tuple(value[at, slots].tolist()) if has_value else (),
+                slots=tuple([slots[at] for at in own]),
+                value_eur=tuple([worths[at] for at in own]) if has_value else (),
                 source=source,
             )
-            for source, slots in by_source.items()
+            for source, own in by_source.items()
         ]
     return tuple(found)
 

@@ -6,10 +6,12 @@ so that no plan leaves anybody guessing.
 
 from collections import Counter
 from math import isfinite
+from operator import attrgetter
 
 from csms.core.errors import InvalidInput
 from csms.core.plan import PlanningCase, PlanningSession
 
+_FACTOR, _ANGLE = attrgetter("factor"), attrgetter("angle_deg")
 _OF_SITE = ("demand_charge_eur_per_kw", "billed_peak_kw", "peak_hint_kw", "idle_guard_kw")
 
 
@@ -53,6 +55,9 @@ def _refuse(case: PlanningCase) -> None:
         name = Counter(names).most_common(1)[0][0]
         raise InvalidInput(f"session_id {name!r} is not unique in the case")
     for row in case.limit_rows:
+        # One that is no number makes the sum none.
+        if isfinite(sum(map(_FACTOR, row.terms)) + sum(map(_ANGLE, row.terms))):
+            continue
         for term in row.terms:
             if not (isfinite(term.factor) and isfinite(term.angle_deg)):
                 raise InvalidInput(

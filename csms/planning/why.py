@@ -48,18 +48,24 @@ def reasons(
     has at the end of each slot.
     """
     code = _codes(grid, power_kw, held, given_kwh)
-    words = [
-        *WORDS,
-        *(f"shares {grid.limits.label(row)}" for row in grid.rows.tolist()),
-        *(f"waits for {grid.limits.label(row)}" for row in grid.rows.tolist()),
-    ]
     changes = np.ones(code.shape, dtype=np.bool_)
     changes[:, 1:] = code[:, 1:] != code[:, :-1]
     at = np.flatnonzero(changes)
     slots = (at % code.shape[1]).tolist()
-    found = list(map(_why, slots, [words[c] for c in code.ravel()[at].tolist()]))
+    codes = code.ravel()[at].tolist()
+    words = {c: _word(grid, c) for c in set(codes)}
+    found = list(map(_why, slots, map(words.__getitem__, codes)))
     ends = np.cumsum(changes.sum(axis=1)).tolist()
     return tuple(tuple(found[a:b]) for a, b in zip([0, *ends], ends, strict=False))
+
+
+def _word(grid: Grid, code: int) -> str:
+    """Return the word of a number: of WORDS, or for each limit that it is shared or waited for."""
+    if code < len(WORDS):
+        return WORDS[code]
+    is_waited_for, at = divmod(code - len(WORDS), len(grid.rows))
+    label = grid.limits.label(int(grid.rows[at]))
+    return f"waits for {label}" if is_waited_for else f"shares {label}"
 
 
 @lru_cache(maxsize=16_384)
