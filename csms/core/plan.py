@@ -16,6 +16,9 @@ from csms.core.model import Strategy
 class PlanningSession:
     """One car in a planning case. Powers and energies are at the meter.
 
+    It is there from `available_at` on: since then, if that is past, and how long it has been there
+    already counts.
+
     `required_kwh` is still needed before `departs_at`; `preferred_kwh` (>= required) is wanted if
     it is cheap: at most `max_price_per_kwh`. `min_kw` is the least power other than 0, `max_kw` the
     least of EVSE, cable, car and what the car was seen to take. `guard_kw` is what the station

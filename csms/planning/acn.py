@@ -318,7 +318,7 @@ class AcnScheduler:
             session_id=session.session_id,
             station_id=session.station_id,
             evse_id=1,
-            available_at=now,
+            available_at=now - step * (current_time - session.arrival),
             departs_at=now + step * (session.estimated_departure - current_time),
             required_kwh=0.0 if is_sold else need_kwh,
             preferred_kwh=need_kwh,

@@ -55,7 +55,8 @@ class Grid:
     the charge that a day has to carry. `floor_kw` (N, K) is what a car must
     have, because it was guaranteed or must not pause. `cost` (N, K) orders the slots
     for a car, EUR per kWh. `due_kwh` is missed if it is not given, `later_kwh` is wanted whatever
-    it costs, `extra_kwh` only where it costs `extra_value` or less.
+    it costs, `extra_kwh` only where it costs `extra_value` or less. `laxity_h` (N,) is how long a
+    car could wait, `visit_laxity_h` (N,) how long it could have when it came.
     """
 
     case: PlanningCase
@@ -91,6 +92,7 @@ class Grid:
     extra_kwh: Floats
     extra_value: Floats
     laxity_h: Floats
+    visit_laxity_h: Floats
     rank: NDArray[np.int64]
     delivered_kwh: Floats
     first_peak_kw: float
@@ -197,7 +199,8 @@ def grid_of(case: PlanningCase) -> Grid:
     billed = max(_number(case.billed_peak_kw, 0.0), float(base.max(initial=0.0)))
     charge = _number(case.demand_charge_eur_per_kw, 0.0)
     due = cars.required - later
-    laxity = cars_h.stay_h - due / np.maximum(cars.most, TOLERANCE_KW)
+    most = np.maximum(cars.most, TOLERANCE_KW)
+    laxity = cars_h.stay_h - due / most
     return Grid(
         case=case,
         hours=hours,
@@ -232,6 +235,7 @@ def grid_of(case: PlanningCase) -> Grid:
         extra_kwh=cars.preferred - cars.required,
         extra_value=value,
         laxity_h=laxity,
+        visit_laxity_h=cars_h.visit_h - (cars.delivered + due) / most,
         rank=cars.rank,
         delivered_kwh=cars.delivered,
         first_peak_kw=max(billed, _number(case.peak_hint_kw, 0.0)),
@@ -320,9 +324,13 @@ class _Cars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Windows:
-    """When cars are there: hours per slot (N, K), in all and beyond the horizon (N,)."""
+    """When cars are there: hours per slot (N, K), in all and beyond the horizon (N,).
+
+    `visit_h` (N,) is from when a car came to when it leaves, `stay_h` (N,) what is ahead of that.
+    """
 
     inside: Floats
+    visit_h: Floats
     stay_h: Floats
     leaves_h: Floats
     is_overdue: Flags
@@ -411,7 +419,8 @@ def _fixed(case: PlanningCase, most: Floats, notes: list[str]) -> Floats:
 
 def _windows(case: PlanningCase, starts_h: Floats, hours: Floats) -> _Windows:
     sessions: tuple[PlanningSession, ...] = case.sessions
-    arrives = np.maximum(_hours_after(case.now_at, [s.available_at for s in sessions]), 0.0)
+    came = _hours_after(case.now_at, [s.available_at for s in sessions])
+    arrives = np.maximum(came, 0.0)
     leaves = _hours_after(case.now_at, [s.departs_at for s in sessions])
     ends_h = starts_h + hours
     until = float(ends_h[-1])
@@ -424,6 +433,7 @@ def _windows(case: PlanningCase, starts_h: Floats, hours: Floats) -> _Windows:
     inside = np.where(inside > hours - 1e-9, hours, inside)
     return _Windows(
         inside=inside,
+        visit_h=np.maximum(leaves - came, 0.0),
         stay_h=inside.sum(axis=1),
         leaves_h=leaves,
         is_overdue=is_overdue,

@@ -333,7 +333,7 @@ class _Replay:
             session_id=visit.visit_id,
             station_id=f"charger {car.place}",
             evse_id=1,
-            available_at=now,
+            available_at=visit.arrives_at,
             departs_at=departs_at,
             required_kwh=missing,
             preferred_kwh=missing,

@@ -41,9 +41,11 @@ def weights_of(grid: Grid, least_h: float) -> Weights:
     spread = high - low + float((grid.price - grid.export_price).max(initial=0.0))
     reserve = max(high, 0.0) + spread + peak + 1.0
     need = 4.0 * (reserve + spread + 1.0)
-    # Slots are the control periods; a car without slack weighs up to 1.3 times.
+    # Slots are the control periods; a car without slack weighs up to 1.3 times. The slack is that
+    # of the whole visit: if a car weighed more for having waited, plans to come would give it what
+    # this one says that others get.
     slot_h = float(grid.hours.max(initial=1.0))
-    urgency = 1.0 + 0.3 / (1.0 + np.maximum(grid.laxity_h, 0.0) / slot_h)
+    urgency = 1.0 + 0.3 / (1.0 + np.maximum(grid.visit_laxity_h, 0.0) / slot_h)
     quarters = np.array(SEGMENTS)[:, None]
     return Weights(
         due=need * (1.0 + 2.0 * grid.rank + quarters * urgency),

@@ -404,7 +404,7 @@ def _planning_session(
         session_id=session.session_id,
         station_id=session.station_id,
         evse_id=session.evse_id,
-        available_at=now,
+        available_at=min(session.started_at, now),
         departs_at=departs_at,
         required_kwh=wanted.required_kwh,
         preferred_kwh=wanted.preferred_kwh,
