@@ -13,6 +13,8 @@ MOST_COMPARED = 100_000
 """Limits are compared with each other up to so many pairs and slots."""
 DIGITS = 12
 """To so many, cars that take the same parts of all rows are of one kind."""
+SMALLEST = 1e-4
+"""A row of which every car takes a smaller part than this is known to too few digits then."""
 MANY_LIMITS = 8
 """From so many on, it is worth knowing what two of them imply together."""
 RAYS = 256
@@ -53,6 +55,8 @@ def _binds(use: Floats, room: Floats) -> Flags:
     # How much more of every row one car takes than another does not matter for what they imply.
     scale = use.max(axis=0)
     alike = np.round(use / np.where(scale > 0, scale, 1.0), DIGITS)
+    if alike.max(axis=1).min() < SMALLEST:
+        return np.ones(count, dtype=np.bool_)
     of_kinds = alike[:, kinds_of(alike)[1]]
     # In whichever order the cars are, the same limits are remembered.
     of_kinds = np.ascontiguousarray(of_kinds[:, np.lexsort(of_kinds)])

@@ -71,6 +71,13 @@ def test_which_limits_are_seen_does_not_depend_on_what_a_unit_of_a_car_is(seed: 
     assert _binding_of.cache_info().misses == remembered
 
 
+def test_limits_of_very_different_size_are_all_seen() -> None:
+    # What a car takes of the two small ones is lost among the digits of the large one.
+    use = np.array([[1.0, 1.0], [1e12, 1e12], [1.4, 0.6], [0.6, 1.4]])
+    room = np.array([[50.0], [9e12], [6.0], [6.0]])
+    assert that_bind(use, room, np.full((2, 1), 10.0)).tolist() == [0, 1, 2, 3]
+
+
 def test_sides_of_two_circles_that_others_keep_are_not_seen() -> None:
     # Three kinds of cars between two lines each, behind a transformer: line currents after it,
     # and before it the currents of its windings.
