@@ -124,10 +124,21 @@ class Grid:
         least = np.maximum(self.least_kw - self.guard_kw, 0.0)
         if (self.room >= (self.use * least).max(axis=1, initial=0.0)[:, None]).all():
             return self.cap_kw
+        fits = self._spare_kw() >= least[:, None] - TOLERANCE_KW
+        return np.where(fits, self.cap_kw, 0.0)
+
+    def alone_kw(self) -> Floats:
+        """Return the highest level of each car for which there is room if it has all, (N, K)."""
+        if not self.levels.is_coarse.any():
+            return self.usable_kw()
+        most = np.minimum(self.usable_kw(), self.guard_kw[:, None] + self._spare_kw())
+        return self.levels.floor_each(most.T).T
+
+    def _spare_kw(self) -> Floats:
+        """Return what the guards leave to each car if it has all of it, (N, K)."""
         use = self.use[:, self.kind_first, None]
         spare = np.where(use > 0, self.room[:, None] / np.where(use > 0, use, 1.0), np.inf)
-        fits = spare.min(axis=0)[self.kind] >= least[:, None] - TOLERANCE_KW
-        return np.where(fits, self.cap_kw, 0.0)
+        return np.asarray(spare.min(axis=0)[self.kind], dtype=np.float64)
 
     def careful_room(self) -> Floats:
         """Return the room without what is kept for cars to come, (R, K)."""

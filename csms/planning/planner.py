@@ -231,9 +231,11 @@ def _reached_kwh(grid: Grid, power: Floats, solved_kw: Floats) -> Floats:
     """Return what cars will have had of `power` (N, K) and of the plans that come after it, (N,).
 
     Those give what the solver found, `solved_kw` (N, K), less what is lost of it in the hour to
-    come: levels may be too coarse for good. Who leaves before the next plan has what it is given.
+    come, and what is above the highest level for which a car alone has room: levels may be too
+    coarse for good. Who leaves before the next plan has what it is given.
     """
-    own, solved = power * grid.inside_h, solved_kw * grid.inside_h
+    own = power * grid.inside_h
+    solved = np.minimum(solved_kw, grid.alone_kw()) * grid.inside_h
     near = slice(0, int(np.cumsum(grid.hours).searchsorted(NEAR_H - ENERGY_KWH)) + 1)
     share = float(own[:, near].sum()) / max(float(solved[:, near].sum()), ENERGY_KWH)
     given = own.sum(axis=1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from csms.core.circuit import Circuit
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.planning.planner import plan
 from tests.planning.cases import car, case
@@ -116,6 +117,26 @@ def test_what_no_later_plan_can_give_is_told() -> None:
     row = plan(case(coarse, limit_kw=15 * 0.23)).sessions[0]
     assert row.power_kw[:16] == pytest.approx([8 * 0.23] * 16)
     assert row.shortfall_kwh == pytest.approx(20.0 - 4 * 8 * 0.23)
+
+
+def test_what_a_level_above_a_fuse_cannot_give_later_is_told() -> None:
+    # It comes in two hours: of what is lost in the hour to come it has no part.
+    fuse = Circuit(circuit_id="pod", limit_a=((25.0,),))
+    coarse = car(
+        required_kwh=22.0,
+        arrives_h=2.0,
+        leaves_h=6.0,
+        max_kw=7.36,
+        phases=1,
+        phases_used=(2,),
+        circuit_id="pod",
+        levels_a=(8.0, 16.0, 32.0),
+    )
+    begin = case(coarse, car("beside", required_kwh=40.0), circuits=(fuse,))
+    row = plan(begin).sessions[0]
+    assert row.shortfall_kwh == pytest.approx(22.0 - 4 * 16 * 0.23)
+    assert row.shortfall_kwh == pytest.approx(lived(begin)["a"])
+    assert row.finishes_at is None
 
 
 def test_who_leaves_before_the_next_plan_is_told_by_its_row() -> None:
