@@ -205,7 +205,7 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) ->
     shape = (grid.shape[0], len(blocks.lengths))
     if not solution.is_solved or solution.power_kw.shape != shape:
         return None
-    if not np.isfinite(solution.power_kw).all():
+    if not np.isfinite(solution.power_kw).all() or np.isnan(solution.limit_value).any():
         return None
     power = rows_of(grid, blocks, solution)
     if faults(grid, power, gone=gone):

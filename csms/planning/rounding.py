@@ -63,7 +63,7 @@ def rows_of(grid: Grid, blocks: Blocks, solution: Solution) -> Floats:
 
 def _worths(grid: Grid, solution: Solution) -> Worths | None:
     """Return what the first slot is worth, None where the solver does not tell."""
-    if solution.worth is None:
+    if solution.worth is None or not np.isfinite(solution.worth).all():
         return None
     return Worths(
         car=(solution.worth - grid.cost[:, 0]) * grid.inside_h[:, 0],

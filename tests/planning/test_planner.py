@@ -7,6 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from csms.core.circuit import Circuit
 from csms.core.errors import InvalidInput
 from csms.core.model import Strategy
 from csms.core.plan import Plan, PlanningCase
@@ -318,6 +319,45 @@ def test_a_solver_that_returns_rubbish_never_passes_the_limit(rubbish: float) ->
 
     tight = case(*(car(n, required_kwh=20.0, min_kw=4.14) for n in "abcd"), limit_kw=20.0)
     assert broken_laws(tight, plan(tight, solver=wrong)) == []
+
+
+def test_a_solver_that_tells_no_prices_leaves_a_plan_that_can_be_stored() -> None:
+    def priceless(grid: Grid, blocks: Blocks, *, iteration_limit: int) -> Solution:
+        right = solve(grid, blocks, iteration_limit=iteration_limit)
+        return replace(right, limit_value=np.full_like(right.limit_value, np.nan))
+
+    made = plan(tight_pod(), solver=priceless)
+    assert made.status == "fallback"
+    assert Plan.from_json(made.to_json()) == made
+
+
+def test_where_a_solver_does_not_know_what_a_car_is_worth_none_trade() -> None:
+    def planned(worth: float | None) -> Plan:
+        def unsure(grid: Grid, blocks: Blocks, *, iteration_limit: int) -> Solution:
+            right = solve(grid, blocks, iteration_limit=iteration_limit)
+            assert right.worth is not None
+            told = None if worth is None else np.append(right.worth[:-1], worth)
+            return replace(right, worth=told)
+
+        return plan(tight_pod(), solver=unsure)
+
+    assert planned(None) != plan(tight_pod())
+    assert planned(np.nan) == planned(None)
+
+
+def tight_pod() -> PlanningCase:
+    """Return cars on a fuse too small for all, three of which take few currents."""
+    fuse = Circuit(circuit_id="pod", limit_a=((40.0,), (25.0,), (32.0,)))
+    one: dict[str, object] = {"max_kw": 7.36, "min_kw": 1.38, "phases": 1}
+    three: dict[str, object] = {"max_kw": 11.04, "min_kw": 4.14, "step_a": 1.0}
+    few: dict[str, object] = {"step_a": 0.0, "levels_a": (8.0, 16.0, 32.0)}
+    kinds = ({**one, "phases_used": (1,), **few}, three, {**three, **few}, {**three, **few})
+    stays_h, needs_kwh = (3.1, 4.2, 2.9, 4.8), (27.0, 14.0, 29.0, 25.0)
+    cars = [
+        car(f"c{i}", required_kwh=kwh, leaves_h=hours, circuit_id="pod", **kind)  # type: ignore[arg-type]
+        for i, (kind, hours, kwh) in enumerate(zip(kinds, stays_h, needs_kwh, strict=True))
+    ]
+    return case(*cars, limit_kw=60.0, circuits=(fuse,))
 
 
 def test_the_fallback_delivers_almost_what_the_solver_does() -> None:
