@@ -191,15 +191,18 @@ def _add_ways_out(
 
 def _bound_by(grid: Grid, held: Flags, i: int, row: int) -> tuple[str, str]:
     """Return which kind of limit holds car `i` back, and the name of `row`, with whose it is."""
-    limits, number = grid.limits, int(grid.rows[max(row, 0)])
-    label, whose = limits.label(number), ""
-    if row != NOBODY and limits.caps[number]:
-        slots: list[int] = np.flatnonzero(held[row] & (grid.inside_h[i] > 0)).tolist()
-        whose = limits.capped_by(number, slots)
-    is_circuit = row > 0 and bool(limits.circuit[number])
-    return (
-        "circuit limit" if is_circuit else "site limit"
-    ), f"{label} by {whose}" if whose else label
+    number = int(grid.rows[max(row, 0)])
+    at = np.zeros_like(held[0]) if row == NOBODY else held[row] & (grid.inside_h[i] > 0)
+    is_circuit = row > 0 and bool(grid.limits.circuit[number])
+    return "circuit limit" if is_circuit else "site limit", _whose(grid, number, at)
+
+
+def _whose(grid: Grid, number: int, at: Flags) -> str:
+    """Return the name of limit `number`, and whose cap it is where one bounds it `at` (K,)."""
+    limits = grid.limits
+    label, slots = limits.label(number), np.flatnonzero(at).tolist()
+    whose = limits.capped_by(number, slots) if limits.caps[number] else ""
+    return f"{label} by {whose}" if whose else label
 
 
 def _binding(grid: Grid, power_kw: Floats, given_kwh: Floats) -> Flags:
@@ -327,12 +330,23 @@ def _full_of_load(grid: Grid) -> list[str]:
     """Return for each car which limit is filled by what nobody controls, "" where none is, (N,)."""
     left = grid.limits.left(grid.fixed_kw)
     left[0] += max(np.nan_to_num(grid.case.idle_guard_kw, posinf=0.0), 0.0)
+    return _passed(grid, left)
+
+
+def _full_of_guards(grid: Grid) -> list[str]:
+    """Return for each car which limit guards and loads fill, "" where none is, (N,)."""
+    return _passed(grid, grid.limits.left(np.maximum(grid.fixed_kw, grid.guard_kw[:, None])))
+
+
+def _passed(grid: Grid, left: Floats) -> list[str]:
+    """Return for each car a limit of which less than nothing is `left` (R, K), "" if none."""
     over = left < -NEAR_KW
     found = [""] * grid.shape[0]
     for row in np.flatnonzero(over.any(axis=1)).tolist():
         inside = (grid.inside_h[:, over[row]] > 0).any(axis=1)
+        name = _whose(grid, row, over[row])
         for i in np.flatnonzero(inside & (grid.limits.use[row] > 0)).tolist():
-            found[i] = grid.limits.label(row)
+            found[i] = name
     return found
 
 
@@ -363,6 +377,7 @@ class _Words:
             for i, s in enumerate(sessions)
         ]
         self.full = _full_of_load(grid) if any(self.is_blocked) else []
+        self.guarded = _full_of_guards(grid) if any(self.is_blocked) else []
         self.most_kw = np.where(grid.cap_kw.any(axis=1), grid.cap_kw.max(axis=1), most).tolist()
         self.has_peak = grid.demand_weight > 0
         self.is_full = hours.is_full.tolist()
@@ -386,7 +401,7 @@ class _Words:
         if missing_kwh <= for_time + SHORT_KWH:
             return "time", ""
         if self.is_blocked[i]:
-            return ("load", self.full[i]) if self.full[i] else ("guard", "")
+            return ("load", self.full[i]) if self.full[i] else ("guard", self.guarded[i])
         return "site limit", ""
 
     def of(self, i: int, *, is_on: bool, lack: _Shortfall, holder: int) -> str:

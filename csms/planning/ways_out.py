@@ -51,7 +51,7 @@ def ways_out(
     """
     i = int(helps.cars[at])
     session = grid.case.sessions[i]
-    less = f"need {missing_kwh:.1f} kWh less"
+    less = f"need {_tenths(missing_kwh):.1f} kWh less"
     if grid.is_fixed[i] or session.max_kw <= 0 or session.max_kw < session.min_kw:
         return (less,)
     found = []
@@ -68,7 +68,12 @@ def ways_out(
 
 
 def _up(value: float) -> str:
-    return f"{ceil(value * 10 - 1e-9) / 10:g}"
+    return f"{_tenths(value):g}"
+
+
+def _tenths(value: float) -> float:
+    """Return whole tenths that are enough: of a little less, some would still be missing."""
+    return ceil(value * 10 - 1e-6) / 10
 
 
 def _minutes(later_s: int) -> str:

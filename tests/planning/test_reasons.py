@@ -1,5 +1,7 @@
 """What a plan says of itself: the limit that binds is the one that is named."""
 
+from dataclasses import replace
+
 import pytest
 
 from csms.core.circuit import Cap, Circuit
@@ -35,6 +37,31 @@ def test_a_load_that_fills_the_limit_is_not_taken_for_a_guard() -> None:
     assert (row.shortfall_reason, row.shortfall_limit) == ("load", "row L1")
     guarded = plan(case(car("a", guard_kw=8.0), car("b", guard_kw=8.0), limit_kw=10.0))
     assert {row.shortfall_reason for row in guarded.sessions} == {"guard"}
+
+
+def test_the_limit_that_guards_fill_is_named_with_whose_it_is() -> None:
+    guarded = [car(n, guard_kw=8.0, circuit_id="row") for n in "ab"]
+    row = plan(case(*guarded, limit_kw=10.0)).sessions[0]
+    assert (row.shortfall_reason, row.shortfall_limit) == ("guard", "site limit")
+    fuse = (Circuit(circuit_id="row", limit_a=((16.0,),)),)
+    row = plan(case(*guarded, circuits=fuse)).sessions[0]
+    assert (row.shortfall_reason, row.shortfall_limit) == ("guard", "row L3")
+    cap = Cap(source="grid operator", starts_at=at(0), ends_at=at(8), limit_kw=5.0)
+    row = plan(case(*guarded, caps=(cap,))).sessions[0]
+    assert row.shortfall_limit == "site limit by grid operator"
+    # It is over long before the car leaves, but takes the time that the need would take.
+    short = car(required_kwh=88.0, guard_kw=8.0)
+    row = plan(case(short, caps=(replace(cap, ends_at=at(2)),))).sessions[0]
+    assert row.shortfall_limit == "site limit by grid operator"
+    assert row.reason == "guards take the room"
+
+
+def test_a_need_that_is_less_by_what_is_told_is_met() -> None:
+    for required_kwh in (22.008, 22.14, 22.2):
+        row = plan(case(car(required_kwh=required_kwh, leaves_h=2.0))).sessions[0]
+        less = float(row.ways_out[-1].removeprefix("need ").removesuffix(" kWh less"))
+        assert 0.0 < row.shortfall_kwh <= less + 1e-6
+        assert less < row.shortfall_kwh + 0.1
 
 
 def test_power_below_a_cars_own_all_along_is_for_the_peak() -> None:
