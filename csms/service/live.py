@@ -8,6 +8,7 @@ from csms.core.model import Evse, Holder, LinkState, Session, Site, Station, Veh
 from csms.core.plan import PlannedSession
 from csms.core.session import InForce, allowed_kw
 from csms.planning.guard import worst_case_kw
+from csms.planning.loads import loads_of
 from csms.service.circuit_load import CircuitNow, circuits_now
 from csms.service.metering import MeterNow, meters_now
 from csms.store import energy, identities, plans, rivals, sessions, stations, wiring
@@ -98,7 +99,10 @@ class SessionNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanNow:
-    """The latest plan with the series a chart needs; series are (slots,)."""
+    """The latest plan with the series a chart needs; series are (slots,).
+
+    `limit_kw` is the site's limit with the caps that hold for it.
+    """
 
     plan_id: int
     made_at: datetime
@@ -363,7 +367,7 @@ def _plan(stored: StoredPlan) -> PlanNow:
         status=plan.status,
         strategy=str(plan.strategy),
         edges_at=plan.edges_at,
-        limit_kw=case.limit_kw,
+        limit_kw=loads_of(replace(case, sessions=(), limit_rows=()), [])[0].most,
         base_load_kw=case.base_load_kw,
         solar_kw=case.solar_kw,
         price_eur_per_kwh=case.price_eur_per_kwh,

@@ -2,7 +2,7 @@
 
 import { LoginNeeded, follow, get, setToken, takeToken } from "./api.js";
 import { drawPower } from "./chart.js";
-import { drawCircuits, limitsTile } from "./circuits.js";
+import { drawCircuits, limitsTile, siteLimit } from "./circuits.js";
 import { el, table } from "./dom.js";
 import { READINESS, clockOf, kw, kwh, percent, price } from "./format.js";
 
@@ -68,9 +68,10 @@ function tiles(live) {
   const slot = live.plan?.price_eur_per_kwh ?? [];
   const cheapest = slot.length ? slot.indexOf(Math.min(...slot)) : -1;
   const nextLow = cheapest >= 0 ? `${price(slot[cheapest])} at ${clock.time(live.plan.edges_at[cheapest])}` : "";
+  const [most, whose] = siteLimit(live);
   $("tiles").replaceChildren(
     tile("Power now (cars)", kw(site.measured_kw), `planned ${kw(site.planned_kw)}`),
-    tile("Site limit", kw(site.limit_kw), building(live)),
+    tile("Site limit", most, whose + building(live)),
     tile("Planned peak", kw(site.peak_kw), "with the building"),
     tile("Limits", ...limitsTile(live, safe)),
     tile("Ready on time", `${ready} / ${live.sessions.length}`, site.shortfall_kwh > 0 ? `short ${kwh(site.shortfall_kwh)}` : ""),

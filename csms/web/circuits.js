@@ -45,7 +45,11 @@ function tag(words, tone) {
 function kept(row, cut) {
   const tags = [];
   if (row.is_passed) tags.push(tag(`✕ passed by ${inUnit(row.drawn - row.most, row.limit)}`, "miss"));
-  else if (row.left < -SHOWN) tags.push(tag(`! planned ${inUnit(-row.left, row.limit)} above`, "risk"));
+  else if (row.left < -SHOWN) {
+    // Of what is above the limit, cars may have nothing: guards hold without any plan.
+    const isPlanned = row.planned > SHOWN && row.unmanaged + row.planned > row.most + SHOWN;
+    tags.push(tag(`! ${isPlanned ? "planned" : "with guards"} ${inUnit(-row.left, row.limit)} above`, "risk"));
+  }
   if (cut && !cut.is_kept) tags.push(tag(`! cut off ${inUnit(-cut.left, row.limit)} above`, "miss"));
   if (tags.length) return tags.map((one) => el("div", {}, one));
   // What holds at the worst moment holds now, but for a cap.
@@ -132,6 +136,13 @@ function inWords(safe, clock) {
     lines.push(el("p", { class: "dim" }, `${safe.without_guard.length} of ${safe.evses.length} EVSEs give nothing while cut off, so that the others may.`));
   }
   return lines;
+}
+
+// What the site may draw now, and whose limit that is where it is not its own.
+export function siteLimit(live) {
+  const row = live.circuits[0].limits.find((one) => one.limit === "kW");
+  if (!row || row.most === null) return [inUnit(live.site.limit_kw, "kW"), ""];
+  return [inUnit(row.most, "kW"), OWN.includes(row.source) ? "" : `by ${row.source}, `];
 }
 
 // A tile's value and what stands beside it.

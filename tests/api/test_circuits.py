@@ -245,6 +245,21 @@ async def _limits(operator: Operator) -> dict[tuple[str, str], dict[str, Any]]:
     return {(c["circuit_id"], row["limit"]): row for c in found for row in c["limits"]}
 
 
+async def test_a_plan_is_shown_under_the_caps_that_hold_for_the_site(operator: Operator) -> None:
+    await _put(operator, "hall", limit_a=32, evses=["CP*"])
+    await _arrives(operator)
+    until = (operator.clock.now() + timedelta(hours=2)).isoformat()
+    for body in ({"limit_kw": 20.0}, {"limit_kw": 5.0, "circuit_id": "hall"}):
+        told = {"source": "dso", "until": until, **body}
+        made = await operator.client.post(f"{SITE}/caps", json=told)
+        assert made.status_code == 201, made.text
+    case, plan = await operator.replanner.preview("depot")
+    await operator.store.write(lambda tx: plans.insert_plan(tx, case, plan, why="test", cpu_s=0.0))
+    shown = (await operator.viewer.get(f"{SITE}/live")).json()["plan"]["limit_kw"]
+    assert len(shown) == case.slots
+    assert (shown[0], shown[7], shown[9]) == (20.0, 20.0, 100.0)
+
+
 async def test_a_limit_is_made_up_of_loads_the_plan_guards_and_what_is_left(
     operator: Operator,
 ) -> None:

@@ -1,5 +1,6 @@
 """The circuits on a site's page: the tree, what its limits carry, marks where one fails."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,33 @@ async def test_the_tree_is_shown_and_marked_live_where_a_limit_is_passed_or_a_cu
             assert hall[-1] == "-2.0 A"
             assert "limits would be passed" in await tab.value(WORDS)
             assert "passed" in await tab.value("document.querySelector('#tiles').innerText")
+
+
+async def test_a_cap_below_what_guards_hold_is_shown_as_theirs(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    site = SiteSettings(limit_kw=44.0, guard_share=0.2, base_load_kw=2.0)
+    async with living(settings(sqlite_url, site={"main": site}), clock=Clock(start=START)) as world:
+        await world.register("CP1", max_kw=11.04)
+        station = world.station("CP1", "1.6", boots=True)
+        await station.power_up()
+        await station.ready()
+        await world.guarded("CP1")
+        async with opened(await page_of(world), tmp_path / "browser") as tab:
+            await shows(tab, "main all 44.0 kW", "✓ kept")
+            async with world.operator() as operator:
+                until = (world.clock.now() + timedelta(hours=2)).isoformat()
+                body = {"source": "grid operator", "until": until, "limit_kw": 3.0}
+                made = await operator.post("/api/v1/sites/main/caps", json=body)
+                assert made.status_code == 201, made.text
+                await operator.post("/api/v1/sites/main/plan")
+            cells = await shows(
+                tab, "main all 3.0 kW\nby grid operator", "! with guards 7.3 kW above"
+            )
+            # Two EVSEs may draw 4.1 kW each beside the building, and no car is planned at all.
+            assert cells[1:4] == ["2.0 kW", "2.0 kW", "0.0 kW"]
+            tiles = await tab.value("document.querySelector('#tiles').innerText")
+            assert "3.0 kWby grid operator, building 2.0 kW" in tiles
 
 
 async def test_a_site_without_circuits_shows_its_own_limit_and_no_page_is_wider_than_a_phone(
