@@ -78,6 +78,8 @@ def _build(cls: type[T], raw: Any, where: str) -> T:
 
 def _member(raw: Any, kind: Any, where: str) -> Any:
     of: Any = next(iter(get_args(kind)), None)
+    if get_origin(kind) is types.UnionType and dataclasses.is_dataclass(of):
+        return None if raw is None else _build(cast(type[Any], of), raw, where)
     if get_origin(kind) is tuple and dataclasses.is_dataclass(of):
         if not isinstance(raw, list):
             raise InvalidInput(f"{where} is {raw!r:.80}: it must be a list")

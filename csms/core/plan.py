@@ -74,6 +74,22 @@ class PlanningSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where the solver ended, for the next plan of the site to begin there.
+
+    `edges_at` are the starts of the blocks that it looked at. `states` (as many as `names`) have a
+    letter for each thing that was decided: "b" where a limit or the rest of a need did, "u" where
+    it is at its upper bound, "l" at its lower one, "-" where there is none. A car, named by its
+    session, has one per block for its power above a guard and one for that below, then one per
+    step of its need and one for the sum; a limit has one per block.
+    """
+
+    edges_at: tuple[datetime, ...]
+    names: tuple[str, ...]
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningCase:
     """Everything the planner may look at.
 
@@ -125,6 +141,8 @@ class PlanningCase:
     scarce site gives some more energy in more pieces."""
     notes: tuple[str, ...] = ()
     """Marked fallbacks in the input, such as "prices missing from 18:00"."""
+    start: Start | None = None
+    """Where the last plan's solver ended: it saves time, and may choose among equal plans."""
 
     @property
     def slots(self) -> int:
@@ -207,6 +225,7 @@ class Plan:
     `limit_value_eur_per_kwh` (slots,) saying what one more kWh there would be worth; `bindings` say
     the same of every limit. `relaxed_objective` is the optimum without whole currents and minimum
     currents, in the solver's own weights, and `rounding_loss_share` what rounding lost against it.
+    `start` is where the solver ended, for the next case of the site.
     """
 
     site_id: str
@@ -224,6 +243,7 @@ class Plan:
     bindings: tuple[Binding, ...] = ()
     relaxed_objective: float | None = None
     rounding_loss_share: float | None = None
+    start: Start | None = None
 
     @property
     def shortfall_kwh(self) -> float:

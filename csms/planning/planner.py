@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from csms.core.model import Strategy
-from csms.core.plan import Plan, PlanningCase
+from csms.core.plan import Plan, PlanningCase, Start
 from csms.planning.blocks import blocks_of
 from csms.planning.dwell import with_dwell
 from csms.planning.explain import MISSED_EUR_PER_KWH, explained
@@ -66,7 +66,10 @@ def plan(
     rows, best = optimal
     made = told(grid, rows, best.value, status="optimal", reached_kwh=best.reached_kwh)
     return replace(
-        made, relaxed_objective=best.relaxed_eur, rounding_loss_share=best.rounding_loss_share
+        made,
+        relaxed_objective=best.relaxed_eur,
+        rounding_loss_share=best.rounding_loss_share,
+        start=best.start,
     )
 
 
@@ -83,6 +86,7 @@ class _Best:
     weights: Weights
     relaxed_eur: float | None = None
     rounding_loss_share: float | None = None
+    start: Start | None = None
 
 
 def fallback(case: PlanningCase, *, why: str) -> Plan:
@@ -217,6 +221,7 @@ def _solved(grid: Grid, solver: Solver, iteration_limit: int, *, gone: Flags) ->
         weights=weights,
         value=np.minimum(value, MISSED_EUR_PER_KWH),
         reached_kwh=_reached_kwh(grid, power, np.repeat(solution.power_kw, blocks.lengths, axis=1)),
+        start=solution.start,
     )
     if not np.isfinite(solution.objective):
         return best

@@ -10,7 +10,7 @@ live through those), and the guards of empty EVSEs.
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from csms.core.commands import Schedule
 from csms.core.model import CarbonIntensity, Need, Price
-from csms.core.plan import Plan, PlanningCase, PlanningSession
+from csms.core.plan import Plan, PlanningCase, PlanningSession, Start
 from csms.core.units import slot_start, w_from_a
 from csms.planning.learning import SETTLING, Given, Observed, Reading, learn
 from csms.planning.profile import (
@@ -133,6 +133,7 @@ class _Replay:
         self.quarters: dict[datetime, float] = {}
         self.cost_eur = self.co2_kg = 0.0
         self.plans = self.fallbacks = self.sent = self.pauses = self.violations = 0
+        self.start: Start | None = None
         self.zone = ZoneInfo(world.time_zone)
         self.price_starts = [p.starts_at for p in world.prices]
         self.carbon_starts = [c.starts_at for c in world.carbon]
@@ -241,8 +242,9 @@ class _Replay:
     # --- planning and sending ------------------------------------------------------------------
 
     def _plan(self, now: datetime) -> None:
-        case = self.case(now)
+        case = replace(self.case(now), start=self.start)
         made = self.planner(case)
+        self.start = made.start
         self.plans += 1
         self.fallbacks += made.status == "fallback"
         if self.watch is not None:

@@ -161,11 +161,11 @@ class _Screen:
         if solved is None:
             return None
         count = int(np.count_nonzero(is_open))
-        values[is_open] = solved[0][:count]
+        values[is_open] = solved.values[:count]
         worth = np.zeros(len(has_row))
-        worth[has_row] = -solved[1]
+        worth[has_row] = -solved.duals
         worth[~self.is_shared] = 0.0
-        is_inside = float(solved[0][count:].max(initial=0.0)) <= NOTHING
+        is_inside = float(solved.values[count:].max(initial=0.0)) <= NOTHING
         return _Found(values=values, worth=worth, is_inside=is_inside)
 
     def _fences(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import local
+from typing import NamedTuple
 
 import highspy
 import numpy as np
@@ -80,6 +81,14 @@ def _run(highs: highspy._core._Highs) -> highspy.HighsStatus:
     return status
 
 
+class Optimum(NamedTuple):
+    """Column values, row duals, and which columns are basic, -1 - row for a row."""
+
+    values: Floats
+    duals: Floats
+    basic: NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProgram:
     """Minimise `cost @ x` with `lower <= x <= upper` and `row_lower <= A @ x <= row_upper`.
@@ -102,8 +111,8 @@ class LinearProgram:
         *,
         options: Mapping[str, bool | float | str] | None = None,
         basis: highspy.HighsBasis | None = None,
-    ) -> tuple[Floats, Floats] | None:
-        """Return column values and row duals, None if HiGHS did not prove an optimum."""
+    ) -> Optimum | None:
+        """Return the optimum, None if HiGHS did not prove one. `basis` is where to begin."""
         wanted = {"simplex_iteration_limit": int(iteration_limit), **(options or {})}
         highs = _cleared(wanted) if len(self.value) <= MOST_KEPT else _made(wanted)
         columns = len(self.cost)
@@ -133,4 +142,7 @@ class LinearProgram:
         solution = highs.getSolution()
         # They are lists of as many numbers as the program has columns and rows.
         values = np.fromiter(solution.col_value, np.float64, columns)
-        return values, np.fromiter(solution.row_dual, np.float64, len(self.row_upper))
+        duals = np.fromiter(solution.row_dual, np.float64, len(self.row_upper))
+        # The package's stubs do not know it.
+        basic = highs.getBasicVariables()[1]  # type: ignore[attr-defined]
+        return Optimum(values, duals, np.asarray(basic, dtype=np.int64))

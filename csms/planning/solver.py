@@ -5,6 +5,7 @@ solve keeps the order of what matters. Each limit of the site that can bind is a
 Minimum currents are left to `rounding`: as hard rows they make the problem infeasible.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -13,11 +14,13 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from csms.core.plan import Start
 from csms.planning.blocks import Blocks, Draws
-from csms.planning.grid import Floats, Grid
+from csms.planning.grid import Flags, Floats, Grid
 from csms.planning.screened import screened
 from csms.planning.simplex import LinearProgram
 from csms.planning.uncontested import uncontested
+from csms.planning.warm import Layout
 from csms.planning.weights import Weights, weights_of
 
 ITERATION_LIMIT = 200_000
@@ -38,6 +41,7 @@ class Solution:
     `reserve_kw` (B,) is what it takes of the headroom, `objective` what all of it weighs, EUR.
     `is_solved` is False when it gave up; the arrays are then empty. `weights` are those it counted
     with, `worth` (N,) is what a kWh more of each car is to it, EUR; None where they are not told.
+    `start` is where the next program of the site may begin.
     """
 
     is_solved: bool
@@ -48,6 +52,7 @@ class Solution:
     objective: float = np.nan
     weights: Weights | None = None
     worth: Floats | None = None
+    start: Start | None = None
 
 
 class Solver(Protocol):
@@ -86,7 +91,7 @@ def by_simplex(
 ) -> Solution:
     """Return the optimal block powers of `grid` by HiGHS, whether or not cars compete."""
     program = _Program.of(grid, blocks, draws, weights)
-    result = program.run(iteration_limit)
+    result = program.run(grid, blocks, iteration_limit)
     if result is None:
         nothing = np.zeros(0)
         return Solution(
@@ -96,7 +101,7 @@ def by_simplex(
             reserve_kw=nothing,
             peak_kw=0.0,
         )
-    values, duals = result
+    values, duals, start = result
     n, b, limits = grid.shape[0], len(draws.block_h), len(grid.use)
     # A car has up to two columns in a block: one below its knee, one above it.
     cell = program.car * b + program.block
@@ -111,6 +116,7 @@ def by_simplex(
         objective=float(program.linear.cost @ values),
         weights=weights,
         worth=duals[program.energy_rows.start : program.energy_rows.stop],
+        start=start,
     )
 
 
@@ -130,6 +136,7 @@ class _Program:
     unmet: range
     peak_at: int
     is_small: bool
+    layout: Layout | None
     linear: LinearProgram
 
     @classmethod
@@ -184,7 +191,24 @@ class _Program:
             none = np.zeros(len(kinds.first) * b)
             upper, least = [*upper, none], [*least, none]
         starts = np.concatenate([[0], np.cumsum(np.concatenate(columns.sizes))])
+        layout = None
+        if not kinds.is_summed and not has_sun and n < MANY_CARS:
+            unmet_step, unmet_car = _unmet_of(grid, weights)
+            layout = Layout(
+                cars=n,
+                blocks=b,
+                limits=limits,
+                car=cells.car[order],
+                block=cells.block[order],
+                is_low=cells.is_low[order],
+                reserve_at=reserve_at,
+                unmet_at=unmet_at,
+                unmet_car=unmet_car,
+                unmet_step=unmet_step,
+                peak_at=peak_at,
+            )
         return cls(
+            layout=layout,
             car=cells.car[order],
             block=cells.block[order],
             energy_rows=range(energy_row, energy_row + n),
@@ -204,16 +228,29 @@ class _Program:
             ),
         )
 
-    def run(self, iteration_limit: int) -> tuple[Floats, Floats] | None:
-        """Return column values and row duals, None if HiGHS did not prove an optimum."""
+    def run(
+        self, grid: Grid, blocks: Blocks, iteration_limit: int
+    ) -> tuple[Floats, Floats, Start | None] | None:
+        """Return column values, row duals and where it ended, None without a proven optimum."""
         if len(self.energy_rows) >= MANY_CARS:
-            found = screened(self.linear, self.energy_rows, iteration_limit=iteration_limit)
-            if found is not None:
-                return found
-        if not self.is_small:
-            options = _GENTLE if self.peak_at < 0 else None
-            return self.linear.solved(iteration_limit, options=options)
-        return self.linear.solved(iteration_limit, options=_PRIMAL, basis=self._nothing_met())
+            settled = screened(self.linear, self.energy_rows, iteration_limit=iteration_limit)
+            if settled is not None:
+                return *settled, None
+        options: Mapping[str, float] | None = _GENTLE if self.peak_at < 0 else None
+        basis = None
+        if self.is_small:
+            options, basis = _PRIMAL, self._nothing_met()
+        elif self.layout is not None and grid.case.start is not None:
+            basis = self.layout.begun(grid, blocks, self.linear, grid.case.start)
+        found = self.linear.solved(iteration_limit, options=options, basis=basis)
+        if found is None and basis is not None:
+            found = self.linear.solved(iteration_limit, options=options)
+        if found is None:
+            return None
+        start = None
+        if self.layout is not None:
+            start = self.layout.ended(grid, blocks, self.linear, found)
+        return found.values, found.duals, start
 
     def _nothing_met(self) -> highspy.HighsBasis:
         """Return the vertex at which nobody charges: it keeps all limits, as a start."""
@@ -239,6 +276,7 @@ class _Cells:
 
     car: NDArray[np.int64]
     block: NDArray[np.int64]
+    is_low: Flags
     of_room: Floats
     lower: Floats
     upper: Floats
@@ -330,6 +368,7 @@ def _cells(draws: Draws) -> _Cells:
     return _Cells(
         car=car,
         block=block,
+        is_low=np.arange(len(car)) >= len(high[0]),
         of_room=np.concatenate([np.ones(len(high[0])), draws.below[low[0]]]),
         lower=np.concatenate([np.maximum(held - knee, 0.0)[high], np.minimum(held, knee)[low]]),
         upper=np.concatenate([(cap - knee)[high], knee[low]]),
@@ -384,8 +423,15 @@ def _add_unmet(columns: _Columns, grid: Grid, weights: Weights, energy_row: int)
     later = np.full(grid.shape[0], weights.later)
     worth = np.vstack([weights.due, later, weights.extra])
     energy = np.vstack([weights.due_kwh, grid.later_kwh, grid.extra_kwh])
-    at = np.nonzero(~grid.is_fixed & (energy > 0))
+    at = _unmet_of(grid, weights)
     columns.add(worth[at], energy[at], [(energy_row + at[1], np.ones(len(at[1])))])
+
+
+def _unmet_of(grid: Grid, weights: Weights) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which step of its need may stay unmet, and whose, one entry per column."""
+    energy = np.vstack([weights.due_kwh, grid.later_kwh, grid.extra_kwh])
+    step, car = np.nonzero(~grid.is_fixed & (energy > 0))
+    return step, car
 
 
 def _add_import(

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -19,7 +19,7 @@ from csms.core.commands import ClearSchedule
 from csms.core.errors import StoreUnavailable
 from csms.core.messages import Notice
 from csms.core.model import Event, Session
-from csms.core.plan import Plan, PlanningCase
+from csms.core.plan import Plan, PlanningCase, Start
 from csms.core.session import InForce
 from csms.planning.planner import fallback, faults_of
 from csms.planning.planner import plan as plan_optimally
@@ -65,6 +65,8 @@ class _SiteState:
     held: set[str] = field(default_factory=set)
     cars: set[str] = field(default_factory=set)
     hanging: asyncio.Future[tuple[Plan, float]] | None = None
+    start: Start | None = None
+    """Where the last plan's solver ended."""
     waiters: list[asyncio.Future[bool]] = field(default_factory=list)
     """Who waits for the next run's outcome."""
 
@@ -217,10 +219,12 @@ class Replanner:
         await self._keep_learned(self.clock.now())
         known, asked = await self.case(site_id)
         state = self._sites.setdefault(site_id, _SiteState())
+        asked = replace(asked, start=state.start)
         case, planner = asked, self.planner
         if self.challengers is not None:
             case, planner = self.challengers.in_force(asked)
         made, cpu_s, fault = await self._made(case, state, planner)
+        state.start = made.start
         if self.challengers is not None:
             self.challengers.did(asked, made, cpu_s=cpu_s, fault=fault)
         return _Found(known=known, asked=asked, case=case, made=made, cpu_s=cpu_s, fault=fault)

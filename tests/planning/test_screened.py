@@ -51,8 +51,8 @@ def test_the_optimum_is_that_of_the_whole_program(seed: int, room_share: float) 
     assert whole is not None
     assert found is not None
     values, duals = found
-    assert of.cost @ values == pytest.approx(of.cost @ whole[0], rel=1e-9)
-    assert duals[:12] == pytest.approx(whole[1][:12], abs=1e-6)
+    assert of.cost @ values == pytest.approx(of.cost @ whole.values, rel=1e-9)
+    assert duals[:12] == pytest.approx(whole.duals[:12], abs=1e-6)
     assert (values >= of.lower - 1e-8).all()
     assert (values <= of.upper + 1e-8).all()
     column = np.repeat(np.arange(len(values)), np.diff(of.starts))

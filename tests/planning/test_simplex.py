@@ -34,7 +34,7 @@ def program(seed: int, *, cars: int, blocks: int, asked: float = 2.0) -> LinearP
 def found(of: LinearProgram, **options: int) -> tuple[bytes, bytes]:
     solved = of.solved(LIMIT, options=options)
     assert solved is not None
-    return solved[0].tobytes(), solved[1].tobytes()
+    return solved.values.tobytes(), solved.duals.tobytes()
 
 
 def test_what_was_solved_before_changes_no_bit_of_an_optimum() -> None:
@@ -61,7 +61,7 @@ def test_options_hold_for_their_own_program_only() -> None:
     assert loose.solved(LIMIT, options={"simplex_iteration_limit": 1}) is None
     solved = loose.solved(LIMIT)
     assert solved is not None
-    values, _ = solved
+    values = solved.values
     assert np.allclose(values.reshape(10, 6).sum(axis=1), 2.0)
 
 
