@@ -47,8 +47,8 @@ def explained(
     """Return the plan that gives `power_kw` (N, K) to the cars of `grid`.
 
     `reached_kwh` (N,) is what plans to come will have made of it where that is more: what they make
-    up is no shortfall. Without `with_reasons`, slots have none, shortfalls no way out, and no limit
-    is said to bind.
+    up is no shortfall. Without `with_reasons`, cars and slots have none, shortfalls no way out, and
+    no limit is said to bind.
     """
     case = grid.case
     rows = _drawn(grid, power_kw)
@@ -61,12 +61,11 @@ def explained(
     price, co2 = _unit_costs(grid, rows)
     costs, emitted = energy @ price, energy @ co2
     holders = _holders(grid, held) if is_bound.any() else [NOBODY] * len(rows)
-    hours = _Hours.of(grid, rows)
     done = energy.sum(axis=1)
     reached = done if reached_kwh is None else np.maximum(done, reached_kwh)
     missing = _missing(grid, reached).tolist()
     finishes = _finishes(grid, rows, energy, given_kwh, missing)
-    word = _Words(grid, hours)
+    word = _Words(grid, _Hours.of(grid, rows) if with_reasons else None)
     shortfalls = [
         _Shortfall(*word.why_short(i, kwh)) if kwh else _NOTHING_MISSED
         for i, kwh in enumerate(missing)
@@ -98,7 +97,7 @@ def explained(
             energy_kwh=kwh,
             cost_eur=cost,
             co2_kg=kg,
-            reason=word.of(i, is_on=kwh > 0, lack=lack, holder=holder),
+            reason=word.of(i, is_on=kwh > 0, lack=lack, holder=holder) if with_reasons else "",
             why=own,
         )
         for i, (session, row, kwh, cost, kg, holder, short, lack, ready_at, own) in enumerate(given)
@@ -353,7 +352,8 @@ def _passed(grid: Grid, left: Floats) -> list[str]:
 class _Words:
     """A word for people on why each row is as it is."""
 
-    def __init__(self, grid: Grid, hours: _Hours) -> None:
+    def __init__(self, grid: Grid, hours: _Hours | None) -> None:
+        """Without `hours` it knows a word for shortfalls only."""
         self.grid = grid
         sessions = grid.case.sessions
         fixed, overdue = grid.is_fixed.tolist(), grid.is_overdue.tolist()
@@ -379,6 +379,8 @@ class _Words:
         self.full = _full_of_load(grid) if any(self.is_blocked) else []
         self.guarded = _full_of_guards(grid) if any(self.is_blocked) else []
         self.most_kw = np.where(grid.cap_kw.any(axis=1), grid.cap_kw.max(axis=1), most).tolist()
+        if hours is None:
+            return
         self.has_peak = grid.demand_weight > 0
         self.is_full = hours.is_full.tolist()
         # Who leaves after the horizon is not pressed by its departure.

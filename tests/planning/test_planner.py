@@ -405,7 +405,7 @@ def test_a_plan_without_reasons_has_the_same_rows() -> None:
     assert bare.shortfall_kwh == told.shortfall_kwh > 0
     assert told.bindings
     assert not bare.bindings
-    assert not any(r.why or r.ways_out for r in bare.sessions)
+    assert not any(r.reason or r.why or r.ways_out for r in bare.sessions)
 
 
 def test_who_cannot_wait_is_not_put_off_for_the_least_power_of_others() -> None:
