@@ -188,13 +188,8 @@ def _optimal(grid: Grid, solver: Solver, iteration_limit: int) -> tuple[Floats, 
     if solved is None:
         return None
 
-    def around(case: PlanningCase) -> Floats | None:
-        fixed = with_dwell(grid_of(case))
-        found = _solved(fixed, solver, iteration_limit, gone=gone_of(fixed))
-        return None if found is None else found.power_kw
-
     power = solved.power_kw
-    steady = steadied(grid, power, around=around)
+    steady = steadied(grid, power)
     rows = in_few_runs(grid, steady)
     tried = (rows, steady, power)
     rows = next(r for r in tried if r is power or not faults(grid, r, gone=gone))

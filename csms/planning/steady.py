@@ -2,18 +2,15 @@
 
 An optimum has many equals: each new plan would swap cars between slots of one price, and each
 swap is a message to a station and a step in current for a car. A row in force stays if it gives
-the same energy at the same cost and the cars without such a row lose nothing by it.
+the same energy at the same cost and fits beside the new rows of the others.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from csms.core.plan import PlanningCase
 from csms.planning.grid import Floats, Grid
-from csms.planning.rules import missed_kwh
 
 SLACK_KWH_PER_H = 0.25
 MOST_SLACK_KWH = 0.4
@@ -22,7 +19,6 @@ of an hour. The plans to come make it up."""
 EXTRA_KWH = 0.15
 RESERVE_KWH = 1.0
 """Headroom for arrivals that kept rows may take beyond what new ones would."""
-LOST_KWH = 0.05
 COST_EUR = 0.01
 COST_SHARE = 0.01
 SAME_EUR = 0.01
@@ -30,14 +26,12 @@ SAME_EUR = 0.01
 _TOLERANCE_KW = 1e-6
 
 Flags = NDArray[np.bool_]
-Rows = Callable[[PlanningCase], Floats | None]
 
 
-def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
+def steadied(grid: Grid, power_kw: Floats) -> Floats:
     """Return `power_kw` (N, K) with rows in force instead of new ones where that costs nothing.
 
-    `around` plans a case in which the kept rows are fixed. Where that serves the other cars worse,
-    fewer rows are kept and the other cars have their new ones.
+    As many are kept as fit beside the other cars' new ones.
     """
     if not any(session.in_force_kw for session in grid.case.sessions):
         return power_kw
@@ -46,18 +40,7 @@ def steadied(grid: Grid, power_kw: Floats, *, around: Rows) -> Floats:
     if not kept.any():
         return power_kw
     both = np.where(kept[:, None], old, power_kw)
-    if not _is_within(grid, both, power_kw):
-        sessions = tuple(
-            replace(s, fixed_kw=tuple(old[i].tolist())) if kept[i] else s
-            for i, s in enumerate(grid.case.sessions)
-        )
-        others = around(replace(grid.case, sessions=sessions))
-        if others is None:
-            return _fewer(grid, old, power_kw, kept)
-        both = np.where(kept[:, None], old, others)
-        if not (_is_within(grid, both, power_kw) and _serves_all(grid, both, power_kw, ~kept)):
-            return _fewer(grid, old, power_kw, kept)
-    return both
+    return both if _is_within(grid, both, power_kw) else _fewer(grid, old, power_kw, kept)
 
 
 def unless_in_force(grid: Grid, new: Floats, *, weighs: Callable[[Floats], float]) -> Floats:
@@ -148,21 +131,6 @@ def _may_stay(grid: Grid, old: Floats) -> Flags:
     is_legal &= (old == 0) | (old >= grid.least_kw[:, None] - _TOLERANCE_KW)
     is_legal &= old >= grid.floor_kw - _TOLERANCE_KW
     return np.asarray(has_row & ~grid.is_fixed & is_legal.all(axis=1), dtype=np.bool_)
-
-
-def _serves_all(grid: Grid, power_kw: Floats, new: Floats, cars: Flags) -> bool:
-    """Return whether `cars` taken together are served as well by `power_kw` as by `new`."""
-    lost = missed_kwh(grid, power_kw) - missed_kwh(grid, new)
-    if any(lost[cars & (grid.rank == rank)].sum() > LOST_KWH for rank in set(grid.rank.tolist())):
-        return False
-    gives, wants = (power_kw * grid.inside_h)[cars], (new * grid.inside_h)[cars]
-    if float(gives.sum() - wants.sum()) < -MOST_SLACK_KWH:
-        return False
-    cost = grid.cost[cars]
-    would = float((wants * cost).sum())
-    mean = would / max(float(wants.sum()), 1e-9)
-    dearer = float((gives * cost).sum()) - would - float(gives.sum() - wants.sum()) * mean
-    return dearer <= COST_EUR * int(cars.sum()) + COST_SHARE * abs(would)
 
 
 def _as_good(grid: Grid, old: Floats, new: Floats) -> Flags:
