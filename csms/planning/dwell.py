@@ -17,6 +17,7 @@ from csms.planning.grid import Flags, Floats, Grid
 MIN_DWELL = timedelta(minutes=15)
 SETTLING = timedelta(minutes=1)
 """A command takes effect some seconds late: a slot that begins so long before the end is free."""
+_BOUND_S = (MIN_DWELL - SETTLING).total_seconds()
 LEAST_LAXITY_H = 0.5
 """With less slack than two quarter hours a car does not wait for its dwell to be over."""
 
@@ -32,6 +33,8 @@ def with_dwell(grid: Grid) -> Grid:
         if session.since_off_at is not None and grid.laxity_h[i] >= LEAST_LAXITY_H:
             cap[i, starts_s < _dwells_until_s(session.since_off_at)] = 0.0
     floor = _floors(grid, cap, starts_s, notes)
+    if not floor.any() and len(notes) == len(grid.notes) and (cap == grid.cap_kw).all():
+        return grid
     return replace(grid, cap_kw=cap, floor_kw=floor, notes=tuple(notes))
 
 
@@ -52,7 +55,7 @@ def _starts_s(grid: Grid) -> Floats:
 
 def _dwells_until_s(since: datetime) -> float:
     """Return before when a slot has to begin to be bound by what began at `since`."""
-    return (since + MIN_DWELL - SETTLING).timestamp()
+    return since.timestamp() + _BOUND_S
 
 
 def _floors(grid: Grid, cap: Floats, starts_s: Floats, notes: list[str]) -> Floats:
