@@ -27,6 +27,8 @@ _WATCHED = "watched since "
 _SUSPENDED = "SuspendedEVSE"
 _MORE = 1.25
 """Where a station gives nothing, so much more is tried."""
+_SURELY = 0.85
+"""Of what was tried this much at least is more than what nothing was given at."""
 _MOST_A = 10.0
 """No station is known to need more than this per phase before it gives anything."""
 _OVER = 1.02
@@ -144,9 +146,14 @@ def served(tx: Tx, session: Session, allowed: Allowed, *, at: datetime) -> bool:
             why = "after a limit of 0 it gave nothing until its schedule was sent again"
             settle(tx, station, Lesson(name="zero", value="sleeps", why=why), at=at)
         return True
-    if least is not None and least.why.startswith(_WATCHED) and gives_w >= float(str(least.value)):
-        why = f"it gives from {least.value:g} W on, and nothing below"
-        settle(tx, station, Lesson(name="least_w", value=least.value, why=why), at=at)
+    if least is not None and least.why.startswith(_WATCHED):
+        tried_w = float(str(least.value))
+        if gives_w < _SURELY * tried_w:
+            return False
+        # Amperes are told rounded down, so it may have been given a little less than was tried.
+        least_w = min(tried_w, float(gives_w))
+        why = f"it gives from {least_w:g} W on, and nothing below"
+        settle(tx, station, Lesson(name="least_w", value=least_w, why=why), at=at)
         return True
     return False
 
