@@ -2,6 +2,7 @@
 
 from cmath import rect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import radians
 
@@ -73,6 +74,20 @@ def case(
         co2_kg_per_kwh=series(co2),
         sessions=cars,
         **more,  # type: ignore[arg-type]
+    )
+
+
+def from_slot(k: int, whole: PlanningCase) -> PlanningCase:
+    """Return `whole` as it is at the start of slot `k`, if nothing has changed."""
+    return replace(
+        whole,
+        now_at=whole.edges_at[k],
+        edges_at=whole.edges_at[k:],
+        limit_kw=whole.limit_kw[k:],
+        base_load_kw=whole.base_load_kw[k:],
+        reserved_kw=whole.reserved_kw[k:],
+        price_eur_per_kwh=whole.price_eur_per_kwh[k:],
+        co2_kg_per_kwh=whole.co2_kg_per_kwh[k:],
     )
 
 

@@ -21,7 +21,7 @@ from csms.planning.demand import concept_plan, need
 from csms.planning.guard import guards
 from csms.planning.planner import plan, uncontrolled
 from csms.planning.profile import row_of, schedule
-from tests.planning.cases import NOW, at, broken_laws, car, case
+from tests.planning.cases import NOW, at, broken_laws, car, case, from_slot
 
 EVERY = list(Strategy)
 ONE_PHASE = 0.23
@@ -578,28 +578,12 @@ def test_scenario_19_following_a_plan_costs_what_it_said() -> None:
             price=price,
         )
 
-    def later(whole: PlanningCase, step: int) -> PlanningCase:
-        return replace(
-            whole,
-            now_at=whole.edges_at[step],
-            edges_at=whole.edges_at[step:],
-            **{
-                name: getattr(whole, name)[step:]
-                for name in (
-                    "limit_kw",
-                    "base_load_kw",
-                    "reserved_kw",
-                    "price_eur_per_kwh",
-                    "co2_kg_per_kwh",
-                )
-            },
-            sessions=tuple(s for s in whole.sessions if s.departs_at > whole.edges_at[step]),
-        )
-
     promised = plan(now(0)).cost_eur
     paid = 0.0
     for step in range(24):
-        here = later(now(step), step)
+        here = from_slot(step, now(step))
+        there = tuple(s for s in here.sessions if s.departs_at > here.now_at)
+        here = replace(here, sessions=there)
         for row in plan(here).sessions:
             paid += row.power_kw[0] * 0.25 * price[step]
             left[row.session_id] = max(left[row.session_id] - row.power_kw[0] * 0.25, 0.0)

@@ -8,7 +8,7 @@ import pytest
 from csms.core.circuit import Circuit
 from csms.core.plan import PlanningCase, PlanningSession
 from csms.planning.planner import plan
-from tests.planning.cases import car, case
+from tests.planning.cases import car, case, from_slot
 
 LIMIT_KW = 74.0
 
@@ -42,14 +42,15 @@ def lived(begin: PlanningCase) -> dict[str, float]:
     left = {s.session_id: s.required_kwh for s in begin.sessions}
     had = dict.fromkeys(left, 0.0)
     on: dict[str, float] = {}
-    now = begin
     for k in range(begin.slots):
         there = [s for s in begin.sessions if s.departs_at > begin.edges_at[k]]
         if not there:
             break
-        now = later(begin, k, tuple(_as_it_is(s, left, had, on) for s in there))
-        gone_kw = sum(s.guard_kw for s in begin.sessions if s not in there)
-        now = replace(now, idle_guard_kw=gone_kw)
+        now = replace(
+            from_slot(k, begin),
+            sessions=tuple(_as_it_is(s, left, had, on) for s in there),
+            idle_guard_kw=sum(s.guard_kw for s in begin.sessions if s not in there),
+        )
         made = plan(now)
         for session, row in zip(now.sessions, made.sessions, strict=True):
             from_at = max(session.available_at, now.edges_at[0])
@@ -72,21 +73,6 @@ def _as_it_is(
         preferred_kwh=left[name],
         delivered_kwh=had[name],
         current_kw=on.get(name),
-    )
-
-
-def later(whole: PlanningCase, k: int, sessions: tuple[PlanningSession, ...]) -> PlanningCase:
-    """Return `whole` from slot `k` on with `sessions`."""
-    return replace(
-        whole,
-        now_at=whole.edges_at[k],
-        edges_at=whole.edges_at[k:],
-        limit_kw=whole.limit_kw[k:],
-        base_load_kw=whole.base_load_kw[k:],
-        reserved_kw=whole.reserved_kw[k:],
-        price_eur_per_kwh=whole.price_eur_per_kwh[k:],
-        co2_kg_per_kwh=whole.co2_kg_per_kwh[k:],
-        sessions=sessions,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from csms.core.circuit import Circuit
 from csms.core.plan import Plan, PlanningCase, Start
 from csms.planning.planner import plan
-from tests.planning.cases import broken_laws, car, case
+from tests.planning.cases import broken_laws, car, case, from_slot
 from tests.planning.test_fuzz import random_site
 
 FEW = 12
@@ -55,14 +55,7 @@ def a_slot_later(of: PlanningCase, made: Plan) -> PlanningCase:
         for s, r in zip(of.sessions, made.sessions, strict=True)
     ]
     return replace(
-        of,
-        now_at=of.edges_at[1],
-        edges_at=of.edges_at[1:],
-        limit_kw=of.limit_kw[1:],
-        base_load_kw=of.base_load_kw[1:],
-        reserved_kw=of.reserved_kw[1:],
-        price_eur_per_kwh=of.price_eur_per_kwh[1:],
-        co2_kg_per_kwh=of.co2_kg_per_kwh[1:],
+        from_slot(1, of),
         sessions=(*rest[1:], replace(rest[0], session_id="new", delivered_kwh=0.0)),
         start=made.start,
     )
