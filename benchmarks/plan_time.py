@@ -128,30 +128,23 @@ def sites(cars: int, name: str, *, count: int) -> Iterator[PlanningCase]:
     return (site(cars, room_share=ROOM[name], seed=seed) for seed in range(count))
 
 
+def decision(name: str, cases: Iterator[PlanningCase], *, prototype: str = "") -> Gate:
+    """Return the gate of a single decision: its p99 over `cases`."""
+    p50, p99 = np.percentile(taken_ms(cases), [50, 99])
+    return Gate(
+        name=name, p50=float(p50), worst=float(p99), bar=6.0, unit="ms", prototype=prototype
+    )
+
+
 def gates(*, is_quick: bool) -> Iterator[Gate]:
     """Measure one gate after the other."""
     few = 20 if is_quick else 1
     for name in ROOM:
-        p50, p99 = np.percentile(taken_ms(sites(54, name, count=200 // few)), [50, 99])
-        yield Gate(
-            name=f"54 cars, {name}, p99",
-            p50=float(p50),
-            worst=float(p99),
-            bar=6.0,
-            unit="ms",
-            prototype="1.5-3.4 at p50",
-        )
+        cases = sites(54, name, count=200 // few)
+        yield decision(f"54 cars, {name}, p99", cases, prototype="1.5-3.4 at p50")
     for name in ("tight", "short"):
         after = [later(of, plan(of)) for of in sites(54, name, count=200 // few)]
-        p50, p99 = np.percentile(taken_ms(iter(after)), [50, 99])
-        yield Gate(
-            name=f"54 cars, {name}, a slot later, p99",
-            p50=float(p50),
-            worst=float(p99),
-            bar=6.0,
-            unit="ms",
-            prototype="",
-        )
+        yield decision(f"54 cars, {name}, a slot later, p99", iter(after))
     for name, prototype in (("loose", "32"), ("tight", "76"), ("short", "134")):
         took = taken_ms(sites(200, name, count=20 // min(few, 5)))
         yield Gate(
@@ -210,15 +203,8 @@ def garage_gates(*, is_quick: bool) -> Iterator[Gate]:
         ("96 quarter hours", [s.quarters for s in found], ""),
     )
     for name, cases, prototype in kinds:
-        p50, p99 = np.percentile(taken_ms(iter(cases)), [50, 99])
-        yield Gate(
-            name=f"garage, {min(cars)}-{max(cars)} cars, {name}, p99",
-            p50=float(p50),
-            worst=float(p99),
-            bar=6.0,
-            unit="ms",
-            prototype=prototype,
-        )
+        place = f"garage, {min(cars)}-{max(cars)} cars, {name}, p99"
+        yield decision(place, iter(cases), prototype=prototype)
 
 
 def convex_ratio(repeats: int) -> Gate | None:

@@ -10,7 +10,7 @@ live through those), and the guards of empty EVSEs.
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -242,7 +242,7 @@ class _Replay:
     # --- planning and sending ------------------------------------------------------------------
 
     def _plan(self, now: datetime) -> None:
-        case = replace(self.case(now), start=self.start)
+        case = self.case(now)
         made = self.planner(case)
         self.start = made.start
         self.plans += 1
@@ -291,6 +291,7 @@ class _Replay:
             days_left=max((world.until - now) / timedelta(days=1), 1.0),
             sessions=tuple(self._session(car, edges_at, now) for car in self.cars.values()),
             notes=tuple(notes),
+            start=self.start,
         )
 
     def _base(self, edges_at: Sequence[datetime]) -> tuple[float, ...]:

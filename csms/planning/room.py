@@ -49,6 +49,14 @@ class Room:
         least = (self.free[rows] / use).min(axis=0)
         return np.asarray(np.maximum(least, 0.0), dtype=np.float64)
 
+    def spare_all(self, cars: NDArray[np.int64]) -> Floats:
+        """Return the same for each of `cars` (M,), (M, K); (K,) where it is the same for all."""
+        if self._is_single:
+            return np.asarray(np.maximum(self.free[0], 0.0), dtype=np.float64)
+        kinds, at = np.unique(self.grid.kind[cars], return_inverse=True)
+        first = self.grid.kind_first[kinds].tolist()
+        return np.array([self.spare(car) for car in first])[at]
+
     def upper(self, car: int, row: Floats) -> Floats:
         """Return the most `car` may have per slot if its row is `row` now, (K,)."""
         guard = self.grid.guard_kw[car]
@@ -73,13 +81,8 @@ class Room:
 
     def upper_all(self, power: Floats, cars: NDArray[np.int64]) -> Floats:
         """Return the most each of `cars` (M,) may have per slot if the others stay, (M, K)."""
-        grid = self.grid
-        spare = np.maximum(self.free[0], 0.0)
-        if not self._is_single:
-            kinds, at = np.unique(grid.kind[cars], return_inverse=True)
-            spare = np.array([self.spare(int(grid.kind_first[kind])) for kind in kinds])[at]
-        row = power[cars]
-        most = np.maximum(row, grid.guard_kw[cars, None]) + spare
+        grid, row = self.grid, power[cars]
+        most = np.maximum(row, grid.guard_kw[cars, None]) + self.spare_all(cars)
         if self.has_peak:
             most = np.minimum(most, row + np.maximum(self.below_peak_kw, 0.0))
         return np.asarray(np.minimum(most, grid.cap_kw[cars]), dtype=np.float64)

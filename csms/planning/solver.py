@@ -104,18 +104,19 @@ def by_simplex(
     values, duals, start = result
     n, b, limits = grid.shape[0], len(draws.block_h), len(grid.use)
     # A car has up to two columns in a block: one below its knee, one above it.
-    cell = program.car * b + program.block
+    layout = program.layout
+    cell = layout.car * b + layout.block
     power = np.bincount(cell, weights=values[: len(cell)], minlength=n * b).reshape(n, b)
-    used = values[program.reserve_at : program.reserve_at + b]
+    used = values[layout.reserve_at : layout.reserve_at + b]
     return Solution(
         is_solved=True,
         power_kw=np.asarray(power, dtype=np.float64),
         limit_value=np.maximum(-duals[: limits * b].reshape(limits, b), 0.0) / draws.block_h,
         reserve_kw=used,
-        peak_kw=grid.first_peak_kw + (values[program.peak_at] if program.peak_at >= 0 else 0.0),
+        peak_kw=grid.first_peak_kw + (values[layout.peak_at] if layout.peak_at >= 0 else 0.0),
         objective=float(program.linear.cost @ values),
         weights=weights,
-        worth=duals[program.energy_rows.start : program.energy_rows.stop],
+        worth=duals[layout.energy_rows.start : layout.energy_rows.stop],
         start=start,
     )
 
@@ -129,14 +130,10 @@ class _Program:
     import. Where kinds of cars are summed up first, a column and a row each per kind and block.
     """
 
-    car: NDArray[np.int64]
-    block: NDArray[np.int64]
-    energy_rows: range
-    reserve_at: int
-    unmet: range
-    peak_at: int
+    layout: Layout
+    has_start: bool
+    """Whether it can begin where another one ended."""
     is_small: bool
-    layout: Layout | None
     linear: LinearProgram
 
     @classmethod
@@ -170,8 +167,7 @@ class _Program:
         reserved = blocks.sums(grid.reserved_kw * grid.hours) / block_h
         columns.add(weights.reserve * block_h, reserved, [(every, np.full(b, -1.0))])
         unmet_at = columns.count
-        _add_unmet(columns, grid, weights, energy_row)
-        unmet = range(unmet_at, columns.count)
+        unmet_step, unmet_car = _add_unmet(columns, grid, weights, energy_row)
         peak_at = columns.count if has_peak else -1
         if has_peak:
             columns.add_peak(grid.demand_weight, peak_row + every)
@@ -191,10 +187,8 @@ class _Program:
             none = np.zeros(len(kinds.first) * b)
             upper, least = [*upper, none], [*least, none]
         starts = np.concatenate([[0], np.cumsum(np.concatenate(columns.sizes))])
-        layout = None
-        if not kinds.is_summed and not has_sun and n < MANY_CARS:
-            unmet_step, unmet_car = _unmet_of(grid, weights)
-            layout = Layout(
+        return cls(
+            layout=Layout(
                 cars=n,
                 blocks=b,
                 limits=limits,
@@ -206,16 +200,9 @@ class _Program:
                 unmet_car=unmet_car,
                 unmet_step=unmet_step,
                 peak_at=peak_at,
-            )
-        return cls(
-            layout=layout,
-            car=cells.car[order],
-            block=cells.block[order],
-            energy_rows=range(energy_row, energy_row + n),
-            reserve_at=reserve_at,
-            unmet=unmet,
+            ),
+            has_start=not kinds.is_summed and not has_sun and n < MANY_CARS,
             is_small=kinds.is_summed and n * b <= FEW_CELLS,
-            peak_at=peak_at,
             linear=LinearProgram(
                 cost=np.concatenate(columns.cost),
                 lower=np.concatenate([lower, np.zeros(columns.count - len(lower))]),
@@ -232,31 +219,31 @@ class _Program:
         self, grid: Grid, blocks: Blocks, iteration_limit: int
     ) -> tuple[Floats, Floats, Start | None] | None:
         """Return column values, row duals and where it ended, None without a proven optimum."""
-        if len(self.energy_rows) >= MANY_CARS:
-            settled = screened(self.linear, self.energy_rows, iteration_limit=iteration_limit)
+        layout = self.layout
+        if layout.cars >= MANY_CARS:
+            settled = screened(self.linear, layout.energy_rows, iteration_limit=iteration_limit)
             if settled is not None:
                 return *settled, None
-        options: Mapping[str, float] | None = _GENTLE if self.peak_at < 0 else None
+        options: Mapping[str, float] | None = _GENTLE if layout.peak_at < 0 else None
         basis = None
         if self.is_small:
             options, basis = _PRIMAL, self._nothing_met()
-        elif self.layout is not None and grid.case.start is not None:
-            basis = self.layout.begun(grid, blocks, self.linear, grid.case.start)
+        elif self.has_start and grid.case.start is not None:
+            basis = layout.begun(grid, blocks, self.linear, grid.case.start)
         found = self.linear.solved(iteration_limit, options=options, basis=basis)
         if found is None and basis is not None:
             found = self.linear.solved(iteration_limit, options=options)
         if found is None:
             return None
-        start = None
-        if self.layout is not None:
-            start = self.layout.ended(grid, blocks, self.linear, found)
+        start = layout.ended(grid, blocks, self.linear, found) if self.has_start else None
         return found.values, found.duals, start
 
     def _nothing_met(self) -> highspy.HighsBasis:
         """Return the vertex at which nobody charges: it keeps all limits, as a start."""
         status, basis = highspy.HighsBasisStatus, highspy.HighsBasis()
         columns = [status.kLower] * len(self.linear.cost)
-        columns[self.unmet.start : self.unmet.stop] = [status.kUpper] * len(self.unmet)
+        at, count = self.layout.unmet_at, len(self.layout.unmet_car)
+        columns[at : at + count] = [status.kUpper] * count
         basis.col_status = columns
         basis.row_status = [status.kBasic] * len(self.linear.row_upper)
         basis.valid = True
@@ -418,19 +405,18 @@ class _Columns:
         self.count += 1
 
 
-def _add_unmet(columns: _Columns, grid: Grid, weights: Weights, energy_row: int) -> None:
-    """Add what may stay unmet: the quarters of what is due, then later and extra energy."""
+def _add_unmet(
+    columns: _Columns, grid: Grid, weights: Weights, energy_row: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Add what may stay unmet: the quarters of what is due, then later and extra energy.
+
+    Return which of those each column is, and whose.
+    """
     later = np.full(grid.shape[0], weights.later)
     worth = np.vstack([weights.due, later, weights.extra])
     energy = np.vstack([weights.due_kwh, grid.later_kwh, grid.extra_kwh])
-    at = _unmet_of(grid, weights)
-    columns.add(worth[at], energy[at], [(energy_row + at[1], np.ones(len(at[1])))])
-
-
-def _unmet_of(grid: Grid, weights: Weights) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which step of its need may stay unmet, and whose, one entry per column."""
-    energy = np.vstack([weights.due_kwh, grid.later_kwh, grid.extra_kwh])
     step, car = np.nonzero(~grid.is_fixed & (energy > 0))
+    columns.add(worth[step, car], energy[step, car], [(energy_row + car, np.ones(len(car)))])
     return step, car
 
 

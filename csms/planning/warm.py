@@ -55,6 +55,12 @@ class Layout:
     unmet_step: Numbers
     peak_at: int
 
+    @property
+    def energy_rows(self) -> range:
+        """The rows of what each car is to have."""
+        first = self.limits * self.blocks
+        return range(first, first + self.cars)
+
     def ended(self, grid: Grid, blocks: Blocks, linear: LinearProgram, found: Optimum) -> Start:
         """Return where the solver ended."""
         is_high = found.values >= linear.upper - AT_BOUND

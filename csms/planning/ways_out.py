@@ -110,12 +110,11 @@ def _later_s(grid: Grid, power: Floats, cars: Numbers, missing_kwh: Floats) -> F
     departs_s = np.array([max(s.departs_at, case.now_at).timestamp() for s in sessions])[:, None]
     most_kw = np.array([s.max_kw for s in sessions])[:, None]
     room = Room(grid, power, limit=grid.room, peak_kw=np.inf)
-    spare = np.array([room.spare(int(first)) for first in grid.kind_first])[grid.kind[cars]]
     starts_s = np.maximum(edges_s[:-1], departs_s)
     hours = (edges_s[1:] - starts_s) / 3600.0
     # It stands at the EVSE until it leaves: its own row is not taken from it.
     own = np.maximum(power[cars], grid.guard_kw[cars, None])
-    kw = np.minimum(own + spare, most_kw)
+    kw = np.minimum(own + room.spare_all(cars), most_kw)
     counts = (kw >= np.maximum(grid.least_kw[cars, None], 1e-6)) & (hours > 0)
     counts &= starts_s - departs_s <= _LATER_S
     kwh = np.where(counts, kw * hours, 0.0)
